@@ -1,0 +1,1 @@
+"""The ACE potential as pure numerics."""

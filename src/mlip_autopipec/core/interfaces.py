@@ -1,0 +1,152 @@
+"""What the rooms of one layer share without seeing each other: records and protocols, with units and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """One frame with its ghost atoms and a full neighbour list.
+
+    The first `n_owned` rows are the atoms themselves, the rest are periodic images.
+
+    Attributes
+    ----------
+    positions : (M, 3) float, A
+    species : (M,) int, index into the evaluator's `elements`
+    owners : (M,) int, the owned atom that each row is an image of (``owners[i] == i`` for ``i < n_owned``)
+    first : (n_owned + 1,) int, atom i's neighbours are ``neighbours[first[i]:first[i + 1]]``
+    neighbours : (K,) int, rows of `positions`; may contain pairs beyond the cutoff (a list with skin)
+    """
+
+    positions: FloatArray
+    species: IntArray
+    owners: IntArray
+    first: IntArray
+    neighbours: IntArray
+
+    @property
+    def n_owned(self) -> int:
+        return len(self.first) - 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a potential says about one frame.
+
+    Attributes
+    ----------
+    energy : eV, without or with isolated-atom energies as the potential file has them
+    energies : (N,) eV
+    forces : (N, 3) eV/A
+    virial : (6,) eV, = -volume * stress, ASE Voigt order xx yy zz yz xz xy
+    gamma : (N,) extrapolation grade (dimensionless, > 1 is extrapolation), or None if it was not asked for
+    """
+
+    energy: float
+    energies: FloatArray
+    forces: FloatArray
+    virial: FloatArray
+    gamma: FloatArray | None = None
+
+
+class Evaluator(Protocol):
+    """A potential that can be evaluated. Raises `ModelError` for a frame with an element it does not know."""
+
+    @property
+    def elements(self) -> tuple[str, ...]: ...
+
+    @property
+    def cutoff(self) -> float:
+        """Largest cutoff, A."""
+        ...
+
+    @property
+    def has_gamma(self) -> bool: ...
+
+    def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation: ...
+
+
+@dataclass(frozen=True)
+class Label:
+    """Reference energy, forces and stress of one structure.
+
+    Attributes
+    ----------
+    energy : eV, the free energy that is consistent with the forces
+    forces : (N, 3) eV/A
+    stress : (6,) eV/A^3, ASE sign and order; None where the system has no three-dimensional period
+    info : how it was made (settings, iterations, seconds); JSON-ready
+    """
+
+    energy: float
+    forces: FloatArray
+    stress: FloatArray | None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Labeller(Protocol):
+    """Computes labels. Raises the `EngineError` family; never returns a label that is not converged."""
+
+    @property
+    def name(self) -> str: ...
+
+    def label(self, atoms: Atoms, folder: Path) -> Label:
+        """Label `atoms`, keeping inputs and outputs in the existing `folder`."""
+        ...
+
+    def isolated_atom_energy(self, element: str, folder: Path) -> float:
+        """Return the energy of one isolated atom by the same settings, eV."""
+        ...
+
+
+@dataclass(frozen=True)
+class Design:
+    """Rows of the linear design matrix of one structure, columns in the basis' coefficient order.
+
+    Attributes
+    ----------
+    energy : (K,) sum over atoms of the basis functions
+    forces : (N, 3, K), so that forces = ``design.forces @ coefficients``
+    projections : per element, (atoms (n,), values (n, k_element)): B-projections of the atoms of that element
+    """
+
+    energy: FloatArray
+    forces: FloatArray
+    projections: Mapping[str, tuple[IntArray, FloatArray]]
+
+
+class LinearBasis(Protocol):
+    """A linear ACE basis: design rows in, potential files out."""
+
+    @property
+    def elements(self) -> tuple[str, ...]: ...
+
+    @property
+    def cutoff(self) -> float: ...
+
+    @property
+    def n_coefficients(self) -> int: ...
+
+    @property
+    def ranks(self) -> Sequence[int]:
+        """Correlation rank of each coefficient's function (1 is a pair function)."""
+        ...
+
+    def design(self, atoms: Atoms) -> Design: ...
+
+    def write(self, coefficients: FloatArray, isolated_atom_energies: Mapping[str, float], folder: Path) -> None:
+        """Write `potential.yaml` and `potential.yace` (the latter with E0) into `folder`."""
+        ...

@@ -1,0 +1,82 @@
+"""Atomic structures as JSON-ready dictionaries, and their identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from mlip_autopipec.core.errors import DataError
+
+TASK_ID_PATTERN = re.compile(r"[0-9a-f]{20}")
+# Positions that differ by less than this are the same structure: far below any physics, far above rounding noise.
+_IDENTITY_DECIMALS = 6
+
+
+def structure_to_dict(atoms: Atoms) -> dict[str, Any]:
+    """Return species, positions (N, 3) in A, cell (3, 3) in A and pbc (3,) as plain lists."""
+    return {
+        "species": list(atoms.get_chemical_symbols()),
+        "positions": atoms.get_positions().tolist(),
+        "cell": np.asarray(atoms.cell).tolist(),
+        "pbc": [bool(p) for p in atoms.pbc],
+    }
+
+
+def structure_from_dict(data: Mapping[str, Any]) -> Atoms:
+    """Build `Atoms` from `structure_to_dict`'s output.
+
+    Raises
+    ------
+    DataError
+        A key is missing or unknown, sizes disagree, a number is not finite, or a species is no element.
+    """
+    wanted = {"species", "positions", "cell", "pbc"}
+    if not isinstance(data, Mapping) or set(data) != wanted:
+        raise DataError(f"structure: needs exactly the keys {sorted(wanted)}", "compare with a task in done/")
+    species = data["species"]
+    if not isinstance(species, list) or not species or not all(isinstance(s, str) for s in species):
+        raise DataError("structure.species: not a list of element symbols")
+    unknown = sorted({s for s in species if s not in atomic_numbers or s == "X"})
+    if unknown:
+        raise DataError(f"structure.species: {unknown[0]!r} is not an element symbol")
+    positions = _finite_array(data["positions"], (len(species), 3), "structure.positions")
+    cell = _finite_array(data["cell"], (3, 3), "structure.cell")
+    pbc = data["pbc"]
+    if not isinstance(pbc, list) or len(pbc) != 3 or not all(isinstance(p, bool) for p in pbc):
+        raise DataError("structure.pbc: not a list of three booleans")
+    if any(pbc) and abs(np.linalg.det(cell)) < 1e-6 and all(pbc):
+        raise DataError("structure.cell: periodic in all directions but without volume")
+    return Atoms(species, positions=positions, cell=cell, pbc=pbc)
+
+
+def _finite_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: not an array of numbers") from error
+    if array.shape != shape:
+        raise DataError(f"{name}: shape {array.shape}, expected {shape}")
+    if not np.isfinite(array).all():
+        raise DataError(f"{name}: contains a number that is not finite")
+    return array
+
+
+def structure_id(atoms: Atoms, force_mask: Sequence[int], labeller: Mapping[str, Any]) -> str:
+    """Return the identity of "this structure, this mask, labelled this way": 20 hexadecimal digits.
+
+    Publishing the same thing twice therefore gives one task.
+    """
+    rounded = structure_to_dict(atoms)
+    for key in ("positions", "cell"):
+        # Adding zero turns -0.0 into 0.0, which would otherwise hash differently.
+        rounded[key] = (np.round(np.asarray(rounded[key], dtype=float), _IDENTITY_DECIMALS) + 0.0).tolist()
+    content = {"structure": rounded, "force_mask": [int(m) for m in force_mask], "labeller": dict(labeller)}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,1 @@
+"""One module per process; plugs stages, engines and store together."""

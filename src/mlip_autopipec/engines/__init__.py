@@ -1,0 +1,1 @@
+"""Doors to outside programs, each blind to the others."""

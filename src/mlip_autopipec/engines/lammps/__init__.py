@@ -1,0 +1,1 @@
+"""Door to LAMMPS through its Python library."""

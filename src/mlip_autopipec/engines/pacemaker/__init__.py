@@ -1,0 +1,1 @@
+"""Door to python-ace (pacemaker); the only place that imports `pyace`."""

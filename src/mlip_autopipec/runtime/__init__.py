@@ -1,0 +1,1 @@
+"""How a process lives: serve loop, heartbeat, signals, child processes."""

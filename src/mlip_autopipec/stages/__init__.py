@@ -1,0 +1,1 @@
+"""The story, one module per arrow: explore watch carve label curate train publish swap."""

@@ -1,0 +1,1 @@
+"""The truth on disk: queue, leases, dataset, potential registry."""

@@ -1,0 +1,1 @@
+"""Geometry of atomic structures: carving and sanity checks."""
