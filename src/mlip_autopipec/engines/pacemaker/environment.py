@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from pyace import ACEAtomicEnvironment
 
@@ -22,5 +24,5 @@ def environment(frame: Neighbourhood) -> ACEAtomicEnvironment:
     result.origins = frame.owners.tolist()
     neighbours = np.asarray(frame.neighbours).tolist()
     first = np.asarray(frame.first).tolist()
-    result.neighbour_list = [neighbours[a:b] for a, b in zip(first[:-1], first[1:], strict=True)]
+    result.neighbour_list = [neighbours[a:b] for a, b in pairwise(first)]
     return result
