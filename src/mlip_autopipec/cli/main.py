@@ -19,6 +19,7 @@ _COMMANDS = {
     "worker": "worker",
     "status": "status",
     "queue": "queue",
+    "potential": "potential",
 }
 
 
