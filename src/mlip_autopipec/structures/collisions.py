@@ -35,7 +35,8 @@ def usual_distances(
 ) -> dict[tuple[int, int], float]:
     """Return the usual nearest distance, A, for each pair of elements (atomic numbers, both orders).
 
-    It is the median over atoms, since the frame may hold a violently close pair, which is why it was halted.
+    It is the median over atoms, since the frame may hold a violently close pair, which is why it was halted; for two
+    elements the smaller one of "A's nearest B" and "B's nearest A", since one of them may be rare.
 
     Parameters
     ----------
@@ -55,11 +56,9 @@ def usual_distances(
     scale = float(np.median(scales))
     usual = {}
     for a, b in nearest:
-        both = np.concatenate([nearest[a, b], nearest[b, a]])
-        both = both[np.isfinite(both)]
+        seen = [float(np.median(d[np.isfinite(d)])) for d in (nearest[a, b], nearest[b, a]) if np.isfinite(d).any()]
         by_size = scale * (radius[a] + radius[b])
-        distance = min(float(np.median(both)), _RARE_PAIR_LIMIT * by_size) if len(both) else by_size
-        usual[int(a), int(b)] = distance
+        usual[int(a), int(b)] = min(*seen, _RARE_PAIR_LIMIT * by_size) if seen else by_size
     return usual
 
 

@@ -24,6 +24,8 @@ from mlip_autopipec.structures.window import (
 )
 
 MODES: Final = ("box", "sphere")
+# Nearest neighbours are looked for this far (A) around the window, however small it is: more than any bond length.
+_MARGIN_A: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def extract_periodic_subsystem(
         indices, vectors, distances = indices[near], vectors[near], distances[near]
 
     if collision_distance is None:
-        limits = _default_limits(atoms, parent, offsets, indices, vectors, radius)
+        limits = _default_limits(atoms, parent, offsets, indices, vectors, max(radius, _MARGIN_A))
     else:
         limits = np.full((len(indices), len(indices)), float(collision_distance))
     contacts = find_contacts(vectors, window.cell, window.pbc, limits, window.pbc & ~window.kept)
