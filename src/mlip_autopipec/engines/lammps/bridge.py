@@ -82,7 +82,6 @@ class Bridge:
         self.force_gamma = False
         self.halted = False
         self.error: BaseException | None = None
-        self.evaluation: Evaluation | None = None
         self.tags: IntArray = np.zeros(0, dtype=np.int32)
         self.step = -1
         self.checks: list[tuple[int, float, int]] = []
@@ -95,6 +94,7 @@ class Bridge:
     def use(self, evaluator: Evaluator) -> None:
         """Take another potential from the next evaluation on."""
         self.evaluator = evaluator
+        self.evaluation: Evaluation | None = None
         self._species = np.zeros(len(self._type_elements) + 1, dtype=np.int32)
         for i, element in enumerate(self._type_elements):
             # Elements that the new potential lacks are noticed when the atoms are checked.

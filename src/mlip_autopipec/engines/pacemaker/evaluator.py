@@ -6,8 +6,8 @@ package imports it. It builds neighbour lists slowly and refuses mixed periodici
 
 from __future__ import annotations
 
-import itertools
 import zipfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,15 @@ class PyaceEvaluator:
         """
         if gamma and self._grading is None:
             raise ModelError("gamma needs an active set", "give the .yaml and its .asi")
-        environment = atomic_environment(frame, self.cutoff)
+        from mlip_autopipec.engines.pacemaker.environment import environment
+
+        # A fresh environment every time: resizing a used one crashes python-ace.
+        target = environment(_trimmed(frame, self.cutoff))
         calculator = self._calculator
         calculator.set_evaluator(self._grading if gamma else self._fast)
         try:
             # Without projections pyace leaves the gamma of the previous frame in place.
-            calculator.compute(environment, compute_projections=gamma)
+            calculator.compute(target, compute_projections=gamma)
         except Exception as error:
             raise Crashed(f"python-ace: {_one_line(error)}", "the frame is probably unphysical") from error
         n = frame.n_owned
@@ -145,22 +148,10 @@ class PyaceEvaluator:
         )
 
 
-def atomic_environment(frame: Neighbourhood, cutoff: float) -> Any:
-    """Return a `pyace.ACEAtomicEnvironment` with the pairs of `frame` within `cutoff`, A.
-
-    A fresh one every time: resizing a used one crashes python-ace. It takes Python lists only, and converting the
-    pairs of the skin would cost more than leaving them out.
-    """
+def _trimmed(frame: Neighbourhood, cutoff: float) -> Neighbourhood:
+    """Leave out the pairs of the skin: turning them into Python lists costs more than finding them."""
     first, neighbours = _within(frame.positions, frame.first, frame.neighbours, cutoff * cutoff)
-    flat, bounds = neighbours.tolist(), first.tolist()
-    environment = import_pyace().ACEAtomicEnvironment()
-    environment.x = frame.positions.tolist()
-    environment.n_atoms_real = frame.n_owned
-    environment.n_atoms_extended = len(frame.positions)
-    environment.origins = frame.owners.tolist()
-    environment.species_type = frame.species.tolist()
-    environment.neighbour_list = [flat[a:b] for a, b in itertools.pairwise(bounds)]
-    return environment
+    return replace(frame, first=first, neighbours=neighbours)
 
 
 @numba.njit(cache=True)
