@@ -8,13 +8,17 @@ import os
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from ase import Atoms
 
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.runtime.serve import Outcome, serve
+from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan, walker_plans
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
@@ -171,20 +175,31 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         events=events,
         refused=lambda: set(read_refusals(run)),
     )
+    structure = config.path(run, config.start.structure)
+    dimension = dimension_of(read_structures(structure, "start.structure")[0])
+    lammps_log = run.logs / f"{plan.name}-lammps.log"
     return Walker(
         folder,
         plan,
         config.otf,
-        structure=config.path(run, config.start.structure),
+        structure=structure,
         healing=healing,
         registry=registry,
         events=events,
         make_evaluator=make_evaluator,
-        make_md=lambda evaluator: make_md(evaluator, plan, config.otf, run.logs / f"{plan.name}-lammps.log"),
+        make_md=lambda evaluator: make_md(evaluator, plan, config.otf, dimension, lammps_log),
     )
 
 
-def make_md(evaluator: Evaluator, plan: WalkerPlan, otf: OtfSettings, log_file: Path) -> LammpsMD:
+def dimension_of(atoms: Atoms) -> Literal[2, 3]:
+    """Return 2 for atoms in one plane that is periodic in both of its directions, else 3."""
+    heights = atoms.get_scaled_positions(wrap=False)[:, 2] if atoms.cell.rank == 3 else atoms.positions[:, 2]
+    return 2 if list(atoms.pbc) == [True, True, False] and float(np.ptp(heights)) < 1e-9 else 3
+
+
+def make_md(
+    evaluator: Evaluator, plan: WalkerPlan, otf: OtfSettings, dimension: Literal[2, 3], log_file: Path
+) -> LammpsMD:
     """Return the MD engine of one walker."""
     from mlip_autopipec.engines.lammps.md import LammpsMD
     from mlip_autopipec.engines.lammps.settings import MDSettings
@@ -194,6 +209,9 @@ def make_md(evaluator: Evaluator, plan: WalkerPlan, otf: OtfSettings, log_file: 
         temperature_k=plan.temperature,
         pressure_bar=plan.pressure,
         timestep_fs=plan.timestep,
+        thermostat_damping_fs=otf.thermostat_damping,
+        barostat_damping_fs=otf.barostat_damping,
+        dimension=dimension,
         seed=plan.seed,
     )
     return LammpsMD(evaluator, settings, log=log_file)

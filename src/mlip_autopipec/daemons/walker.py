@@ -200,11 +200,11 @@ class Walker:
         step = self.state.step
         # The name holds the seed: a branch with new velocities must not overwrite what the old state names.
         name = f"snapshots/{step:010d}-{self.state.seed}.restart"
+        frame = self._md().frame()  # before saving, which ends the validity of gamma
         self._md().save(self.folder / name)
         previous = self.state
         self._save(snapshot=name, snapshot_step=step)
         if previous.snapshot is None or step > previous.snapshot_step:
-            frame = self._md().frame()
             frame.info.update(walker=self.plan.name, step=step, version=self.state.version)
             ase.io.write(self.folder / "trajectory.extxyz", frame, append=True)
         for old in sorted((self.folder / "snapshots").glob("*.restart"))[:-_KEPT_SNAPSHOTS]:
