@@ -63,13 +63,13 @@ class ProcessIdentity:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         """True if the process would be visible from this one: same host, same boot, same namespace."""
         return self.host == socket.gethostname() and self.start.startswith(_machine() + "-")
 
     def alive(self) -> bool:
         """True if exactly this process runs on this host; a zombie does not run."""
-        stat = _stat(self.pid) if self.here() else None
+        stat = _stat(self.pid) if self.is_local() else None
         return stat is not None and stat[_STATE_FIELD] not in "ZX" and self.start.endswith(f"-{stat[_START_FIELD]}")
 
     def send(self, number: int, *, group: bool = False) -> bool:

@@ -1,0 +1,33 @@
+"""The service supervisor: starts the other daemons of this host and looks after them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from autopipe_services.options import service_options
+
+from mlip_autopipec.config import freeze, load
+from mlip_autopipec.daemons.launch import launch
+from mlip_autopipec.daemons.supervisor import Supervisor
+from mlip_autopipec.store.rundir import RunDirectory
+
+
+@click.command()
+@service_options("supervisor")
+@click.option("--foreground", is_flag=True, help="End when the run is done.")
+@click.option("--no-daemons", is_flag=True, help="Start no daemons: systemd keeps them alive.")
+def main(folder: Path, name: str, foreground: bool, no_daemons: bool) -> None:
+    """Keep the daemons of a run alive, merge its events; one per run."""
+
+    def make(run: RunDirectory) -> Supervisor:
+        config = load(run)
+        freeze(run, config)
+        return Supervisor(run, config, name, foreground=foreground, services=() if no_daemons else None)
+
+    sys.exit(launch(folder, name, make, wait_s=1.0))
+
+
+if __name__ == "__main__":
+    main()
