@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from pyace import ACEBBasisSet, ACEBEvaluator, ACECalculator, create_multispecies_basis_config
 
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Design, FloatArray, IntArray, Neighbourhood
 from mlip_autopipec.engines.pacemaker.environment import environment
+from mlip_autopipec.engines.pacemaker.library import import_pyace
 from mlip_autopipec.engines.pacemaker.settings import BasisSettings
 
 NeighbourFinder = Callable[[Atoms, float, Sequence[str]], Neighbourhood]
@@ -40,7 +40,7 @@ class PyaceBasis:
         ``neighbours(atoms, cutoff, elements)`` finds the neighbours (any mix of periodic directions).
     """
 
-    def __init__(self, basis: ACEBBasisSet, neighbours: NeighbourFinder) -> None:
+    def __init__(self, basis: Any, neighbours: NeighbourFinder) -> None:
         self._basis = basis
         self._neighbours = neighbours
         self._elements = tuple(basis.elements_name)
@@ -51,8 +51,8 @@ class PyaceBasis:
         ends = np.cumsum([0, *map(len, per_species)])
         self._columns = [slice(a, b) for a, b in pairwise(ends)]
         # The evaluator refers to the basis without owning it, the calculator to the evaluator.
-        self._evaluator = ACEBEvaluator(basis)
-        self._calculator = ACECalculator(self._evaluator)
+        self._evaluator = import_pyace().ACEBEvaluator(basis)
+        self._calculator = import_pyace().ACECalculator(self._evaluator)
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class PyaceBasis:
         values = np.asarray(coefficients, dtype=float)
         if values.shape != (self.n_coefficients,) or not np.isfinite(values).all():
             raise ModelError(f"{values.size} coefficients, {self.n_coefficients} finite ones are needed")
-        basis = ACEBBasisSet(self._basis.to_BBasisConfiguration())
+        basis = import_pyace().ACEBBasisSet(self._basis.to_BBasisConfiguration())
         basis.basis_coeffs = values
         write_files(basis, isolated_atom_energies, folder)
 
@@ -139,7 +139,7 @@ class PyaceBasis:
         return found
 
 
-def new_basis(settings: BasisSettings, elements: Sequence[str]) -> ACEBBasisSet:
+def new_basis(settings: BasisSettings, elements: Sequence[str]) -> Any:
     """Return the basis set that `settings` describe, all coefficients zero.
 
     No inner cutoff: one would make the functions vanish at short distances and blind the extrapolation grade there.
@@ -167,12 +167,12 @@ def new_basis(settings: BasisSettings, elements: Sequence[str]) -> ACEBBasisSet:
             }
         },
     }
-    basis = ACEBBasisSet(create_multispecies_basis_config(configuration))
+    basis = import_pyace().ACEBBasisSet(import_pyace().create_multispecies_basis_config(configuration))
     basis.basis_coeffs = np.zeros(len(basis.basis_coeffs))
     return basis
 
 
-def read_basis(potential: Path) -> ACEBBasisSet:
+def read_basis(potential: Path) -> Any:
     """Read a `.yaml` potential.
 
     Raises
@@ -185,12 +185,12 @@ def read_basis(potential: Path) -> ACEBBasisSet:
     if not potential.is_file():
         raise ModelError(f"{potential}: no such file")
     try:
-        return ACEBBasisSet(str(potential))
+        return import_pyace().ACEBBasisSet(str(potential))
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"{potential}: python-ace cannot read it: {error}") from error
 
 
-def write_files(basis: ACEBBasisSet, isolated_atom_energies: Mapping[str, float], folder: Path) -> None:
+def write_files(basis: Any, isolated_atom_energies: Mapping[str, float], folder: Path) -> None:
     """Write `basis` as `potential.yaml` and `potential.yace` into `folder`."""
     missing = sorted(set(basis.elements_name) - set(isolated_atom_energies))
     if missing:

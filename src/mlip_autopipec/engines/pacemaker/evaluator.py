@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,10 @@ import numba
 import numpy as np
 
 from mlip_autopipec.core.conventions import virial_from_pyace
-from mlip_autopipec.core.errors import Crashed, EngineError, ModelError
+from mlip_autopipec.core.errors import Crashed, ModelError
 from mlip_autopipec.core.interfaces import Evaluation, FloatArray, IntArray, Neighbourhood
-
-
-@cache
-def import_pyace() -> Any:
-    """Return the module `pyace` of python-ace.
-
-    Raises
-    ------
-    EngineError
-        python-ace is not installed.
-    """
-    try:
-        import pyace
-        import pyace.evaluator
-    except ImportError as error:
-        raise EngineError(
-            f"python-ace cannot be imported: {error}",
-            "pip install 'mlip-autopipec[pacemaker]' (academic, non-commercial licence)",
-        ) from error
-    if not hasattr(pyace, "ACEBBasisSet"):
-        raise EngineError(
-            "the installed package 'pyace' is not the one for interatomic potentials",
-            "pip uninstall pyace; pip install 'mlip-autopipec[pacemaker]'",
-        )
-    return pyace
+from mlip_autopipec.engines.pacemaker.environment import environment
+from mlip_autopipec.engines.pacemaker.library import import_pyace
 
 
 class PyaceEvaluator:
@@ -124,8 +100,6 @@ class PyaceEvaluator:
         """
         if gamma and self._grading is None:
             raise ModelError("gamma needs an active set", "give the .yaml and its .asi")
-        from mlip_autopipec.engines.pacemaker.environment import environment
-
         # A fresh environment every time: resizing a used one crashes python-ace.
         target = environment(_trimmed(frame, self.cutoff))
         calculator = self._calculator
