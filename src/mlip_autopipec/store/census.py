@@ -1,0 +1,136 @@
+"""Where every task is: reads folder listings only, changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mlip_autopipec.store.layout import BUCKETS, Layout, id_in_name, task_name
+from mlip_autopipec.store.results import Results
+
+# Forward through a task's life: what moves on while we look is found further along.
+_LIFE_ORDER: Final = ("pending", "delayed", "held", "running", "failed", "cancelled", "done", "corrupt")
+ACTIVE_STATES: Final = tuple(s for s in _LIFE_ORDER if s != "done")
+_DEPTH: Final = 4
+
+
+@dataclass(frozen=True)
+class Found:
+    """One file in the folder of a state.
+
+    Attributes
+    ----------
+    parts : path relative to the state's folder
+    task_id : from the file name; None if the name holds none
+    """
+
+    state: str
+    path: Path
+    parts: tuple[str, ...]
+    task_id: str | None
+
+    @property
+    def worker(self) -> str | None:
+        """The worker's folder in `running/`, if it lies in one."""
+        return self.parts[0] if self.state == "running" and len(self.parts) > 1 else None
+
+
+def _walk(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    try:
+        with os.scandir(folder) as handle:
+            entries = list(handle)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if len(parts) < _DEPTH and not entry.name.startswith("."):
+                yield from _walk(folder / entry.name, (*parts, entry.name))
+        else:
+            yield folder / entry.name, (*parts, entry.name)
+
+
+class Census:
+    """Finds tasks by state and by id."""
+
+    def __init__(self, layout: Layout, results: Results) -> None:
+        self._layout = layout
+        self._results = results
+        # Where an id was seen last: walkers ask for the same few ids again and again.
+        self._seen: dict[str, tuple[str, Path]] = {}
+
+    def files(self, state: str) -> Iterator[Found]:
+        """Iterate over the task files of one state, in any depth below its folder.
+
+        Hidden files, and files that do not end in `.json`, belong to editors and copying programs.
+        """
+        for path, parts in _walk(self._layout.state_folder(state)):
+            name = parts[-1]
+            if name.endswith(".json") and not name.startswith("."):
+                yield Found(state, path, parts, id_in_name(name))
+
+    def done_shard(self, shard: str) -> Iterator[Found]:
+        """Iterate over one sub-folder of `done/`."""
+        for path, parts in _walk(self._layout.done / shard, (shard,)):
+            if parts[-1].endswith(".json") and not parts[-1].startswith("."):
+                yield Found("done", path, parts, id_in_name(parts[-1]))
+
+    def count(self, state: str) -> int:
+        return sum(1 for _ in self.files(state))
+
+    def find(self, task_id: str) -> tuple[str, Path] | None:
+        """Return (state, path) of a task's file, or None if no state's folder has it."""
+        seen = self._seen.get(task_id)
+        if seen is not None and os.path.lexists(seen[1]):
+            return seen
+        # Twice: a file that was moved backwards during the first look (running -> pending) is seen by the second.
+        for _ in range(2):
+            for state in _LIFE_ORDER:
+                if (path := self._find_in(state, task_id)) is not None:
+                    self._seen[task_id] = (state, path)
+                    return state, path
+        self._seen.pop(task_id, None)
+        return None
+
+    def state(self, task_id: str) -> str | None:
+        """Return a task's state; "done" as soon as its result exists, wherever its file is."""
+        if self._results.exists(task_id):
+            return "done"
+        found = self.find(task_id)
+        if found is None:
+            # A result may have come while we looked; otherwise nobody knows this id.
+            return "done" if self._results.exists(task_id) else None
+        return found[0]
+
+    def is_known(self, task_id: str, priority: float) -> bool:
+        """True if an id that would be published with this priority is somewhere already.
+
+        Costs the same at any number of pending tasks: looks for the names that the queue and the legal hand moves give
+        to a pending file. A file that was renamed in another way is found by the sweep, which removes the copy.
+        """
+        layout = self._layout
+        if self._results.exists(task_id):
+            return True
+        names = (task_name(priority, task_id), f"{task_id}.json")
+        folders = (layout.pending, *(layout.pending / bucket for bucket in BUCKETS))
+        if any(os.path.lexists(folder / name) for folder in folders for name in names):
+            return True
+        return any(self._find_in(state, task_id) is not None for state in _LIFE_ORDER[1:])
+
+    def _find_in(self, state: str, task_id: str) -> Path | None:
+        quick = {
+            "done": self._layout.done_path,
+            "failed": self._layout.failed_path,
+            "cancelled": self._layout.cancelled_path,
+        }.get(state)
+        if quick is not None and os.path.lexists(quick(task_id)):
+            return quick(task_id)
+        if state == "done":
+            return None
+        ending = f"{task_id}.json"
+        for path, parts in _walk(self._layout.state_folder(state)):
+            if parts[-1].endswith(ending) and id_in_name(parts[-1]) == task_id:
+                return path
+        return None

@@ -1,0 +1,96 @@
+"""JSON documents of the queue: read with suspicion (people move and edit them), written for people to read."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from mlip_autopipec.core.errors import DataError
+
+MAX_BYTES: Final = 64 * 1024 * 1024
+
+
+def read_document(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read one JSON object from a regular file.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file does not exist (a reader may be late: files move).
+    DataError
+        It is a link, a folder, a pipe, too large, not UTF-8, not JSON, holds NaN or infinity, or is no object.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe that somebody put there must not hang.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM):
+            raise DataError(
+                f"{path.name}: {'a symbolic link' if error.errno == errno.ELOOP else error.strerror}"
+            ) from error
+        raise
+    with os.fdopen(fd, "rb") as handle:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path.name}: not a regular file")
+        if status.st_size > max_bytes:
+            raise DataError(f"{path.name}: {status.st_size} bytes, more than the {max_bytes} that are read")
+        data = handle.read(max_bytes + 1)
+    return parse_document(data, path.name)
+
+
+def parse_document(data: bytes, name: str) -> dict[str, Any]:
+    """Parse one JSON object; `name` is for the message. Raises `DataError`."""
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: not valid JSON: {error}", "repair the file or remove it") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{name}: not a JSON object")
+    return value
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number that is allowed here")
+
+
+def through_json(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` as it will be after a round trip through a file (lists for tuples, text keys).
+
+    Raises
+    ------
+    DataError
+        It cannot be written as JSON; `name` is for the message.
+    """
+    try:
+        return dict(json.loads(json.dumps(value, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def dump_document(value: dict[str, Any]) -> str:
+    """Return indented JSON with one table row per line, so that 100 atoms take 100 lines and not 500.
+
+    Raises
+    ------
+    DataError
+        The value holds something that JSON cannot say (NaN, infinity, an object).
+    """
+    try:
+        return _dump(value, "") + "\n"
+    except (TypeError, ValueError) as error:
+        raise DataError(f"not writable as JSON: {error}") from error
+
+
+def _dump(value: Any, indent: str) -> str:
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        rows = [f"{deeper}{json.dumps(str(key))}: {_dump(item, deeper)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+    if isinstance(value, list) and value and isinstance(value[0], list | dict):
+        return "[\n" + ",\n".join(f"{deeper}{json.dumps(row, allow_nan=False)}" for row in value) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False)

@@ -1,0 +1,88 @@
+"""What a person asks for by command: requeue and cancel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from mlip_autopipec.core.errors import NotFoundError, QueueError
+from mlip_autopipec.core.files import write_json
+from mlip_autopipec.store.census import Census
+from mlip_autopipec.store.task import Task
+from mlip_autopipec.store.transitions import Transitions
+
+
+class Operator:
+    """Changes tasks on behalf of a person; each method returns one line that says what it did, or would do."""
+
+    def __init__(self, moves: Transitions, census: Census) -> None:
+        self._moves = moves
+        self._census = census
+
+    def requeue(self, task_id: str, *, dry_run: bool = False) -> str:
+        """Make a task pending with fresh attempts.
+
+        Raises
+        ------
+        NotFoundError
+            Nobody knows the id.
+        QueueError
+            It is running.
+        DataError
+            It is in `corrupt/` and still not readable.
+        """
+        state, path = self._require(task_id)
+        labelled = self._moves.results.exists(task_id)
+        if state == "running":
+            raise QueueError(f"task {task_id} is running", "cancel it first, or wait for it")
+        if state == "corrupt":
+            Task.read(path)
+        if state == "pending" and not labelled:
+            return f"{task_id}: is pending already"
+        text = f"{task_id}: {'done' if labelled else state} -> pending"
+        if labelled:
+            text += ", the old result goes to superseded/"
+        if dry_run:
+            return text
+        self._moves.history.add(task_id, "requeued", from_state=state)
+        with contextlib.suppress(FileNotFoundError):
+            self._moves.layout.cancel_marker(task_id).unlink()
+        # The result first: a crash in between leaves a done task without result, which the sweep makes pending.
+        if labelled:
+            self._moves.results.supersede(task_id)
+        self._moves.to_pending(path, task_id)
+        return text
+
+    def cancel(self, task_id: str, *, dry_run: bool = False) -> str:
+        """Cancel a task that has no result yet.
+
+        Raises
+        ------
+        NotFoundError
+            Nobody knows the id.
+        QueueError
+            It is done, failed, cancelled or corrupt already.
+        """
+        state, path = self._require(task_id)
+        if self._moves.results.exists(task_id):
+            state = "done"
+        if state not in ("pending", "delayed", "held", "running"):
+            raise QueueError(f"task {task_id} is {state} already", "only waiting and running tasks can be cancelled")
+        text = f"{task_id}: {state} -> cancelled"
+        if state == "running":
+            text += " (its worker sees it at the next beat)"
+        if not dry_run:
+            marker = self._moves.layout.cancel_marker(task_id)
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            write_json(marker, {"by": f"uid {os.getuid()}"})
+            # The marker stays if a worker was faster: it will look for it.
+            if state != "running":
+                self._moves.to_cancelled(path, task_id)
+        return text
+
+    def _require(self, task_id: str) -> tuple[str, Path]:
+        found = self._census.find(task_id)
+        if found is None:
+            raise NotFoundError(f"no task {task_id}", "`autopipe queue ls` shows all")
+        return found
