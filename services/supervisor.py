@@ -10,6 +10,7 @@ from autopipe_services.options import service_options
 
 from mlip_autopipec.config import freeze, load
 from mlip_autopipec.daemons.launch import launch
+from mlip_autopipec.daemons.seeding import publish_seeds
 from mlip_autopipec.daemons.supervisor import Supervisor
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -24,7 +25,14 @@ def main(folder: Path, name: str, foreground: bool, no_daemons: bool) -> None:
     def make(run: RunDirectory) -> Supervisor:
         config = load(run)
         freeze(run, config)
-        return Supervisor(run, config, name, foreground=foreground, services=() if no_daemons else None)
+        return Supervisor(
+            run,
+            config,
+            name,
+            foreground=foreground,
+            at_start=[lambda: publish_seeds(run, config, name)],
+            services=() if no_daemons else None,
+        )
 
     sys.exit(launch(folder, name, make, wait_s=1.0))
 
