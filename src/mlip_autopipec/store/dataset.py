@@ -107,7 +107,9 @@ class Dataset:
     def _create(self, rows: Iterable[DatasetRow]) -> None:
         # ASE makes its tables one by one: a kill between two of them would leave a file that never works again.
         unfinished = self.path.with_name(f".{self.path.name}.new")
-        unfinished.unlink(missing_ok=True)
+        # An old journal would be rolled back into the new file.
+        for leftover in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+            leftover.unlink(missing_ok=True)
         _write_all(_connect(unfinished), rows)
         os.replace(unfinished, self.path)
         fsync_directory(self.path.parent)

@@ -124,7 +124,7 @@ class PyaceBasis:
         frame = self._neighbours(atoms, self.cutoff, self._elements)
         try:
             self._calculator.compute(environment(frame), compute_projections=True, compute_b_grad=gradients)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise ModelError(f"python-ace cannot evaluate this structure: {error}", "do two atoms coincide?") from error
 
     def _projections(self, atoms: Atoms) -> Projections:
