@@ -10,12 +10,13 @@ from pydantic import BaseModel, ValidationError
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Labeller
 from mlip_autopipec.daemons.settings import NodeSettings
+from mlip_autopipec.runtime.tether import tethered
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def make_labeller(settings: Mapping[str, Any], node: NodeSettings) -> Labeller:
-    """Return the labeller that a task asks for.
+    """Return the labeller that a task asks for; what it starts dies with the calling process.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def make_labeller(settings: Mapping[str, Any], node: NodeSettings) -> Labeller:
         from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
         from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
-        return EspressoLabeller(_checked(EspressoSettings, settings), node.espresso)
+        return EspressoLabeller(_checked(EspressoSettings, settings), node.espresso, tether=tethered([]))
     raise DataError(f"labeller.engine: {engine!r} is not known here", "known are teacher and espresso")
 
 

@@ -94,7 +94,7 @@ class ServiceProcess:
         command = [sys.executable, "-m", self.module, "-C", str(self.run.root), "--name", self.name]
         with self._log_file().open("ab") as log:
             self._process = subprocess.Popen(
-                tethered(command, number=signal.SIGTERM, parent=os.getpid()),
+                tethered(command, number=signal.SIGTERM),
                 process_group=0, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=child_environment(),
             )  # fmt: skip
         self._identity = ProcessIdentity.of(self._process.pid)

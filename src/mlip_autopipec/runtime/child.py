@@ -87,6 +87,8 @@ class Child:
         environment: Mapping[str, str] | None = None,
         output: Path | None = None,
     ) -> None:
+        if target.__module__ == "__main__":
+            raise ValueError(f"{name}: {target.__qualname__} is of __main__, which the child cannot import")
         self.name = name
         self._result: Result | None = None
         self._serves = serves

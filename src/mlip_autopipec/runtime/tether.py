@@ -41,10 +41,18 @@ def die_with_parent(number: int = signal.SIGKILL, parent: int | None = None) -> 
 def tethered(
     command: Sequence[str], *, number: signal.Signals = signal.SIGKILL, parent: int | None = None
 ) -> list[str]:
-    """Return `command` with the tether before it; called as a plain file, which starts faster than ``-m``."""
-    options = ["--signal", number.name]
-    if parent is not None:
-        options += ["--parent", str(parent)]
+    """Return `command` with the tether before it; called as a plain file, which starts faster than ``-m``.
+
+    Parameters
+    ----------
+    number
+        Signal that the command gets when its parent ends.
+    parent
+        Process id of who will start it; by default the calling process, 0 for anybody. Named, because a parent that
+        dies while the tether starts up would go unnoticed.
+    """
+    owner = os.getpid() if parent is None else parent
+    options = ["--signal", number.name, *(["--parent", str(owner)] if owner else [])]
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), *options, *command]
 
 
