@@ -12,9 +12,11 @@ def dft_queue(run: RunDirectory, settings: QueueSettings, *, worker: str) -> Tas
     """Return the queue of labelling tasks as seen by `worker`."""
     return TaskQueue(
         run.queue / "dft",
-        Results(run.results),
+        Results(run.results, fsync=settings.fsync),
         worker=worker,
         attempts=run.attempts,
         lease_s=settings.lease_s,
         fsync=settings.fsync,
+        retries=settings.retries,
+        retry_delay_s=settings.retry_delay_s,
     )

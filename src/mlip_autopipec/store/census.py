@@ -117,9 +117,15 @@ class Census:
         folders = (layout.pending, *(layout.pending / bucket for bucket in BUCKETS))
         if any(os.path.lexists(folder / name) for folder in folders for name in names):
             return True
-        return any(self._find_in(state, task_id) is not None for state in _LIFE_ORDER[1:])
+        return any(self._find_in(state, task_id, thorough=False) is not None for state in _LIFE_ORDER[1:])
 
-    def _find_in(self, state: str, task_id: str) -> Path | None:
+    def matching(self, prefix: str) -> list[str]:
+        """Return the ids, in order, that begin with `prefix`: of files in any state, or of results."""
+        ids = {found.task_id for state in _LIFE_ORDER for found in self.files(state)} | set(self._results.ids())
+        return sorted(task_id for task_id in ids if task_id and task_id.startswith(prefix))
+
+    def _find_in(self, state: str, task_id: str, *, thorough: bool = True) -> Path | None:
+        """Look for an id in one state; a search that is not `thorough` takes final states' files to be in place."""
         quick = {
             "done": self._layout.done_path,
             "failed": self._layout.failed_path,
@@ -127,7 +133,7 @@ class Census:
         }.get(state)
         if quick is not None and os.path.lexists(quick(task_id)):
             return quick(task_id)
-        if state == "done":
+        if quick is not None and not thorough:
             return None
         ending = f"{task_id}.json"
         for path, parts in _walk(self._layout.state_folder(state)):

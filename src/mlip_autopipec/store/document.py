@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.errors import DataError, QueueError
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -94,3 +95,25 @@ def _dump(value: Any, indent: str) -> str:
     if isinstance(value, list) and value and isinstance(value[0], list | dict):
         return "[\n" + ",\n".join(f"{deeper}{json.dumps(row, allow_nan=False)}" for row in value) + f"\n{indent}]"
     return json.dumps(value, allow_nan=False)
+
+
+def write_new(path: Path, data: bytes, *, fsync: bool) -> None:
+    """Write a file that does not exist yet; nothing is left of it if that fails.
+
+    Raises
+    ------
+    QueueError
+        The disk is full or the quota used up (transient).
+    """
+    try:
+        with path.open("xb") as handle:
+            handle.write(data)
+            handle.flush()
+            if fsync:
+                os.fsync(handle.fileno())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise QueueError(f"{path.name}: {error.strerror}", "free some space", transient=True) from error

@@ -184,8 +184,9 @@ class LeaseWatch:
         except FileNotFoundError:
             return []
 
-    def forget(self, worker: str) -> None:
-        self._sights.pop(worker, None)
+    def forget_others(self, workers: Collection[str]) -> None:
+        """Forget all but `workers`: who comes back later gets the full patience again."""
+        self._sights = {worker: sight for worker, sight in self._sights.items() if worker in workers}
 
 
 def _is_lease(name: str) -> bool:

@@ -32,11 +32,11 @@ class Operator:
         DataError
             It is in `corrupt/` and still not readable.
         """
-        state, path = self._require(task_id)
         labelled = self._moves.results.exists(task_id)
+        state, path = self._find(task_id, labelled)
         if state == "running":
             raise QueueError(f"task {task_id} is running", "cancel it first, or wait for it")
-        if state == "corrupt":
+        if state == "corrupt" and path is not None:
             Task.read(path)
         if state == "pending" and not labelled:
             return f"{task_id}: is pending already"
@@ -48,10 +48,15 @@ class Operator:
         self._moves.history.add(task_id, "requeued", from_state=state)
         with contextlib.suppress(FileNotFoundError):
             self._moves.layout.cancel_marker(task_id).unlink()
+        # A result whose task file is lost still holds the task.
+        task = Task.from_dict(self._moves.results.read(task_id)["task"]) if path is None else None
         # The result first: a crash in between leaves a done task without result, which the sweep makes pending.
         if labelled:
             self._moves.results.supersede(task_id)
-        self._moves.to_pending(path, task_id)
+        if path is not None:
+            self._moves.to_pending(path, task_id)
+        elif task is not None:
+            self._moves.publish(task)
         return text
 
     def cancel(self, task_id: str, *, dry_run: bool = False) -> str:
@@ -64,10 +69,10 @@ class Operator:
         QueueError
             It is done, failed, cancelled or corrupt already.
         """
-        state, path = self._require(task_id)
-        if self._moves.results.exists(task_id):
-            state = "done"
-        if state not in ("pending", "delayed", "held", "running"):
+        labelled = self._moves.results.exists(task_id)
+        state, path = self._find(task_id, labelled)
+        if labelled or path is None or state not in ("pending", "delayed", "held", "running"):
+            state = "done" if labelled else state
             raise QueueError(f"task {task_id} is {state} already", "only waiting and running tasks can be cancelled")
         text = f"{task_id}: {state} -> cancelled"
         if state == "running":
@@ -81,8 +86,10 @@ class Operator:
                 self._moves.to_cancelled(path, task_id)
         return text
 
-    def _require(self, task_id: str) -> tuple[str, Path]:
+    def _find(self, task_id: str, labelled: bool) -> tuple[str, Path | None]:
         found = self._census.find(task_id)
-        if found is None:
-            raise NotFoundError(f"no task {task_id}", "`autopipe queue ls` shows all")
-        return found
+        if found is not None:
+            return found
+        if labelled:
+            return "done", None
+        raise NotFoundError(f"no task {task_id}", "`autopipe queue ls` shows all")

@@ -5,7 +5,6 @@ The rules are those of `queue_layout.md`: judge by the result, then by the folde
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -73,6 +72,7 @@ class Repairs:
     def active(self) -> Iterator[Wish]:
         """Iterate over the repairs of everything but `done/`."""
         workers = {*self._watch.names(), *self._names(self._layout.running)}
+        self._watch.forget_others(workers)
         for worker in workers:
             self._watch.look(worker)
         found = [f for state in ACTIVE_STATES for f in self._census.files(state)]
@@ -116,9 +116,10 @@ class Repairs:
     def _wish(
         self, found: Found, what: str, act: Callable[..., object], *args: object, patience_s: float | None = None
     ) -> Wish:
-        where = "/".join((found.state, *found.parts[:-1]))
+        # File names come from anywhere: no control characters in logs.
+        where = ascii("/".join((found.state, *found.parts[:-1])))[1:-1]
         unit = f"done/{found.parts[0]}" if found.state == "done" else found.state
-        text = f"{found.task_id or found.path.name}: {where} {what}"
+        text = f"{found.task_id or ascii(found.path.name)}: {where} {what}"
         return Wish(
             (unit, found.path, what), self._lease_s if patience_s is None else patience_s, text, lambda: act(*args)
         )
@@ -183,7 +184,8 @@ class Repairs:
 
         what = "-> named by its content, or corrupt"
         look = look_of(found.path)
-        return Wish((found.state, found.path, look), self._settle_s, f"{found.path.name}: {found.state} {what}", act)
+        text = f"{found.path.name!a}: {found.state} {what}"
+        return Wish((found.state, found.path, look), self._settle_s, text, act)
 
     def _copies(self, found: list[Found]) -> Iterator[Wish]:
         """Find ids that have several files without a result (somebody used `cp`)."""
@@ -250,12 +252,12 @@ class Repairs:
                 yield Wish(("workers", worker), 0.0, f"{worker}: forgotten", partial(self.bury, worker))
 
     def bury(self, worker: str) -> bool:
-        """Remove the lease and the empty folder of a worker that is gone."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            self._layout.lease_path(worker).unlink()
-        with contextlib.suppress(OSError):
+        """Remove the lease and the empty folder of a worker that is gone; True if there was something to remove."""
+        removed = _remover(self._layout.lease_path(worker))()
+        try:
             self._layout.running_folder(worker).rmdir()
-        self._watch.forget(worker)
+        except OSError:
+            return removed
         return True
 
     @staticmethod

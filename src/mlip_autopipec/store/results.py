@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -12,11 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlip_autopipec.core.errors import DataError, QueueError
+from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import fsync_directory
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.core.structure import TASK_ID_PATTERN
-from mlip_autopipec.store.document import dump_document, read_document, through_json
+from mlip_autopipec.store.document import dump_document, read_document, through_json, write_new
 from mlip_autopipec.store.task import Task, check_time, is_finite_number
 
 SCHEMA: Final = 1
@@ -141,30 +140,17 @@ class Results:
             raise DataError(f"result of {checked['id']} offered for task {task_id}")
         if self.exists(task_id):
             return False
-        text = dump_document(checked)
+        data = dump_document(checked).encode()
         final = self.path(task_id)
         for folder in (self.tmp, final.parent):
             folder.mkdir(parents=True, exist_ok=True)
         temporary = self.tmp / f"{task_id}.{secrets.token_hex(6)}.tmp"
         try:
-            self._write(temporary, text.encode())
+            write_new(temporary, data, fsync=self._fsync)
             return self._link(temporary, final)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise QueueError(
-                f"result of {task_id}: {error.strerror}", "free some space; the label waits", transient=True
-            ) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-
-    def _write(self, temporary: Path, data: bytes) -> None:
-        with temporary.open("xb") as handle:
-            handle.write(data)
-            if self._fsync:
-                handle.flush()
-                os.fsync(handle.fileno())
 
     def _link(self, temporary: Path, final: Path) -> bool:
         """Give the file its final name, which only the first can."""

@@ -45,12 +45,21 @@ class Sweeper:
             first_seen = self._since.get(wish.seen, now)
             if now - first_seen < wish.patience_s:
                 since[wish.seen] = first_seen
-            elif wish.act():
+            elif self._act(wish):
                 did.append(wish.text)
         self._since = since
         for text in did:
             log.info("sweep: %s", text)
         return did
+
+    @staticmethod
+    def _act(wish: Wish) -> bool:
+        try:
+            return bool(wish.act())
+        except OSError as error:
+            # One file that cannot be moved must not stop the others.
+            log.warning("sweep: %s: %s", wish.text, error)
+            return False
 
     def plan(self) -> list[str]:
         """Return what would be done if everything stayed as it is."""

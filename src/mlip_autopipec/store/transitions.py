@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from mlip_autopipec.core.clock import Clock, iso_time
-from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.errors import QueueError
+from mlip_autopipec.core.files import fsync_directory, write_json
 from mlip_autopipec.store.delay import ServerTime, stamp
+from mlip_autopipec.store.document import dump_document, write_new
 from mlip_autopipec.store.history import History
 from mlip_autopipec.store.layout import (
     Layout,
@@ -24,12 +26,14 @@ from mlip_autopipec.store.layout import (
     task_name,
 )
 from mlip_autopipec.store.results import Results
+from mlip_autopipec.store.task import Task
 
 log = logging.getLogger(__name__)
 
 _PRIORITY_IN_HEAD = re.compile(rb'"priority": ([0-9.e+]{1,24})')
 # A task that goes down with its worker again and again is probably what kills it (memory, mostly).
 MAX_LOSSES: Final = 10
+_MAX_NAME_BYTES: Final = 200
 
 
 def move(source: Path, target: Path, *, own_target: bool = False) -> bool:
@@ -87,37 +91,53 @@ class Transitions:
     error here.
     """
 
-    def __init__(self, layout: Layout, results: Results, history: History, clock: Clock, worker: str) -> None:
+    def __init__(
+        self, layout: Layout, results: Results, history: History, clock: Clock, worker: str, *, fsync: bool = True
+    ) -> None:
         self.layout = layout
         self.results = results
         self.history = history
         self._clock = clock
         self._worker = worker
+        self._fsync = fsync
         self.server_time = ServerTime(layout.tmp, worker, clock)
+
+    def publish(self, task: Task) -> None:
+        """Write a new task's file: in `tmp/` first, so that nobody sees half of it.
+
+        Raises
+        ------
+        QueueError
+            The disk is full (transient).
+        """
+        target = self.layout.pending_path(task.priority, task.id)
+        if not target.parent.is_dir() or not self.layout.tmp.is_dir():
+            self.layout.create()
+        data = dump_document(task.to_dict()).encode()
+        # A publisher that was stopped for longer than a lease finds its temporary file swept away.
+        for _ in range(3):
+            temporary = self.layout.tmp / f"{task.id}.{secrets.token_hex(6)}.tmp"
+            write_new(temporary, data, fsync=self._fsync)
+            if move(temporary, target, own_target=True):
+                break
+        else:
+            raise QueueError(f"task {task.id}: {target} cannot be made", "who removes files from tmp/?", transient=True)
+        if self._fsync:
+            fsync_directory(target.parent)
 
     def to_pending(self, path: Path, task_id: str, bucket: str | None = None) -> bool:
         """File a task by its priority, or into `bucket`."""
-        _, name = split_not_before(path.name)
-        priority = priority_of(path)
-        if priority_in_name(name) is None:
-            name = task_name(priority, task_id) if priority is not None else f"{task_id}.json"
-        if bucket is None:
-            bucket = bucket_of(priority or 0.0)
-        return self.place(path, self.layout.pending / bucket / name)
+        name = self._waiting_name(path, task_id)
+        return self.place(path, self.layout.pending / (bucket or bucket_of(priority_in_name(name) or 0.0)) / name)
 
-    def to_delayed(self, path: Path, delay_s: float) -> bool:
+    def to_delayed(self, path: Path, task_id: str, delay_s: float) -> bool:
         """Let a task wait until `delay_s` from now, by the file server's clock."""
-        _, name = split_not_before(path.name)
-        return move(path, self.layout.delayed / f"{stamp(self.server_time.now() + delay_s)}-{name}")
+        until = stamp(self.server_time.now() + delay_s)
+        return move(path, self.layout.delayed / f"{until}-{self._waiting_name(path, task_id)}")
 
     def to_done(self, path: Path, task_id: str) -> bool:
         """Move a task whose result exists to `done/`."""
         return self.place(path, self.layout.done_path(task_id))
-
-    def to_held(self, path: Path) -> bool:
-        """Park a task where nobody claims it."""
-        _, name = split_not_before(path.name)
-        return move(path, self.layout.held / name)
 
     def to_failed(self, path: Path, task_id: str, reason: str) -> bool:
         """Give a task up; the reason lies beside it."""
@@ -139,16 +159,17 @@ class Transitions:
 
     def to_corrupt(self, path: Path, task_id: str | None, reason: str) -> bool:
         """Quarantine a file that is no valid task, under its own name, with the reason beside it."""
-        target = self.layout.corrupt / path.name
+        # Numbers go in front and long names lose their front: the id has to stay the end of the name.
+        name = os.fsdecode(os.fsencode(path.name)[-_MAX_NAME_BYTES:])
+        target = self.layout.corrupt / name
         number = 1
         while os.path.lexists(target):
             number += 1
-            # The number goes in front: the id has to stay the end of the name.
-            target = self.layout.corrupt / f"copy{number}-{path.name}"
+            target = self.layout.corrupt / f"copy{number}-{name}"
         self._write_reason(target, reason)
         if not move(path, target):
             return False
-        log.warning("%s is no valid task and went to corrupt/: %r", path.name, reason)
+        log.warning("%r is no valid task and went to corrupt/: %r", path.name, reason)
         if task_id is not None:
             self.history.add(task_id, "corrupt", reason=reason)
         return True
@@ -188,6 +209,15 @@ class Transitions:
             return self.remove_copy(path, target)
         self._drop_reason(path)
         return move(path, target)
+
+    @staticmethod
+    def _waiting_name(path: Path, task_id: str) -> str:
+        """Return the name for `pending/` and `delayed/`: the present one if it tells the priority."""
+        _, name = split_not_before(path.name)
+        if priority_in_name(name) is not None and len(os.fsencode(name)) <= _MAX_NAME_BYTES:
+            return name
+        priority = priority_of(path)
+        return f"{task_id}.json" if priority is None else task_name(priority, task_id)
 
     def _write_reason(self, target: Path, reason: str) -> None:
         path = reason_path(target)
