@@ -22,6 +22,7 @@ from mlip_autopipec.core.files import fsync_directory, read_json, write_json
 FILES = ("potential.yaml", "potential.yace", "potential.asi", "metrics.json", "train_config.yaml")
 _MANIFEST = "manifest.json"
 _CURRENT = "current.json"
+_REFERENCE_ENERGIES = "reference_energies.json"
 _VERSION = re.compile(r"v(\d{4,})")
 _WORK_PREFIX = ".work-"
 _STRAY_PREFIX = ".stray-"
@@ -112,6 +113,13 @@ class Registry:
             raise NotFoundError(f"no version {version}", f"there are: {', '.join(self.versions()) or 'none'}") from None
         return content
 
+    def next_version(self) -> str:
+        """Return the name that the next version will get."""
+        # Strays count too: a number that was ever seen is not used again.
+        names = [p.name.removeprefix(_STRAY_PREFIX) for p in self.folder.iterdir()] if self.folder.is_dir() else []
+        numbers = [_number(name) for name in names if _VERSION.fullmatch(name)]
+        return f"v{max(numbers, default=0) + 1:04d}"
+
     def new_work_folder(self) -> Path:
         """Make an empty folder on the same filesystem, invisible as a version."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +145,7 @@ class Registry:
         missing = [name for name in FILES if not (work / name).is_file()]
         if missing:
             raise ModelError(f"{work}: {missing[0]} is missing, so this is not published")
-        version = self._next_version()
+        version = self.next_version()
         files = {name: _file_hash(work / name) for name in FILES}
         write_json(work / _MANIFEST, {"version": version, **manifest, "files": files})
         for file in work.iterdir():
@@ -204,11 +212,20 @@ class Registry:
             return None
         return current.newest if current else None
 
-    def _next_version(self) -> str:
-        # Strays count too: a number that was ever seen is not used again.
-        names = (p.name.removeprefix(_STRAY_PREFIX) for p in self.folder.iterdir())
-        numbers = [_number(name) for name in names if _VERSION.fullmatch(name)]
-        return f"v{max(numbers, default=0) + 1:04d}"
+
+def reference_energies(registry: Registry) -> dict[str, float]:
+    """Return the isolated-atom energies (eV) that the versions count from; empty before the first fit."""
+    try:
+        content = read_json(registry.folder / _REFERENCE_ENERGIES)
+    except FileNotFoundError:
+        return {}
+    return {str(element): float(energy) for element, energy in content.items()}
+
+
+def write_reference_energies(registry: Registry, energies: Mapping[str, float]) -> None:
+    """Keep isolated-atom energies (eV), which some labellers compute for minutes."""
+    registry.folder.mkdir(parents=True, exist_ok=True)
+    write_json(registry.folder / _REFERENCE_ENERGIES, dict(sorted(energies.items())))
 
 
 def folder_hash(folder: Path) -> str:
