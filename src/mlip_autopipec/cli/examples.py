@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk, make_supercell
+from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlip_autopipec.cli.liquid2d import SIGMA, liquid_frames, with_collision
 from mlip_autopipec.core.files import write_text
+from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
+from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.store.rundir import RunDirectory
 
 
@@ -63,10 +68,10 @@ def _aluminium(run: RunDirectory) -> None:
 def _emt_heldout(start: Atoms) -> list[Atoms]:
     """Hot solid and liquid by EMT itself, labelled by it: never trained on, only for the report."""
     from ase.calculators.emt import EMT
-    from ase.calculators.singlepoint import SinglePointCalculator
     from ase.md.langevin import Langevin
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
+    teacher = TeacherLabeller(TeacherSettings(model="emt"))
     frames = []
     for temperature, expansion in ((300, 1.005), (700, 1.015), (1200, 1.03)):
         atoms = start.copy()
@@ -75,14 +80,20 @@ def _emt_heldout(start: Atoms) -> list[Atoms]:
         rng = np.random.default_rng(temperature)
         MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=rng)
         md = Langevin(atoms, 4 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=rng)
-        md.run(60)
+        md.run(50)
         for _ in range(4):
-            md.run(30)
-            copy = atoms.copy()
-            copy.calc = SinglePointCalculator(copy, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
-            copy.info["config_type"] = f"heldout_{temperature}K"
-            frames.append(copy)
+            md.run(20)
+            frames.append(_labelled(atoms, teacher, f"heldout_{temperature}K"))
     return frames
+
+
+def _labelled(atoms: Atoms, teacher: TeacherLabeller, config_type: str) -> Atoms:
+    """Return a copy that carries the teacher's energy and forces."""
+    label = teacher.label(atoms, Path())
+    copy = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    copy.calc = SinglePointCalculator(copy, energy=label.energy, forces=label.forces)
+    copy.info["config_type"] = config_type
+    return copy
 
 
 def _aluminium_espresso(run: RunDirectory) -> None:
@@ -97,12 +108,13 @@ def _aluminium_espresso(run: RunDirectory) -> None:
 
 def _lennard_jones_2d(run: RunDirectory) -> None:
     """A 2-D liquid without close contacts for training, and a hot one with a head-on collision to start from."""
-    from mlip_autopipec.cli.liquid2d import SIGMA, liquid_frames, with_collision
 
     frames = liquid_frames(400, seed=1)
     calm = [f for f in frames if _shortest(f) >= 0.99 * SIGMA]
     ase.io.write(run.start / "dataset.extxyz", calm[:60])
-    ase.io.write(run.start / "heldout.extxyz", liquid_frames(20, seed=2))
+    teacher = TeacherLabeller(TeacherSettings(model="lj"))
+    heldout = [_labelled(atoms, teacher, "heldout_liquid") for atoms in liquid_frames(20, seed=2)]
+    ase.io.write(run.start / "heldout.extxyz", heldout)
     ase.io.write(run.start / "structure.extxyz", with_collision(calm[-1]))
 
 

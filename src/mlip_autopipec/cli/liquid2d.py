@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms, units
+from numpy.typing import NDArray
 
 from mlip_autopipec.engines.lammps.library import open_lammps
 
@@ -79,7 +80,7 @@ def _script(seed: int, temperature: float) -> str:
     return "\n".join(lines)
 
 
-def _frame(positions: np.ndarray) -> Atoms:
+def _frame(positions: NDArray[np.float64]) -> Atoms:
     positions = positions.copy()
     positions[:, 2] = 10.0
     atoms = Atoms(f"Ar{len(positions)}", positions=positions, cell=[_EDGE, _EDGE, 20.0], pbc=(True, True, False))

@@ -33,7 +33,14 @@ def print_status(facts: dict[str, Any], trouble: list[str]) -> None:
         "daemons",
         ("name", "state", "pid", "host", "beat", "detail"),
         (
-            (d["name"], d["state"] if d["alive"] else f"{d['state']} (gone)", d["pid"], d["host"], d["age"], d["detail"])
+            (
+                d["name"],
+                d["state"] if d["alive"] else f"{d['state']} (gone)",
+                d["pid"],
+                d["host"],
+                d["age"],
+                d["detail"],
+            )
             for d in facts["daemons"]
         ),
     )

@@ -97,9 +97,7 @@ class Healing:
         task, _ = self._carve(halt.atoms(), halt.atom, halt.step, halt.version, evaluator.cutoff)
         self._publish(task, halt)
 
-    def look(
-        self, current_version: str, evaluator: Evaluator, *, reseeds_in_a_row: int, reseed_limit: int
-    ) -> Decision:
+    def look(self, current_version: str, evaluator: Evaluator, *, reseeds_in_a_row: int, reseed_limit: int) -> Decision:
         """Decide how the open halt goes on."""
         halt = self.halt
         if halt is None:

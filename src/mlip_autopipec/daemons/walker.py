@@ -20,6 +20,7 @@ from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.swap import Decision
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan
 from mlip_autopipec.store.registry import Registry
@@ -153,7 +154,7 @@ class Walker:
         """Start MD, or resume it from the last snapshot."""
         self._new_md()
         if self.state.snapshot is None:
-            self._md().start(ase.io.read(self.structure), velocity_seed=self.state.seed)
+            self._md().start(read_structures(self.structure, "start.structure")[0], velocity_seed=self.state.seed)
             self.events.emit("md_started", walker=self.plan.name, step=0, version=self.loaded)
             self._save(state="running", version=self.loaded, waiting_for="")
             self._snapshot()
