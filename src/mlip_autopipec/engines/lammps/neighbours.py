@@ -6,22 +6,24 @@ import ctypes
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, njit, types
-from numba.extending import intrinsic
 
 from mlip_autopipec.core.errors import EngineError
 from mlip_autopipec.core.interfaces import FloatArray, IntArray, Neighbourhood
-
-# LAMMPS keeps bond flags in the two highest bits of a neighbour's index.
-_INDEX_BITS = 0x1FFFFFFF
+from mlip_autopipec.engines.lammps.listkernels import (
+    copy_atoms,
+    copy_list,
+    copy_positions,
+    count_neighbours,
+    is_same,
+)
 
 
 class NeighbourReader:
     """Reads owned atoms, ghosts and the full list of `pair_style zero` on one rank.
 
     As long as LAMMPS has not rebuilt its list, the frames share the same `species`, `owners`, `first` and
-    `neighbours` objects, so that an evaluator may keep what it derived from them.
+    `neighbours` objects, so that an evaluator may keep what it derived from them. They share `positions` too, which
+    the next reading overwrites: an evaluator that wants to keep them copies them.
     """
 
     def __init__(self, lmp: Any) -> None:
@@ -30,6 +32,10 @@ class NeighbourReader:
         self._lmp = lmp
         self._function = ctypes.cast(lmp.lib.lammps_neighlist_element_neighbors, ctypes.c_void_p).value
         self._handle = ctypes.cast(lmp.lmp, ctypes.c_void_p).value
+        # Prototypes of our own: those of the Python module find out the kind of the result at every call.
+        by_name = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+        self._atom_address = by_name(("lammps_extract_atom", lmp.lib))
+        self._ghosts = ctypes.c_int.from_address(by_name(("lammps_extract_global", lmp.lib))(self._handle, b"nghost"))
         self._small = np.zeros(2, dtype=np.int32)
         self._pointer = np.zeros(1, dtype=np.int64)
         self.rebuilds = 0
@@ -50,34 +56,28 @@ class NeighbourReader:
         species_of_type
             (types + 1,) the evaluator's species index of each LAMMPS type.
         """
-        lmp = self._lmp
         owned = len(tags)
-        total = owned + lmp.extract_global("nghost")
-        index = lmp.find_pair_neighlist("zero")
-        if index < 0 or lmp.get_neighlist_size(index) != owned:
+        total = owned + self._ghosts.value
+        index = self._lmp.find_pair_neighlist("zero")
+        if index < 0 or self._lmp.get_neighlist_size(index) != owned:
             raise EngineError("LAMMPS has no full neighbour list for every atom")
-        types_pointer = lmp.extract_atom("type")
-        address = (
-            _address(tags),
-            _address(positions),
-            ctypes.cast(types_pointer, ctypes.c_void_p).value,
-        )
         call = (self._function, self._handle, index, self._small, self._pointer)
-        x = np.empty((total, 3))
-        _copy_positions(address[1], x)
+        atoms = (_address(tags), self._atom_address(self._handle, b"type"), species_of_type)
         last = self._last
-        if last is not None and len(self._tags) == total and len(last.first) == owned + 1:
-            same = _same(call, address[0], address[2], self._tags, species_of_type, last.species, last.first,
-                         last.neighbours)  # fmt: skip
-            if same:
-                return Neighbourhood(x, last.species, last.owners, last.first, last.neighbours)
+        if last is not None and len(self._tags) == total and last.n_owned == owned:
+            kept = (self._tags, last.species, last.first, last.neighbours)
+            if is_same(call, atoms, kept):
+                copy_positions(_address(positions), last.positions)
+                return last
+        x = np.empty((total, 3))
+        copy_positions(_address(positions), x)
         self._tags = np.empty(total, dtype=np.int32)
         species, owners = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.int32)
         first = np.empty(owned + 1, dtype=np.int32)
-        _copy_atoms(address[0], address[2], owned, species_of_type, self._tags, species, owners)
-        _count(call, first)
+        copy_atoms(atoms, owned, self._tags, species, owners)
+        count_neighbours(call, first)
         neighbours = np.empty(first[-1], dtype=np.int32)
-        _copy_list(call, first, neighbours)
+        copy_list(call, first, neighbours)
         self.rebuilds += 1
         self._last = Neighbourhood(x, species, owners, first, neighbours)
         return self._last
@@ -85,103 +85,3 @@ class NeighbourReader:
 
 def _address(array: FloatArray | IntArray) -> int:
     return int(array.__array_interface__["data"][0])
-
-
-@intrinsic
-def _element(typingctx, function, handle, index, element, atom, count, neighbours):  # type: ignore[no-untyped-def]
-    """`lammps_neighlist_element_neighbors` by address: a function pointer could not be cached on disk."""
-
-    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, byte, byte, byte])
-        target = builder.inttoptr(args[0], kind.as_pointer())
-        pointers = [builder.inttoptr(args[k], byte) for k in (1, 4, 5, 6)]
-        numbers = [builder.trunc(args[k], integer) for k in (2, 3)]
-        builder.call(target, [pointers[0], *numbers, *pointers[1:]])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 7), build
-
-
-@intrinsic
-def _integers(typingctx, address):  # type: ignore[no-untyped-def]
-    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(args[0], ir.IntType(32).as_pointer())
-
-    return types.CPointer(types.int32)(types.int64), build
-
-
-@intrinsic
-def _doubles(typingctx, address):  # type: ignore[no-untyped-def]
-    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
-
-    return types.CPointer(types.float64)(types.int64), build
-
-
-@njit(cache=True)
-def _row(call, k):  # type: ignore[no-untyped-def]
-    """Return atom, number of neighbours and their address of row k of LAMMPS' list."""
-    function, handle, index, small, pointer = call
-    _element(function, handle, index, k, small.ctypes.data, small.ctypes.data + 4, pointer.ctypes.data)
-    return small[0], small[1], pointer[0]
-
-
-@njit(cache=True)
-def _copy_positions(address, out):  # type: ignore[no-untyped-def]
-    source = carray(_doubles(address), out.shape)
-    out[:, :] = source
-
-
-@njit(cache=True)
-def _copy_atoms(tag_address, type_address, owned, species_of_type, tags, species, owners):  # type: ignore[no-untyped-def]
-    total = len(tags)
-    source_tags = carray(_integers(tag_address), total)
-    source_types = carray(_integers(type_address), total)
-    home = np.full(source_tags[:owned].max() + 1, -1, np.int32)
-    for i in range(owned):
-        home[source_tags[i]] = i
-    for i in range(total):
-        tags[i] = source_tags[i]
-        species[i] = species_of_type[source_types[i]]
-        owners[i] = home[source_tags[i]]
-
-
-@njit(cache=True)
-def _count(call, first):  # type: ignore[no-untyped-def]
-    first[:] = 0
-    for k in range(len(first) - 1):
-        atom, count, _ = _row(call, k)
-        first[atom + 1] = count
-    for i in range(1, len(first)):
-        first[i] += first[i - 1]
-
-
-@njit(cache=True)
-def _copy_list(call, first, neighbours):  # type: ignore[no-untyped-def]
-    for k in range(len(first) - 1):
-        atom, count, address = _row(call, k)
-        source = carray(_integers(address), count)
-        start = first[atom]
-        for q in range(count):
-            neighbours[start + q] = source[q] & _INDEX_BITS
-
-
-@njit(cache=True)
-def _same(call, tag_address, type_address, tags, species_of_type, species, first, neighbours):  # type: ignore[no-untyped-def]
-    total = len(tags)
-    source_tags = carray(_integers(tag_address), total)
-    source_types = carray(_integers(type_address), total)
-    for i in range(total):
-        if source_tags[i] != tags[i] or species_of_type[source_types[i]] != species[i]:
-            return False
-    for k in range(len(first) - 1):
-        atom, count, address = _row(call, k)
-        start = first[atom]
-        if first[atom + 1] - start != count:
-            return False
-        source = carray(_integers(address), count)
-        for q in range(count):
-            if source[q] & _INDEX_BITS != neighbours[start + q]:
-                return False
-    return True

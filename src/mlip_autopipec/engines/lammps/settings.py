@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+LARGEST_SEED = 899_999_999
+
 
 class MDSettings(BaseModel):
     """Ensemble, time step and thermostat of one MD run."""
@@ -24,7 +26,7 @@ class MDSettings(BaseModel):
     thermostat_damping_fs: float = Field(100.0, gt=0, description="fs; about 100 time steps")
     barostat_damping_fs: float = Field(1000.0, gt=0, description="fs; about 1000 time steps")
     dimension: Literal[2, 3] = Field(3, description="2: atoms stay in the plane of the first two cell vectors")
-    seed: int = Field(1, ge=1, le=899_999_999, description="of the first velocities and of the Langevin noise")
+    seed: int = Field(1, ge=1, le=LARGEST_SEED, description="of the first velocities and of the Langevin noise")
     skin: float = Field(1.0, gt=0, description="A beyond the cutoff; larger lists are rebuilt less often")
 
     @model_validator(mode="after")
@@ -41,7 +43,7 @@ def integrator_commands(settings: MDSettings, seed: int) -> list[str]:
     if settings.ensemble == "nve":
         return ["fix move all nve"]
     if settings.ensemble == "langevin":
-        return ["fix move all nve", f"fix bath all langevin {t!r} {t!r} {heat!r} {seed}"]
+        return ["fix move all nve", noise_command(settings, seed)]
     if settings.ensemble == "nvt":
         return [f"fix move all nvt temp {t!r} {t!r} {heat!r}"]
     p = settings.pressure_bar
@@ -51,3 +53,9 @@ def integrator_commands(settings: MDSettings, seed: int) -> list[str]:
         f"fix move all npt temp {t!r} {t!r} {heat!r} {settings.pressure_coupling} {p!r} {p!r} {squeeze!r} "
         "fixedpoint 0 0 0 flip no"
     ]
+
+
+def noise_command(settings: MDSettings, seed: int) -> str:
+    """Return the `fix` of the Langevin thermostat, id `bath`."""
+    t = settings.temperature_k
+    return f"fix bath all langevin {t!r} {t!r} {settings.thermostat_damping_fs / 1000.0!r} {seed}"
