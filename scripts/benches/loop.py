@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 from datetime import datetime
+from itertools import pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def stage_times(run: Path) -> list[dict[str, Any]]:
             story[event["event"]] = min(moment, story.get(event["event"], moment))
     whole = [story for story in first.values() if all(name in story for name in TASK_STORY)]
     rows = []
-    for a, b in [*zip(TASK_STORY[1:-1], TASK_STORY[2:], strict=True), ("task_published", "swapped")]:
+    for a, b in [*pairwise(TASK_STORY[1:]), ("task_published", "swapped")]:
         gaps = [story[b] - story[a] for story in whole]
         if gaps:
             rows.append({"from": a, "to": b, "median_s": statistics.median(gaps), "max_s": max(gaps), "n": len(gaps)})

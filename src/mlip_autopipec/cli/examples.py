@@ -79,7 +79,7 @@ def _emt_heldout(start: Atoms) -> list[Atoms]:
         atoms.calc = EMT()
         rng = np.random.default_rng(temperature)
         MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=rng)
-        md = Langevin(atoms, 4 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=rng)
+        md = Langevin(atoms, 4 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=rng)
         md.run(50)
         for _ in range(4):
             md.run(20)
