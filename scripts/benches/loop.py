@@ -10,7 +10,6 @@ import tempfile
 import time
 from datetime import datetime
 from itertools import pairwise
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
