@@ -34,7 +34,7 @@ class EspressoLabeller:
     node
         How this node runs pw.x.
     tether
-        Command put before pw.x's so that it dies with this process.
+        Command put before pw.x's so that it dies with this process (`runtime.tether.tethered([])`).
 
     Raises
     ------

@@ -135,7 +135,7 @@ def read_label(folder: Path, template: EspressoTemplate, report: Report, n_atoms
 def _info(report: Report) -> dict[str, Any]:
     """Return what the output says about how the label was made."""
     info: dict[str, Any] = {"seconds": round(report.ended.seconds, 2)}
-    version = re.search(r"Program PWSCF\s+(\S+)", report.output)
+    version = re.search(r"Program PWSCF\s+v\.(\S+)", report.output)
     iterations = re.search(r"convergence has been achieved in\s+(\d+) iterations", report.output)
     accuracy = re.findall(rf"estimated scf accuracy\s+<\s+{_NUMBER} Ry", report.output)
     smearing = re.findall(rf"smearing contrib\. \(-TS\)\s*=\s*{_NUMBER} Ry", report.output)
