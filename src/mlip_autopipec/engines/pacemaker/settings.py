@@ -11,7 +11,7 @@ _LARGEST_L = (0, 10, 6, 4, 3, 2)
 
 
 class BasisSettings(BaseModel):
-    """Which functions the potential is made of. The defaults give about 130 functions for one element."""
+    """Which functions the potential is made of. The defaults give 79 functions for one element."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,9 +27,9 @@ class BasisSettings(BaseModel):
     )
     # Pair functions are cheap and carry most of the energy; angular ones get dear fast.
     nradmax_by_orders: tuple[int, ...] = Field(
-        (12, 4, 3), description="number of radial functions by rank (pairs, triples, …)"
+        (10, 4, 2, 1), description="number of radial functions by rank (pairs, triples, …)"
     )
-    lmax_by_orders: tuple[int, ...] = Field((0, 4, 3), description="largest angular momentum by rank; 0 for pairs")
+    lmax_by_orders: tuple[int, ...] = Field((0, 3, 2, 1), description="largest angular momentum by rank; 0 for pairs")
 
     @field_validator("nradmax_by_orders")
     @classmethod

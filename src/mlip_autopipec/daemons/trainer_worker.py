@@ -1,0 +1,325 @@
+"""trainer-worker: takes labels in, refits when it is time, publishes versions. The one writer of dataset and potentials.
+
+Fits run in a child process. A kill at any time loses nothing: labels lie in `results/` until they have a row, a version
+appears whole or not at all, and what a version contains stands in its manifest.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import filelock
+from ase import Atoms
+
+from mlip_autopipec.core.clock import Clock
+from mlip_autopipec.core.errors import AutopipeError, DataError, QueueError
+from mlip_autopipec.core.events import EventLog
+from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter, elements_of
+from mlip_autopipec.daemons.queues import dft_queue
+from mlip_autopipec.runtime.child import Child, Result
+from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.stages.curate import row_of_frame, row_of_result
+from mlip_autopipec.stages.explore import has_label, read_structures
+from mlip_autopipec.stages.publish import publish
+from mlip_autopipec.store.dataset import Dataset, DatasetRow
+from mlip_autopipec.store.refusals import add_refusals, read_refusals
+from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.results import Results
+from mlip_autopipec.store.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from mlip_autopipec.config import Config
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+# Tasks may still be on their way to the queue when a run has just begun.
+_SETTLE_S = 5.0
+# A fit of fewer structures than this is not worth walking with.
+_FEWEST_LABELS = 2
+_DRAIN_S = 20.0
+_FIRST_RETRY_S = 2.0
+_LONGEST_RETRY_S = 300.0
+_OPEN = ("pending", "delayed", "running")
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A fit in the child."""
+
+    request: FitRequest
+    version: str
+    parent: str | None
+    new_ids: tuple[str, ...]
+
+
+class TrainerWorker:
+    """A `runtime.serve.Daemon` that trains.
+
+    Parameters
+    ----------
+    run, config
+        Run directory and its configuration.
+    name
+        Name of this process.
+    clock
+        For the times of events.
+    """
+
+    def __init__(
+        self, run: RunDirectory, config: Config, name: str = "trainer-worker", *, clock: Clock | None = None
+    ) -> None:
+        self.run = run
+        self.config = config
+        self.name = name
+        self.settings = config.training
+        self.registry = Registry(run.potentials)
+        self.dataset = Dataset(run.dataset)
+        self.results = Results(run.results)
+        self.queue = dft_queue(run, config.queue, worker=name)
+        self.events = EventLog(run.events, name, clock)
+        self._lock = filelock.FileLock(run.potentials / ".trainer.lock")
+        self._labels: set[str] = set()  # ids with a row
+        self._refused: set[str] = set()
+        self._contained: set[str] = set()  # ids in the newest version
+        self._version: str | None = None
+        self._elements: tuple[str, ...] = ()
+        self._child: Child | None = None
+        self._fit: _Running | None = None
+        self._next_look = 0.0
+        self._quiet_since: float | None = None
+        self._waiting_for = ""
+        self._error = ""
+        self._tried: frozenset[str] = frozenset()
+        self._retry_at = 0.0
+        self._retry_s = _FIRST_RETRY_S
+        self._drain_until: float | None = None
+        self._draining = False
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take the lock, repair what a killed trainer left, take the start structures in, warm the child up.
+
+        Raises
+        ------
+        QueueError
+            Another trainer of this run works on this host.
+        """
+        self.run.potentials.mkdir(parents=True, exist_ok=True)
+        self.run.attempts.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise QueueError(
+                f"{self.run.root}: another trainer works here", "one per run: stop the other one", transient=True
+            ) from error
+        for action in self.registry.recover():
+            logger.warning("%s", action)
+        self._labels = self.dataset.ingested()
+        self._refused = set(read_refusals(self.run))
+        self._read_newest_version()
+        self._take_in_start()
+        self._ready_child()
+
+    def step(self, now: float) -> Outcome:
+        """Look after the fit; take in new labels; begin a fit if it is time."""
+        if self._fit is not None:
+            outcome = self._look_after_fit(self._fit, now)
+            if outcome is Outcome.WORKED or self._draining:
+                return outcome
+        if self._draining:
+            self._take_in()
+            return Outcome.DONE
+        if now < self._next_look:
+            return Outcome.IDLE
+        self._next_look = now + _LOOK_S
+        took_in = self._take_in()
+        if self._fit is None and self._due(now):
+            self._begin()
+            return Outcome.WORKED
+        return Outcome.WORKED if took_in else Outcome.IDLE
+
+    def drain(self) -> None:
+        """Begin no fit any more; the one that runs may finish if it does so soon."""
+        self._draining = True
+
+    def close(self) -> None:
+        """End the child and free the lock (idempotent)."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+        self._lock.release()
+
+    def status(self) -> tuple[str, dict[str, Any]]:
+        """Return the state and what it waits for; `uningested` is 0 when every label is in the newest version."""
+        state = "training" if self._fit else "failing" if self._error else "idle"
+        detail: dict[str, Any] = {
+            "labels": len(self._labels),
+            "uningested": len(self._fit.new_ids) if self._fit else 0,
+            "refused": len(self._refused),
+            "waiting_for": self._waiting_for,
+            "version": self._version,
+        }
+        return state, {**detail, "error": self._error} if self._error else detail
+
+    # --- taking in --------------------------------------------------------------------------------------------
+
+    def _take_in_start(self) -> None:
+        start = self.config.start
+        frames: dict[str, Sequence[Atoms]] = {
+            key: read_structures(self.config.path(self.run, file), f"start.{key}")
+            for key, file in (("structure", start.structure), ("dataset", start.dataset))
+            if file is not None
+        }
+        self._elements = elements_of(frames)
+        labelled = [(number, atoms) for number, atoms in enumerate(frames.get("dataset", [])) if has_label(atoms)]
+        labeller, limit = self.config.labeller_settings(), self.settings.force_limit
+        rows: list[DatasetRow] = []
+        for number, atoms in labelled:
+            try:
+                rows.append(row_of_frame(atoms, number, labeller, force_limit=limit))
+            except DataError as error:
+                self._refuse(f"start.dataset:{number}", error)
+        self._labels.update(self.dataset.ingest(rows))
+
+    def _take_in(self) -> bool:
+        """Give every new result a row, or a reason why not; True if there was one."""
+        new = [task_id for task_id in self.results.ids() if task_id not in self._labels | self._refused]
+        rows: list[DatasetRow] = []
+        for task_id in sorted(new):
+            try:
+                record = self.results.read(task_id)
+                limit = self.settings.force_limit
+                rows.append(row_of_result(record, self.config.labeller_settings(), force_limit=limit))
+            except FileNotFoundError:  # requeued by hand in this moment
+                continue
+            except DataError as error:
+                self._refuse(task_id, error)
+        self._labels.update(self.dataset.ingest(rows))
+        return bool(rows)
+
+    def _refuse(self, task_id: str, error: AutopipeError) -> None:
+        if task_id not in self._refused:
+            logger.warning("refused: %s", error)
+            add_refusals(self.run, {task_id: str(error)})
+            self._refused.add(task_id)
+
+    # --- when to fit ------------------------------------------------------------------------------------------
+
+    def _new_labels(self) -> set[str]:
+        return self._labels - self._contained - self._refused
+
+    def _due(self, now: float) -> bool:
+        """True if a fit should begin; otherwise says in `_waiting_for` what is missing."""
+        new = self._new_labels()
+        if frozenset(new) == self._tried and now < self._retry_at:
+            self._waiting_for = f"another try in {self._retry_at - now:.0f} s, or new labels"
+            return False
+        if self._version is None and self.config.start.potential is not None:
+            return True
+        first = self._version is None
+        wanted = self.settings.min_initial_labels if first else self.settings.min_new_labels
+        if len(new) >= wanted:
+            return True
+        counts = self.queue.counts()
+        tasks = sum(counts.get(state, 0) for state in _OPEN)
+        self._waiting_for = f"{len(new)} of {wanted} {'first' if first else 'new'} labels, {tasks} tasks under way"
+        if tasks:
+            self._quiet_since = None
+            return False
+        if not first:
+            self._waiting_for = "new labels"
+            return bool(new)
+        return self._no_more_can_come(len(new), now)
+
+    def _no_more_can_come(self, labels: int, now: float) -> bool:
+        """Decide a bootstrap that ended with fewer labels than wanted."""
+        if self._quiet_since is None:
+            self._quiet_since = now
+        if now - self._quiet_since < _SETTLE_S:
+            return False
+        if labels >= _FEWEST_LABELS:
+            logger.warning("only %d labels for the first fit, and no task is under way", labels)
+            return True
+        wanted = self.settings.min_initial_labels
+        self._error = f"{labels} labels and no task under way: {wanted} are needed for the first potential"
+        self._waiting_for = "labels: add structures to start.dataset, or `autopipe queue requeue` what failed"
+        return False
+
+    # --- fitting ----------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        start, new = self.config.start, sorted(self._new_labels())
+        adopt = None
+        if self._version is None and start.potential is not None and start.active_set is not None:
+            adopt = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
+        request = FitRequest(tuple(sorted(self._labels - self._refused)), adopt)
+        self._fit = _Running(request, self.registry.next_version(), self._version, tuple(new))
+        self._tried, self._error, self._quiet_since = frozenset(new), "", None
+        self._waiting_for = f"fit of {len(request.task_ids)} labels"
+        self.events.emit("train_started", version=self._fit.version, parent=self._version, task_ids=new)
+        self._ready_child().send(request)
+
+    def _ready_child(self) -> Child:
+        if self._child is None:
+            job = FitJob(
+                self.run.root, self.settings, self.config.labeller_settings(), self.config.node, self._elements
+            )
+            self._child = Child(Fitter, (job,), f"{self.name} fit", serves=True)
+        return self._child
+
+    def _look_after_fit(self, fit: _Running, now: float) -> Outcome:
+        result = self._ready_child().poll()
+        if result is not None:
+            self._fit = None
+            self._next_look = now
+            self._finish(fit, result, now)
+            return Outcome.WORKED
+        if not self._draining:
+            return Outcome.IDLE
+        self._drain_until = self._drain_until or now + _DRAIN_S
+        return Outcome.IDLE if now < self._drain_until else Outcome.DONE
+
+    def _finish(self, fit: _Running, result: Result, now: float) -> None:
+        if result.died and self._child is not None:
+            self._child.close()
+            self._child = None
+        if result.error is not None:
+            self._failed(result, now)
+            return
+        answer: FitAnswer = result.value
+        for task_id, reason in answer.unusable.items():
+            self._refuse(task_id, DataError(reason))
+        self._publish(fit, answer)
+        self._retry_s = _FIRST_RETRY_S
+
+    def _publish(self, fit: _Running, answer: FitAnswer) -> None:
+        new = [task_id for task_id in fit.new_ids if task_id not in answer.unusable]
+        manifest = {"parent": fit.parent, "new_task_ids": new, **answer.facts}
+        try:
+            version = publish(self.registry, answer.folder, manifest)
+        except BaseException:
+            shutil.rmtree(answer.folder, ignore_errors=True)
+            raise
+        self.events.emit("version_published", version=version, parent=fit.parent, task_ids=new)
+        logger.info("%s: %d labels, %d of them new", version, len(answer.facts["task_ids"]), len(new))
+        self._read_newest_version()
+
+    def _failed(self, result: Result, now: float) -> None:
+        self._error = f"{type(result.error).__name__}: {result.error}"
+        self._retry_at = now + (self._retry_s if result.died else _LONGEST_RETRY_S)
+        self._retry_s = min(2 * self._retry_s, _LONGEST_RETRY_S)
+        logger.error("no new version: %s", self._error)
+        if result.traceback:
+            logger.debug("%s", result.traceback)
+
+    def _read_newest_version(self) -> None:
+        versions = self.registry.versions()
+        if versions:
+            self._version = versions[-1]
+            self._contained = set(self.registry.manifest(self._version)["task_ids"])
