@@ -108,7 +108,7 @@ class Claims:
         """Take the most uncertain pending task; None if there is none."""
         for source in self._picker.candidates():
             task_id = id_in_name(source.name)
-            if task_id is None or task_id in self._held:
+            if task_id is None or self._is_held(task_id):
                 continue
             target = self._layout.running_folder(self._lease.worker) / source.name
             try:
@@ -148,6 +148,15 @@ class Claims:
             return None
         return Claim(task, path, 1 + self._moves.history.count(task_id, "retry"), source.parent.name)
 
+    def _is_held(self, task_id: str) -> bool:
+        """True if this worker has the task; one that was taken away meanwhile may be claimed again."""
+        claim = self._held.get(task_id)
+        return claim is not None and self.holds(claim)
+
+    def _drop(self, claim: Claim) -> None:
+        if self._held.get(claim.task.id) is claim:
+            del self._held[claim.task.id]
+
     def beat(self) -> list[str]:
         """Show that this worker lives; return the held ids that somebody cancelled."""
         self._lease.beat(self._held)
@@ -176,7 +185,7 @@ class Claims:
         """Store the result, then move the task to `done/`; True if this result is the first."""
         task_id = claim.task.id
         first = self._results.write_once(task_id, record)
-        self._held.pop(task_id, None)
+        self._drop(claim)
         if self._moves.to_done(claim.path, task_id):
             self._moves.history.add(task_id, "done", first=first)
         elif (found := self._census.find(task_id)) and found[0] not in ("running", "done", "corrupt"):
@@ -187,7 +196,7 @@ class Claims:
     def fail(self, claim: Claim, reason: str, *, transient: bool) -> str:
         """Report a failure; see `TaskQueue.fail`."""
         task_id, moves = claim.task.id, self._moves
-        self._held.pop(task_id, None)
+        self._drop(claim)
         if self._results.exists(task_id):
             moves.to_done(claim.path, task_id)
             return "lost"
@@ -205,7 +214,7 @@ class Claims:
     def give_back(self, claim: Claim, reason: str) -> None:
         """Return a task unlabelled, not counted as an attempt; a cancelled one goes to `cancelled/`."""
         task_id = claim.task.id
-        self._held.pop(task_id, None)
+        self._drop(claim)
         if self._is_marked(task_id):
             self._moves.to_cancelled(claim.path, task_id)
         elif self._moves.to_pending(claim.path, task_id, claim.bucket):

@@ -25,23 +25,37 @@ def read_document(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     DataError
         It is a link, a folder, a pipe, too large, not UTF-8, not JSON, holds NaN or infinity, or is no object.
     """
+    data = read_regular(path, max_bytes + 1)
+    if len(data) > max_bytes:
+        raise DataError(f"{path.name}: more than the {max_bytes} bytes that are read")
+    return parse_document(data, path.name)
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """Return at most the first `max_bytes` of a regular file.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file does not exist.
+    DataError
+        It is a link, a folder, a pipe or not permitted to be read.
+    """
     try:
         # O_NONBLOCK: opening a pipe that somebody put there must not hang.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM):
-            raise DataError(
-                f"{path.name}: {'a symbolic link' if error.errno == errno.ELOOP else error.strerror}"
-            ) from error
+            cause = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise DataError(f"{path.name}: {cause}") from error
         raise
-    with os.fdopen(fd, "rb") as handle:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise DataError(f"{path.name}: not a regular file")
-        if status.st_size > max_bytes:
-            raise DataError(f"{path.name}: {status.st_size} bytes, more than the {max_bytes} that are read")
-        data = handle.read(max_bytes + 1)
-    return parse_document(data, path.name)
+        with os.fdopen(fd, "rb", closefd=False) as handle:
+            return handle.read(max_bytes)
+    finally:
+        os.close(fd)
 
 
 def parse_document(data: bytes, name: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from mlip_autopipec.core.clock import Clock, iso_time
-from mlip_autopipec.core.errors import QueueError
+from mlip_autopipec.core.errors import DataError, QueueError
 from mlip_autopipec.core.files import fsync_directory, write_json
 from mlip_autopipec.store.delay import ServerTime, stamp
-from mlip_autopipec.store.document import dump_document, write_new
+from mlip_autopipec.store.document import dump_document, read_regular, write_new
 from mlip_autopipec.store.history import History
 from mlip_autopipec.store.layout import (
     Layout,
@@ -66,11 +66,9 @@ def priority_of(path: Path) -> float | None:
     if (named := priority_in_name(path.name)) is not None:
         return named
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as handle:
-            match = _PRIORITY_IN_HEAD.search(handle.read(2048))
+        match = _PRIORITY_IN_HEAD.search(read_regular(path, 2048))
         return float(match.group(1)) if match else None
-    except (OSError, ValueError):
+    except (OSError, DataError, ValueError):
         return None
 
 
