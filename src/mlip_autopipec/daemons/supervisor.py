@@ -169,7 +169,6 @@ class Supervisor:
     def _leave(self, now: float, kill_at: float) -> Outcome:
         self.merger.merge()
         if all(service.gone() for service in self.services):
-            self.progress.update()
             return Outcome.DONE
         if now >= kill_at:
             self._kill_all()
