@@ -167,10 +167,10 @@ class Claims:
 
     def _is_cancelled(self, claim: Claim) -> bool:
         """True if there is a marker, or somebody moved the file to `cancelled/`."""
-        task_id = claim.task.id
-        return self._is_marked(task_id) or (
-            not self.holds(claim) and os.path.lexists(self._layout.cancelled_path(task_id))
-        )
+        if self._is_marked(claim.task.id):
+            return True
+        found = None if self.holds(claim) else self._census.find(claim.task.id)
+        return found is not None and found[0] == "cancelled"
 
     def cancelled(self, task_id: str) -> bool:
         """True if somebody wants this task not to be done."""

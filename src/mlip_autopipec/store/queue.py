@@ -232,7 +232,10 @@ class TaskQueue:
 
         Acts only on what it has seen unchanged for one lease, so it takes two passes at least.
         """
-        return self._sweeper.sweep(every_s)
+        if not self._sweeper.is_due(every_s):
+            return []
+        promoted = [f"{task_id}: delayed -> pending, its time has come" for task_id in self.promote()]
+        return promoted + self._sweeper.sweep()
 
     def plan(self) -> list[str]:
         """Return what `sweep` would do if nothing changed for one lease; changes nothing."""

@@ -19,7 +19,7 @@ from mlip_autopipec.core.structure import TASK_ID_PATTERN
 from mlip_autopipec.store.census import ACTIVE_STATES, Census, Found
 from mlip_autopipec.store.document import read_document
 from mlip_autopipec.store.layout import id_in_name
-from mlip_autopipec.store.lease import LeaseWatch
+from mlip_autopipec.store.lease import LeaseWatch, read_lease
 from mlip_autopipec.store.task import Task
 from mlip_autopipec.store.transitions import Transitions
 from mlip_autopipec.store.unsettled import look_of
@@ -253,7 +253,9 @@ class Repairs:
 
     def bury(self, worker: str) -> bool:
         """Remove the lease and the empty folder of a worker that is gone; True if there was something to remove."""
-        removed = _remover(self._layout.lease_path(worker))()
+        # A task file that was moved to leases/ by hand looks like a lease by its name.
+        is_lease = "counter" in (read_lease(self._layout, worker) or {})
+        removed = is_lease and _remover(self._layout.lease_path(worker))()
         try:
             self._layout.running_folder(worker).rmdir()
         except OSError:

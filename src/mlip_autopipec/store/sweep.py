@@ -32,12 +32,13 @@ class Sweeper:
         self._last: float | None = None
         self._next_shard = ""
 
-    def sweep(self, every_s: float = 0.0) -> list[str]:
-        """Do one pass; return what was done. Does nothing if the last pass was less than `every_s` ago."""
-        now = self._clock.monotonic()
-        if self._last is not None and now - self._last < every_s:
-            return []
-        self._last = now
+    def is_due(self, every_s: float) -> bool:
+        """True if the last pass was at least `every_s` ago."""
+        return self._last is None or self._clock.monotonic() - self._last >= every_s
+
+    def sweep(self) -> list[str]:
+        """Do one pass; return what was done."""
+        now = self._last = self._clock.monotonic()
         wishes, unseen = self._look(_DONE_BUDGET_S)
         since = {seen: at for seen, at in self._since.items() if seen[0] in unseen}
         did = []

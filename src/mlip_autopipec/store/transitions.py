@@ -15,7 +15,7 @@ from mlip_autopipec.core.clock import Clock, iso_time
 from mlip_autopipec.core.errors import DataError, QueueError
 from mlip_autopipec.core.files import fsync_directory, write_json
 from mlip_autopipec.store.delay import ServerTime, stamp
-from mlip_autopipec.store.document import dump_document, read_regular, write_new
+from mlip_autopipec.store.document import MAX_BYTES, dump_document, read_regular, write_new
 from mlip_autopipec.store.history import History
 from mlip_autopipec.store.layout import (
     Layout,
@@ -72,14 +72,14 @@ def priority_of(path: Path) -> float | None:
         return None
 
 
-def is_same_file_content(one: Path, other: Path) -> bool:
-    """True if both can be read and hold the same bytes."""
+def is_copy(one: Path, other: Path) -> bool | None:
+    """Return whether both are regular files of the same bytes; None if one of them has just gone."""
     try:
-        if one.is_symlink() or other.is_symlink():
-            return False
-        return one.read_bytes() == other.read_bytes()
-    except OSError:
+        return read_regular(one, MAX_BYTES + 1) == read_regular(other, MAX_BYTES + 1)
+    except DataError:
         return False
+    except OSError:
+        return None
 
 
 class Transitions:
@@ -187,7 +187,10 @@ class Transitions:
 
     def remove_copy(self, path: Path, keeper: Path) -> bool:
         """Remove a second file of the same task, if it is byte by byte the same; quarantine it otherwise."""
-        if not is_same_file_content(path, keeper):
+        same = is_copy(path, keeper)
+        if same is None:
+            return False
+        if not same:
             return self.to_corrupt(path, None, f"differs from {keeper}, which has the same id")
         # Out of reach first and only then away, so that two who clean up cannot each remove the other's keeper.
         aside = self.layout.tmp / f"copy-{secrets.token_hex(4)}-{path.name}"
