@@ -204,7 +204,9 @@ class Walker:
         frame = self._md().frame()  # before saving, which ends the validity of gamma
         self._md().save(self.folder / name)
         previous = self.state
-        self._save(snapshot=name, snapshot_step=step)
+        # A safe step beyond the halted one is progress: failed healings are no longer "in a row".
+        reseeds = 0 if step > previous.halted_step else previous.reseeds
+        self._save(snapshot=name, snapshot_step=step, reseeds=reseeds)
         if previous.snapshot is None or step > previous.snapshot_step:
             frame.info.update(walker=self.plan.name, step=step, version=self.state.version)
             ase.io.write(self.folder / "trajectory.extxyz", frame, append=True)
@@ -222,6 +224,7 @@ class Walker:
         self._save(
             state="halted",
             step=step,
+            halted_step=step,
             gamma=halt.gamma,
             extractions=self.state.extractions + 1,
             waiting_for=f"label of task {halt.task_ids[0]}",

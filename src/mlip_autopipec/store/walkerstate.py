@@ -31,8 +31,10 @@ class WalkerState:
         File name (within the walker's folder) and step of the last safe snapshot.
     extractions
         Regions sent to labelling so far.
+    halted_step
+        Step of the last halt.
     reseeds
-        Failed healings in a row.
+        Failed healings in a row, without a safe step beyond the halted one in between.
     seed
         Seed of the velocities now in use.
     updated
@@ -51,6 +53,7 @@ class WalkerState:
     snapshot: str | None = None
     snapshot_step: int = 0
     extractions: int = 0
+    halted_step: int = 0
     reseeds: int = 0
     seed: int = 0
     updated: float = 0.0
