@@ -42,10 +42,13 @@ class BoxMap:
         Raises
         ------
         DataError
-            The cell has no volume in a periodic direction, or a two-dimensional run's atoms are not in a plane.
+            A number is not finite, the cell has no volume in a periodic direction, or a two-dimensional run's atoms
+            are not in a plane.
         """
         cell = np.asarray(atoms.cell, dtype=float)
         pbc = (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2]))
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(cell).all()):
+            raise DataError("structure: a position or cell vector is not finite")
         if dimension == 2:
             _check_plane(atoms)
         rotation = _rotation(_complete(cell, pbc, dimension))

@@ -19,6 +19,9 @@ HALT_COMMANDS = (
     f"variable uncertain equal f_{FIX}[1]",
     "fix watch all halt 1 v_uncertain > 0.5 error continue message no",
 )
+# A in one step: nothing physical comes near, and LAMMPS' neighbour bins do not survive much more.
+_LARGEST_MOVE = 5.0
+_ADVICE = "use a smaller time step, or a potential that knows these configurations"
 
 
 @dataclass
@@ -120,9 +123,7 @@ class Bridge:
 
     def _evaluate(self, step: int, owned: int, tags: IntArray, x: Any, forces: Any, entered: float) -> None:
         if owned != self._atoms:
-            raise Crashed(
-                f"MD lost {self._atoms - owned} of {self._atoms} atoms at step {step}", "use a smaller time step"
-            )
+            raise Crashed(f"MD lost {self._atoms - owned} of {self._atoms} atoms at step {step}", _ADVICE)
         before = self._reader.rebuilds
         frame = self._reader.read(tags, x, self._species)
         read = time.perf_counter()
@@ -131,7 +132,10 @@ class Bridge:
         evaluated = time.perf_counter()
         self.force_gamma = False
         if not (np.isfinite(evaluation.energy) and np.isfinite(evaluation.forces).all()):
-            raise Crashed(f"MD exploded: the forces of step {step} are not finite", "use a smaller time step")
+            raise Crashed(f"MD exploded: the forces of step {step} are not finite", _ADVICE)
+        move = self._reader.largest_move(evaluation.forces)
+        if not move <= _LARGEST_MOVE:
+            raise Crashed(f"MD exploded: an atom would move {move:.3g} A in the step after {step}", _ADVICE)
         forces[:] = evaluation.forces
         self._lmp.fix_external_set_energy_global(FIX, evaluation.energy)
         self._lmp.fix_external_set_virial_global(FIX, list(virial_to_lammps(evaluation.virial)))

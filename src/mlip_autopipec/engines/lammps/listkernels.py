@@ -1,4 +1,7 @@
-"""Machine code that reads LAMMPS' arrays by address. `call` = (function, handle, index, two ints, one pointer)."""
+"""Machine code that reads LAMMPS' arrays by address.
+
+`call` = (address of `lammps_neighlist_element_neighbors`, its handle, list index, room for two ints and a pointer).
+"""
 
 # mypy: ignore-errors
 
@@ -43,6 +46,14 @@ def _doubles(typingctx, address):
         return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
 
     return types.CPointer(types.float64)(types.int64), build
+
+
+@intrinsic
+def _addresses(typingctx, address):
+    def build(context, builder, signature, args):
+        return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+
+    return types.CPointer(types.int64)(types.int64), build
 
 
 @njit(cache=True)
@@ -119,3 +130,19 @@ def is_same(call, atoms, kept):
         if difference != 0:
             return False
     return True
+
+
+@njit(cache=True)
+def largest_move(velocity_rows, type_address, forces, kick_of_type, time_step):
+    """Return how far the fastest atom goes in the next step, A; `kick_of_type` = velocity per force."""
+    n = len(forces)
+    kinds = carray(_integers(type_address), n)
+    velocities = carray(_doubles(carray(_addresses(velocity_rows), 1)[0]), (n, 3))
+    largest = 0.0
+    for i in range(n):
+        kick = kick_of_type[kinds[i]]
+        square = 0.0
+        for k in range(3):
+            square += (velocities[i, k] + kick * forces[i, k]) ** 2
+        largest = max(largest, square)
+    return np.sqrt(largest) * time_step

@@ -15,6 +15,7 @@ from mlip_autopipec.engines.lammps.listkernels import (
     copy_positions,
     count_neighbours,
     is_same,
+    largest_move,
 )
 
 
@@ -36,6 +37,10 @@ class NeighbourReader:
         by_name = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
         self._atom_address = by_name(("lammps_extract_atom", lmp.lib))
         self._ghosts = ctypes.c_int.from_address(by_name(("lammps_extract_global", lmp.lib))(self._handle, b"nghost"))
+        self._time_step = float(lmp.extract_global("dt"))
+        masses = np.array(lmp.numpy.extract_atom("mass")).ravel()
+        masses[0] = np.inf  # LAMMPS counts its types from 1
+        self._kick = self._time_step * lmp.extract_global("ftm2v") / masses
         self._small = np.zeros(2, dtype=np.int32)
         self._pointer = np.zeros(1, dtype=np.int64)
         self.rebuilds = 0
@@ -81,6 +86,11 @@ class NeighbourReader:
         self.rebuilds += 1
         self._last = Neighbourhood(x, species, owners, first, neighbours)
         return self._last
+
+    def largest_move(self, forces: FloatArray) -> float:
+        """Return how far the fastest atom goes in the next step under `forces` (N, 3), eV/A, in A."""
+        rows, kinds = (self._atom_address(self._handle, name) for name in (b"v", b"type"))
+        return float(largest_move(rows, kinds, forces, self._kick, self._time_step))
 
 
 def _address(array: FloatArray | IntArray) -> int:
