@@ -97,6 +97,9 @@ class EventMerger:
         The run's `events.jsonl`.
     patience_s
         How long an event waits for its causes, s.
+    has_result
+        True if a task id has a result. A training set also holds structures that came with a label: nobody ever
+        labelled them, so nothing is to be waited for.
     append
         Appends bytes to a file (tests put a failing one here).
     """
@@ -108,6 +111,7 @@ class EventMerger:
         *,
         patience_s: float,
         clock: Clock | None = None,
+        has_result: Callable[[str], bool] = lambda task_id: True,
         append: Callable[[Path, bytes], None] = append_bytes,
     ) -> None:
         self.folder = folder
@@ -115,6 +119,7 @@ class EventMerger:
         self.late = 0
         self._patience_s = patience_s
         self._clock = clock or SystemClock()
+        self._has_result = has_result
         self._append = append
         self._sources: dict[str, _Source] = {}
         self._loose: list[_Waiting] = []  # recovered events are bound to no order of lines
@@ -186,7 +191,8 @@ class EventMerger:
 
     def _take(self, source: _Source, record: dict[str, Any], name: str) -> None:
         """Put a new line where it waits, unless it was merged already."""
-        waiting = _Waiting(record, name, causes(record))
+        missing = [(event, key) for event, key in causes(record) if event != "label_done" or self._has_result(key)]
+        waiting = _Waiting(record, name, missing)
         if not record.get("recovered"):
             if source.line <= source.merged_to:
                 return

@@ -94,7 +94,8 @@ class EventRecovery:
 
     def _tell_version(self, version: str) -> None:
         manifest = self._registry.manifest(version)
-        self._emit("version_published", version=version, task_ids=list(manifest.get("task_ids", [])))
+        new = manifest.get("new_task_ids", manifest.get("task_ids", []))
+        self._emit("version_published", version=version, parent=manifest.get("parent"), task_ids=list(new))
 
     def _emit(self, event: str, **fields: Any) -> None:
         self._events.emit(event, recovered=True, **fields)

@@ -85,7 +85,9 @@ class Supervisor:
         self.queue = dft_queue(run, config.queue, worker=name)
         registry, results = Registry(run.potentials), Results(run.results)
         patience_s = self.settings.event_patience_s
-        self.merger = EventMerger(run.events, run.merged_events, patience_s=patience_s, clock=clock)
+        self.merger = EventMerger(
+            run.events, run.merged_events, patience_s=patience_s, clock=clock, has_result=results.exists
+        )
         self.recovery = EventRecovery(
             self.queue, results, registry, self.merger, EventLog(run.events, name, clock),
             after_s=_GAP_FRACTION * patience_s, clock=clock,

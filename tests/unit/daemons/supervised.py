@@ -20,7 +20,7 @@ class Parts:
     queue: QueueSettings = field(default_factory=lambda: QueueSettings(lease_s=3, fsync=False))
     supervisor: SupervisorSettings = field(
         default_factory=lambda: SupervisorSettings(
-            restart_backoff_s=0.1, restart_backoff_max_s=0.4, grace_s=3.0, label_grace_s=0.5, event_patience_s=2.0
+            restart_backoff_s=0.1, restart_backoff_max_s=0.4, grace_s=1.5, label_grace_s=0.5, event_patience_s=2.0
         )
     )
     otf: OtfSettings = field(default_factory=OtfSettings)

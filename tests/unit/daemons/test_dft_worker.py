@@ -138,11 +138,11 @@ def test_a_failure_is_told_and_the_next_task_is_labelled(bench: Bench, do: str, 
 def test_a_label_that_takes_too_long_is_killed(bench: Bench) -> None:
     task = new_task("program")
     bench.publish(task)
-    with bench.worker(settings={"label_timeout_s": 3.0}) as worker:
+    with bench.worker(settings={"label_timeout_s": 1.5}) as worker:
         family = family_of(bench, worker, task)
         work(worker, lambda: bench.queue.state(task.id) == "delayed")
         wait_for(lambda: not any(member.alive() for member in family), "somebody survived")
-    assert "no label after 3 s" in str(bench.queue.reason(task.id))
+    assert "no label after 1.5 s" in str(bench.queue.reason(task.id))
 
 
 def family_of(bench: Bench, worker: DftWorker | None, task: Task) -> list[ProcessIdentity]:
@@ -302,7 +302,7 @@ def test_an_idle_worker_uses_less_than_two_percent_of_a_core(bench: Bench) -> No
         family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
         time.sleep(2)  # the child imports its engines
         before, begin = cpu_seconds(family), time.monotonic()
-        time.sleep(4)
+        time.sleep(3)
         share = (cpu_seconds(family) - before) / (time.monotonic() - begin)
     print(f"an idle dft-worker and its child use {100 * share:.2f} % of a core")
     assert share < 0.02

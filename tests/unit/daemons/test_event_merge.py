@@ -180,6 +180,19 @@ def test_the_final_merge_waits_for_nothing(desk: Desk) -> None:
     assert [r["late"] for r in desk.merge(final=True)] == [True]
 
 
+def test_labels_that_the_user_gave_have_no_story_to_wait_for(desk: Desk) -> None:
+    desk.merger = EventMerger(
+        desk.folder, desk.merged, patience_s=10.0, clock=desk.clock, has_result=lambda task_id: task_id == A
+    )
+    desk.emit("trainer", "train_started", task_ids=[A, B])
+    assert desk.merge() == []
+    for process, event in (("supervisor", "task_published"), ("dft-0", "task_claimed"), ("dft-0", "label_done")):
+        desk.emit(process, event, task_ids=[A])
+    desk.merge()
+    assert desk.names()[-1] == "train_started"
+    assert not desk.merger.late
+
+
 def test_lines_that_are_no_events_are_left_out_and_named(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     desk.emit("w00", "md_started", walker="w00")
     with (desk.folder / "w00.jsonl").open("a") as file:
