@@ -12,6 +12,7 @@ from ase.build import bulk, fcc111
 from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, EngineError, ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
 from mlip_autopipec.engines.lammps import library
+from mlip_autopipec.engines.lammps.bridge import FIX
 from mlip_autopipec.engines.lammps.library import has_style, open_lammps
 from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings
@@ -397,6 +398,25 @@ def test_an_explosion_ends_the_run(periodic, speed):
             md.run(200)
         with pytest.raises(Crashed, match="restore a snapshot"):
             md.frame()
+
+
+@pytest.mark.parametrize("missed", [2, 5])
+def test_a_callback_that_was_not_entered_is_noticed(md, missed):
+    md.run(1)
+    whole = md._bridge._callback
+    md._lmp.set_fix_external_callback(
+        FIX, lambda caller, step, *rest: None if step == missed else whole(caller, step, *rest), None
+    )
+    with pytest.raises(Crashed, match=f"forces of step {missed} were not computed"):
+        md.run(4)
+
+
+def test_a_failed_restore_leaves_nothing_to_run(md, tmp_path):
+    md.run(1)
+    with pytest.raises(DataError):
+        md.restore(tmp_path / "missing")
+    with pytest.raises(Crashed, match="restore a snapshot"):
+        md.run(1)
 
 
 def test_lost_atoms_end_the_run(md):

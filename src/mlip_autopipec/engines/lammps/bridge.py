@@ -124,6 +124,8 @@ class Bridge:
     def _evaluate(self, step: int, owned: int, tags: IntArray, x: Any, forces: Any, entered: float) -> None:
         if owned != self._atoms:
             raise Crashed(f"MD lost {self._atoms - owned} of {self._atoms} atoms at step {step}", _ADVICE)
+        if self.step >= 0 and step - self.step not in (0, 1):
+            raise Crashed(f"the forces of step {step - 1} were not computed", "was MD interrupted?")
         before = self._reader.rebuilds
         frame = self._reader.read(tags, x, self._species)
         read = time.perf_counter()

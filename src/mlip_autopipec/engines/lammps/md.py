@@ -111,7 +111,7 @@ class LammpsMD:
         self._check_ensemble()
         check_elements(self._evaluator, set(symbols(self._lmp, self._origin)))
         # A seed of its own keeps a resumed walker from repeating the noise of its first steps.
-        self._equip((self.settings.seed + 7919 * self.step) % LARGEST_SEED + 1)
+        self._equip((self.settings.seed + 7919 * present_step(self._lmp)) % LARGEST_SEED + 1)
 
     def save(self, path: Path) -> None:
         """Write the whole state to `path` in one atomic replacement.
@@ -207,13 +207,13 @@ class LammpsMD:
     def _open(self) -> None:
         self.close()
         self._lmp = open_lammps()
-        self._broken = False
+        self._broken = True  # until it has atoms and forces
 
     def _check_running(self) -> None:
         if self._lmp is None:
             raise EngineError("MD has not been started", "call start or restore first")
         if self._broken:
-            raise Crashed("MD cannot go on after its crash", "restore a snapshot")
+            raise Crashed("MD cannot go on after a failure", "restore a snapshot")
 
     def _check_ensemble(self) -> None:
         box = self._origin.box
@@ -225,6 +225,7 @@ class LammpsMD:
             equip(self._lmp, self._origin, self.settings, self._evaluator.cutoff, seed)
             self._bridge = Bridge(self._lmp, self._evaluator, self._origin.elements, self._lmp.get_natoms())
         self._needs_setup = True
+        self._broken = False
 
     def _draw(self, seed: int, temperature: float) -> None:
         with self._guarded("velocities"):
@@ -254,6 +255,9 @@ class LammpsMD:
             self._lmp.command(command)
         bridge.clock.run += time.perf_counter() - began
         error, bridge.error = bridge.error, None
+        if error is None and bridge.step != present_step(self._lmp):
+            # A signal whose handler raises at the very entry of the callback is swallowed by ctypes.
+            error = Crashed(f"the forces of step {present_step(self._lmp)} were not computed", "was MD interrupted?")
         if error is not None:
             self._broken = True
             raise error
