@@ -1,37 +1,32 @@
 """What the trainer's child does: fit, active set, gate. It keeps the design rows of the structures it has seen.
 
-The child reads the dataset and writes one work folder; publishing it is the trainer's own.
+The child reads the dataset and writes one work folder; publishing that is the trainer's own.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ase import Atoms
-
 from mlip_autopipec.core.clock import iso_time
-from mlip_autopipec.core.errors import DataError, ModelError
-from mlip_autopipec.core.files import write_json, write_text
-from mlip_autopipec.core.interfaces import Design, Evaluation, LinearBasis
-from mlip_autopipec.core.yamlfile import dump_mapping
-from mlip_autopipec.daemons.labellers import make_labeller
+from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.interfaces import Design, LinearBasis
+from mlip_autopipec.daemons.adoption import adopt
+from mlip_autopipec.daemons.gate import evaluate, samples
+from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
-from mlip_autopipec.stages.publish import Sample, check, write_grades
-from mlip_autopipec.stages.train import Prediction, Trained, TrainingSettings, errors, hashes, train
+from mlip_autopipec.stages.publish import check, write_grades
+from mlip_autopipec.stages.train import TrainingSettings, hashes, train
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
-from mlip_autopipec.store.registry import Registry, reference_energies, write_reference_energies
+from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
 _CACHE_BYTES = 1_000_000_000
-_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -59,11 +54,11 @@ class FitRequest:
     Attributes
     ----------
     task_ids : rows of the dataset that take part
-    adopt : (.yaml, .asi) of a potential to publish as it is instead of fitting
+    given : (.yaml, .asi) of a potential to publish as it is instead of fitting
     """
 
     task_ids: tuple[str, ...]
-    adopt: tuple[Path, Path] | None = None
+    given: tuple[Path, Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,37 +122,38 @@ class Fitter:
         begin = time.monotonic()
         wanted = set(request.task_ids)
         rows = [row for row in Dataset(self.run.dataset).rows() if row.task_id in wanted]
+        found = {*self.job.elements, *(symbol for row in rows for symbol in row.atoms.get_chemical_symbols())}
+        elements = sorted(found)
+        job = self.job
+        isolated = isolated_energies(self.run, elements, job.training.reference_energies, job.labeller, job.node)
         folder = self.registry.new_work_folder()
         try:
-            if request.adopt is not None:
-                facts, unusable = self._adopt(rows, folder, *request.adopt), {}
+            unusable: dict[str, str] = {}
+            if request.given is not None:
+                facts = adopt(rows, isolated, *request.given, folder)
             else:
-                facts, unusable = self._fit(rows, folder)
+                designs = self._designs_of(elements)
+                rows, unusable = _usable(rows, designs)
+                facts = self._fit(rows, isolated, designs, folder)
         except BaseException:
             shutil.rmtree(folder)
             raise
-        facts["created"] = iso_time(time.time())
-        facts["seconds"] = {**facts.get("seconds", {}), "total": round(time.monotonic() - begin, 3)}
+        facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
         return FitAnswer(folder, facts, unusable)
 
-    # --- a fit ------------------------------------------------------------------------------------------------
-
-    def _fit(self, rows: Sequence[DatasetRow], folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-        elements = sorted({*self.job.elements, *(s for row in rows for s in row.atoms.get_chemical_symbols())})
-        designs = self._designs_of(elements)
-        marks = [time.monotonic()]
-        usable, unusable = self._usable(rows, designs)
-        marks.append(time.monotonic())
-        isolated = self._isolated(elements)
-        trained = train(usable, designs.basis, self.job.training, isolated, folder, design_of=designs)
-        marks.append(time.monotonic())
-        write_grades(folder, trained.active_rows)
-        check(folder, _samples(usable, trained, self.job.training), isolated, evaluate)
-        marks.append(time.monotonic())
-        names = ("design", "fit", "active_set_and_gate")
-        seconds = {name: round(b - a, 3) for name, a, b in zip(names, marks[:-1], marks[1:], strict=True)}
-        facts: dict[str, Any] = {"task_ids": [row.task_id for row in usable], "seconds": seconds}
-        return {**facts, **dict(hashes(self.job.training, elements))}, unusable
+    def _fit(
+        self, rows: Sequence[DatasetRow], isolated: dict[str, float], designs: DesignCache, folder: Path
+    ) -> dict[str, Any]:
+        settings = self.job.training
+        trained = train(rows, designs.basis, settings, isolated, folder, design_of=designs)
+        selected = write_grades(folder, trained.active_rows)
+        chosen = samples(rows, trained.predictions, forces_entered=settings.force_weight > 0)
+        check(folder, chosen, isolated, evaluate)
+        return {
+            "task_ids": [row.task_id for row in rows],
+            "active_set": {element: len(found.indices) for element, found in selected.items()},
+            **dict(hashes(settings, designs.basis.elements)),
+        }
 
     def _designs_of(self, elements: Sequence[str]) -> DesignCache:
         if self._designs is None or self._designs.basis.elements != tuple(elements):
@@ -167,101 +163,15 @@ class Fitter:
             self._designs = DesignCache(PyaceBasis(new_basis(self.job.training.basis, elements), neighbourhood))
         return self._designs
 
-    @staticmethod
-    def _usable(rows: Sequence[DatasetRow], designs: DesignCache) -> tuple[list[DatasetRow], dict[str, str]]:
-        """Compute all design rows; a structure that has none must not stop the others."""
-        usable, unusable = [], {}
-        for row in rows:
-            try:
-                designs(row)
-                usable.append(row)
-            except ModelError as error:
-                unusable[row.task_id] = str(error)
-        return usable, unusable
 
-    # --- a potential that the user brought --------------------------------------------------------------------
-
-    def _adopt(self, rows: Sequence[DatasetRow], folder: Path, potential: Path, active_set: Path) -> dict[str, Any]:
-        from mlip_autopipec.engines.pacemaker.basis import read_basis, write_files
-
-        basis = read_basis(potential)
-        elements = tuple(basis.elements_name)
-        isolated = self._isolated(elements)
-        write_files(basis, isolated, folder)
-        shutil.copyfile(potential, folder / "potential.yaml")
-        shutil.copyfile(active_set, folder / "potential.asi")
-        predictions = {}
-        known = [row for row in rows if set(row.atoms.get_chemical_symbols()) <= set(elements)]
-        for row in known:
-            result = evaluate(folder / "potential.yaml", folder / "potential.asi", row.atoms)
-            predictions[row.task_id] = Prediction(result.energy, result.forces)
-        write_json(folder / "metrics.json", errors(known, predictions, isolated) if known else {"structures": 0})
-        origin = {"trainer": "given", "potential": str(potential), "active_set": str(active_set)}
-        energies = {element: float(isolated[element]) for element in elements}
-        write_text(folder / "train_config.yaml", dump_mapping({**origin, "isolated_atom_energies": energies}))
-        check(
-            folder,
-            [_sample(row, predictions[row.task_id], nobody(row)) for row in known[:_SAMPLES]],
-            isolated,
-            evaluate,
-        )
-        return {"task_ids": [row.task_id for row in rows], **origin}
-
-    # --- isolated atoms ---------------------------------------------------------------------------------------
-
-    def _isolated(self, elements: Sequence[str]) -> dict[str, float]:
-        """Return the energy of one free atom of each element, eV; computed once per run."""
-        given = self.job.training.reference_energies
-        if given != "isolated":
-            missing = sorted(set(elements) - set(given))
-            if missing:
-                raise DataError(
-                    f"training.reference_energies: {missing[0]} is missing",
-                    "give all elements, or `isolated`",
-                )
-            energies = {element: float(given[element]) for element in elements}
-            write_reference_energies(self.registry, energies)
-            return energies
-        known = reference_energies(self.registry)
-        missing = sorted(set(elements) - set(known))
-        if missing:
-            labeller = make_labeller(self.job.labeller, self.job.node)
-            for element in missing:
-                with tempfile.TemporaryDirectory(prefix=f"isolated-{element}-", dir=self.run.attempts) as scratch:
-                    known[element] = float(labeller.isolated_atom_energy(element, Path(scratch)))
-                write_reference_energies(self.registry, known)
-        return known
-
-
-def evaluate(potential: Path, active_set: Path | None, atoms: Atoms) -> Evaluation:
-    """Evaluate `atoms` as the MD engine will."""
-    from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
-    from mlip_autopipec.structures.neighbours import neighbourhood
-
-    evaluator = PyaceEvaluator(potential, active_set)
-    frame = neighbourhood(atoms, evaluator.cutoff, evaluator.elements)
-    return evaluator.evaluate(frame, gamma=active_set is not None)
-
-
-def nobody(row: DatasetRow) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return the mask (N,) of no atom."""
-    return np.zeros(len(row.atoms), dtype=bool)
-
-
-def _samples(rows: Sequence[DatasetRow], trained: Trained, settings: TrainingSettings) -> list[Sample]:
-    """Return the first, the newest and some rows between them, for the gate."""
-    picked = sorted({int(i) for i in np.linspace(0, len(rows) - 1, _SAMPLES)})
-    samples = []
-    for row in (rows[i] for i in picked):
-        entered = row.learned if settings.force_weight > 0 else nobody(row)
-        samples.append(_sample(row, trained.predictions[row.task_id], entered))
-    return samples
-
-
-def _sample(row: DatasetRow, said: Prediction, entered: np.ndarray[Any, np.dtype[np.bool_]]) -> Sample:
-    return Sample(row.task_id, row.atoms, said.energy, said.forces, entered)
-
-
-def elements_of(frames: Mapping[str, Sequence[Atoms]]) -> tuple[str, ...]:
-    """Return the sorted elements of all structures of several files."""
-    return tuple(sorted({s for group in frames.values() for atoms in group for s in atoms.get_chemical_symbols()}))
+def _usable(rows: Sequence[DatasetRow], designs: DesignCache) -> tuple[list[DatasetRow], dict[str, str]]:
+    """Compute all design rows; a structure that has none must not stop the others."""
+    usable: list[DatasetRow] = []
+    unusable: dict[str, str] = {}
+    for row in rows:
+        try:
+            designs(row)
+            usable.append(row)
+        except ModelError as error:
+            unusable[row.task_id] = str(error)
+    return usable, unusable

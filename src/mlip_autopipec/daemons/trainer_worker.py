@@ -1,4 +1,4 @@
-"""trainer-worker: takes labels in, refits when it is time, publishes versions. The one writer of dataset and potentials.
+"""trainer-worker: takes labels in, refits when it is time, publishes versions; the one writer of both.
 
 Fits run in a child process. A kill at any time loses nothing: labels lie in `results/` until they have a row, a version
 appears whole or not at all, and what a version contains stands in its manifest.
@@ -16,19 +16,16 @@ import filelock
 from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock
-from mlip_autopipec.core.errors import AutopipeError, DataError, QueueError
+from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import EventLog
-from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter, elements_of
+from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
-from mlip_autopipec.stages.curate import row_of_frame, row_of_result
-from mlip_autopipec.stages.explore import has_label, read_structures
+from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.publish import publish
-from mlip_autopipec.store.dataset import Dataset, DatasetRow
-from mlip_autopipec.store.refusals import add_refusals, read_refusals
 from mlip_autopipec.store.registry import Registry
-from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -51,7 +48,6 @@ _OPEN = ("pending", "delayed", "running")
 class _Running:
     """A fit in the child."""
 
-    request: FitRequest
     version: str
     parent: str | None
     new_ids: tuple[str, ...]
@@ -78,13 +74,10 @@ class TrainerWorker:
         self.name = name
         self.settings = config.training
         self.registry = Registry(run.potentials)
-        self.dataset = Dataset(run.dataset)
-        self.results = Results(run.results)
+        self.intake = Intake(run, config.labeller_settings(), force_limit=config.training.force_limit)
         self.queue = dft_queue(run, config.queue, worker=name)
         self.events = EventLog(run.events, name, clock)
         self._lock = filelock.FileLock(run.potentials / ".trainer.lock")
-        self._labels: set[str] = set()  # ids with a row
-        self._refused: set[str] = set()
         self._contained: set[str] = set()  # ids in the newest version
         self._version: str | None = None
         self._elements: tuple[str, ...] = ()
@@ -120,10 +113,9 @@ class TrainerWorker:
             ) from error
         for action in self.registry.recover():
             logger.warning("%s", action)
-        self._labels = self.dataset.ingested()
-        self._refused = set(read_refusals(self.run))
+        self.intake.load()
         self._read_newest_version()
-        self._take_in_start()
+        self._read_start()
         self._ready_child()
 
     def step(self, now: float) -> Outcome:
@@ -133,12 +125,12 @@ class TrainerWorker:
             if outcome is Outcome.WORKED or self._draining:
                 return outcome
         if self._draining:
-            self._take_in()
+            self.intake.take_results()
             return Outcome.DONE
         if now < self._next_look:
             return Outcome.IDLE
         self._next_look = now + _LOOK_S
-        took_in = self._take_in()
+        took_in = self.intake.take_results()
         if self._fit is None and self._due(now):
             self._begin()
             return Outcome.WORKED
@@ -159,60 +151,30 @@ class TrainerWorker:
         """Return the state and what it waits for; `uningested` is 0 when every label is in the newest version."""
         state = "training" if self._fit else "failing" if self._error else "idle"
         detail: dict[str, Any] = {
-            "labels": len(self._labels),
-            "uningested": len(self._fit.new_ids) if self._fit else 0,
-            "refused": len(self._refused),
+            "labels": len(self.intake.labels),
+            "uningested": 0 if self._error else len(self._new_labels()),
+            "refused": len(self.intake.refused),
             "waiting_for": self._waiting_for,
             "version": self._version,
         }
         return state, {**detail, "error": self._error} if self._error else detail
 
-    # --- taking in --------------------------------------------------------------------------------------------
-
-    def _take_in_start(self) -> None:
+    def _read_start(self) -> None:
         start = self.config.start
         frames: dict[str, Sequence[Atoms]] = {
             key: read_structures(self.config.path(self.run, file), f"start.{key}")
             for key, file in (("structure", start.structure), ("dataset", start.dataset))
             if file is not None
         }
-        self._elements = elements_of(frames)
-        labelled = [(number, atoms) for number, atoms in enumerate(frames.get("dataset", [])) if has_label(atoms)]
-        labeller, limit = self.config.labeller_settings(), self.settings.force_limit
-        rows: list[DatasetRow] = []
-        for number, atoms in labelled:
-            try:
-                rows.append(row_of_frame(atoms, number, labeller, force_limit=limit))
-            except DataError as error:
-                self._refuse(f"start.dataset:{number}", error)
-        self._labels.update(self.dataset.ingest(rows))
-
-    def _take_in(self) -> bool:
-        """Give every new result a row, or a reason why not; True if there was one."""
-        new = [task_id for task_id in self.results.ids() if task_id not in self._labels | self._refused]
-        rows: list[DatasetRow] = []
-        for task_id in sorted(new):
-            try:
-                record = self.results.read(task_id)
-                limit = self.settings.force_limit
-                rows.append(row_of_result(record, self.config.labeller_settings(), force_limit=limit))
-            except FileNotFoundError:  # requeued by hand in this moment
-                continue
-            except DataError as error:
-                self._refuse(task_id, error)
-        self._labels.update(self.dataset.ingest(rows))
-        return bool(rows)
-
-    def _refuse(self, task_id: str, error: AutopipeError) -> None:
-        if task_id not in self._refused:
-            logger.warning("refused: %s", error)
-            add_refusals(self.run, {task_id: str(error)})
-            self._refused.add(task_id)
+        self._elements = tuple(
+            sorted({symbol for group in frames.values() for atoms in group for symbol in atoms.get_chemical_symbols()})
+        )
+        self.intake.take_frames(frames.get("dataset", []))
 
     # --- when to fit ------------------------------------------------------------------------------------------
 
     def _new_labels(self) -> set[str]:
-        return self._labels - self._contained - self._refused
+        return self.intake.labels - self._contained - self.intake.refused
 
     def _due(self, now: float) -> bool:
         """True if a fit should begin; otherwise says in `_waiting_for` what is missing."""
@@ -230,7 +192,7 @@ class TrainerWorker:
         tasks = sum(counts.get(state, 0) for state in _OPEN)
         self._waiting_for = f"{len(new)} of {wanted} {'first' if first else 'new'} labels, {tasks} tasks under way"
         if tasks:
-            self._quiet_since = None
+            self._quiet_since, self._error = None, ""
             return False
         if not first:
             self._waiting_for = "new labels"
@@ -255,11 +217,11 @@ class TrainerWorker:
 
     def _begin(self) -> None:
         start, new = self.config.start, sorted(self._new_labels())
-        adopt = None
+        given = None
         if self._version is None and start.potential is not None and start.active_set is not None:
-            adopt = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
-        request = FitRequest(tuple(sorted(self._labels - self._refused)), adopt)
-        self._fit = _Running(request, self.registry.next_version(), self._version, tuple(new))
+            given = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
+        request = FitRequest(tuple(sorted(self.intake.labels - self.intake.refused)), given)
+        self._fit = _Running(self.registry.next_version(), self._version, tuple(new))
         self._tried, self._error, self._quiet_since = frozenset(new), "", None
         self._waiting_for = f"fit of {len(request.task_ids)} labels"
         self.events.emit("train_started", version=self._fit.version, parent=self._version, task_ids=new)
@@ -294,7 +256,7 @@ class TrainerWorker:
             return
         answer: FitAnswer = result.value
         for task_id, reason in answer.unusable.items():
-            self._refuse(task_id, DataError(reason))
+            self.intake.refuse(task_id, reason)
         self._publish(fit, answer)
         self._retry_s = _FIRST_RETRY_S
 

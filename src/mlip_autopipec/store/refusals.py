@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json, write_json
@@ -32,3 +32,10 @@ def add_refusals(run: RunDirectory, reasons: Mapping[str, str]) -> None:
     """Add task id -> reason (idempotent)."""
     if reasons:
         write_json(run.refusals, {**read_refusals(run), **reasons})
+
+
+def remove_refusals(run: RunDirectory, task_ids: Collection[str]) -> None:
+    """Forget `task_ids` (idempotent)."""
+    known = read_refusals(run)
+    if set(task_ids) & set(known):
+        write_json(run.refusals, {task_id: reason for task_id, reason in known.items() if task_id not in task_ids})

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trainer_parts
+from ase.calculators.singlepoint import SinglePointCalculator
 from trainer_parts import World, frame, labelled
 
 from mlip_autopipec.core.errors import QueueError
@@ -174,15 +175,8 @@ def test_what_does_not_belong_is_refused_with_its_reason(tmp_path):
 def test_a_structure_without_design_rows_does_not_stop_the_others(tmp_path):
     overlapping = frame(50)
     overlapping.positions[1] = overlapping.positions[0] + [0, 0, 1e-5]
-    overlapping.calc = labelled(1).calc
-    start = [labelled(s) for s in range(5)]
-    world = World(tmp_path, start, force_limit=1e5)
-    from ase.calculators.singlepoint import SinglePointCalculator
-
     overlapping.calc = SinglePointCalculator(overlapping, energy=0.0, forces=np.zeros((9, 3)))
-    import ase.io
-
-    ase.io.write(world.run.start / "dataset.extxyz", [*start, overlapping])
+    world = World(tmp_path, [*[labelled(s) for s in range(5)], overlapping])
     with trainer(world) as worker:
         steps_until(worker, lambda: versions(world))
     (reason,) = read_refusals(world.run).values()

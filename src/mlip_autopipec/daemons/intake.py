@@ -1,0 +1,96 @@
+"""How labels come into the dataset: from the start structures and from `results/`. Nothing is dropped silently."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ase import Atoms
+
+from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.stages.curate import row_of_frame, row_of_result
+from mlip_autopipec.stages.explore import has_label
+from mlip_autopipec.store.dataset import Dataset, DatasetRow
+from mlip_autopipec.store.refusals import add_refusals, read_refusals, remove_refusals
+from mlip_autopipec.store.results import Results
+from mlip_autopipec.store.rundir import RunDirectory
+
+logger = logging.getLogger(__name__)
+
+_START_KEY = "start.dataset:"
+
+
+class Intake:
+    """Knows which labels have a row and which were refused.
+
+    Parameters
+    ----------
+    labeller
+        Label settings of the run, as they stand in task files.
+    force_limit
+        eV/A.
+    """
+
+    def __init__(self, run: RunDirectory, labeller: Mapping[str, Any], *, force_limit: float) -> None:
+        self.run = run
+        self.dataset = Dataset(run.dataset)
+        self.results = Results(run.results)
+        self.labels: set[str] = set()
+        self.refused: set[str] = set()
+        self._labeller = dict(labeller)
+        self._force_limit = force_limit
+
+    def load(self) -> None:
+        """Read what earlier processes took in. Refused results are judged again: they, or the settings, may differ."""
+        self.labels = self.dataset.ingested()
+        known = set(read_refusals(self.run))
+        remove_refusals(self.run, {task_id for task_id in known if task_id.startswith(_START_KEY)})
+        self.refused = known & self.labels
+
+    def take_frames(self, frames: Sequence[Atoms]) -> None:
+        """Give every start structure that came with energy and forces a row (idempotent)."""
+        rows: list[DatasetRow] = []
+        for number, atoms in enumerate(frames):
+            if has_label(atoms):
+                try:
+                    rows.append(row_of_frame(atoms, number, self._labeller, force_limit=self._force_limit))
+                except DataError as error:
+                    self.refuse(f"{_START_KEY}{number}", str(error))
+        self._ingest(rows)
+
+    def take_results(self) -> bool:
+        """Give every new result a row, or a reason why not; True if there was one."""
+        there = set(self.results.ids())
+        self._forgive(there)
+        new = sorted(there - self.labels - self.refused)
+        rows: list[DatasetRow] = []
+        for task_id in new:
+            try:
+                record = self.results.read(task_id)
+                rows.append(row_of_result(record, self._labeller, force_limit=self._force_limit))
+            except FileNotFoundError:  # requeued by hand in this moment
+                continue
+            except DataError as error:
+                self.refuse(task_id, str(error))
+        self._ingest(rows)
+        return bool(new)
+
+    def refuse(self, task_id: str, reason: str) -> None:
+        """Leave a label out from now on, and say why."""
+        if task_id not in self.refused:
+            logger.warning("refused: %s", reason)
+            add_refusals(self.run, {task_id: reason})
+            self.refused.add(task_id)
+
+    def _ingest(self, rows: Sequence[DatasetRow]) -> None:
+        taken = self.dataset.ingest(rows)
+        self.labels.update(taken)
+        remove_refusals(self.run, taken)
+
+    def _forgive(self, there: set[str]) -> None:
+        """Forget refusals whose result was set aside (requeued by hand): the next label is judged anew."""
+        gone = {task_id for task_id in self.refused - there if not task_id.startswith(_START_KEY)} - self.labels
+        if gone:
+            remove_refusals(self.run, gone)
+            self.refused -= gone
