@@ -43,7 +43,6 @@ class ServiceProcess:
         self.last_exit = ""
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._identity: ProcessIdentity | None = None
         self._started = 0.0
         self._start_at = float("-inf")
         self._crashes_in_a_row = 0
@@ -85,8 +84,8 @@ class ServiceProcess:
 
     def describe(self) -> dict[str, Any]:
         """What the supervisor's heartbeat says about it."""
-        identity = self._identity.to_dict() if self._identity and self.running else None
-        return {"identity": identity, "restarts": self.restarts, "last_exit": self.last_exit}
+        pid = self._process.pid if self._process else None
+        return {"pid": pid, "restarts": self.restarts, "last_exit": self.last_exit}
 
     # --- inside -----------------------------------------------------------------------------------------------
 
@@ -97,7 +96,6 @@ class ServiceProcess:
                 tethered(command, number=signal.SIGTERM),
                 process_group=0, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=child_environment(),
             )  # fmt: skip
-        self._identity = ProcessIdentity.of(self._process.pid)
         self._started = now
         logger.info("%s: started, pid %d", self.name, self._process.pid)
 

@@ -96,7 +96,7 @@ def test_daemons_are_started_drained_and_their_events_merged(run: RunDirectory) 
         processes = [identity(run, name) for name in names]
         state, detail = made.status()
         assert state == "bootstrap"
-        assert {name: child["identity"]["pid"] for name, child in detail["children"].items()} == {
+        assert {name: child["pid"] for name, child in detail["children"].items()} == {
             name: process.pid for name, process in zip(names, processes, strict=True)
         }
         made.drain()
