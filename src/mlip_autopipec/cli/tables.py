@@ -35,7 +35,7 @@ def print_status(facts: dict[str, Any], trouble: list[str]) -> None:
         (
             (
                 d["name"],
-                d["state"] + ("" if d["alive"] else " (gone)"),
+                d["state"] if d["alive"] or d["state"] == "stopped" else f"{d['state']} (gone)",
                 d["pid"],
                 d["host"],
                 d["age"],
