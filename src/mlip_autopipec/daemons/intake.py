@@ -14,6 +14,7 @@ from mlip_autopipec.stages.explore import has_label
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.refusals import add_refusals, read_refusals, remove_refusals
 from mlip_autopipec.store.results import Results
+from mlip_autopipec.store.resultsview import ResultsView
 from mlip_autopipec.store.rundir import RunDirectory
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Intake:
         self.run = run
         self.dataset = Dataset(run.dataset)
         self.results = Results(run.results)
+        self._view = ResultsView(self.results)
         self.labels: set[str] = set()
         self.refused: set[str] = set()
         self._labeller = dict(labeller)
@@ -61,7 +63,7 @@ class Intake:
 
     def take_results(self) -> bool:
         """Give every new result a row, or a reason why not; True if there was one."""
-        there = set(self.results.ids())
+        there = self._view.ids()
         self._forgive(there)
         new = sorted(there - self.labels - self.refused)
         rows: list[DatasetRow] = []
@@ -84,9 +86,10 @@ class Intake:
             self.refused.add(task_id)
 
     def _ingest(self, rows: Sequence[DatasetRow]) -> None:
-        taken = self.dataset.ingest(rows)
-        self.labels.update(taken)
-        remove_refusals(self.run, taken)
+        if rows:
+            taken = self.dataset.ingest(rows)
+            self.labels.update(taken)
+            remove_refusals(self.run, taken)
 
     def _forgive(self, there: set[str]) -> None:
         """Forget refusals whose result was set aside (requeued by hand): the next label is judged anew."""

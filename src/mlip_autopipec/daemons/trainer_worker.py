@@ -185,6 +185,9 @@ class TrainerWorker:
         if self._version is None and self.config.start.potential is not None:
             return True
         first = self._version is None
+        if not first and not new:
+            self._waiting_for = "new labels"
+            return False
         wanted = self.settings.min_initial_labels if first else self.settings.min_new_labels
         if len(new) >= wanted:
             return True
@@ -194,10 +197,7 @@ class TrainerWorker:
         if tasks:
             self._quiet_since, self._error = None, ""
             return False
-        if not first:
-            self._waiting_for = "new labels"
-            return bool(new)
-        return self._no_more_can_come(len(new), now)
+        return not first or self._no_more_can_come(len(new), now)
 
     def _no_more_can_come(self, labels: int, now: float) -> bool:
         """Decide a bootstrap that ended with fewer labels than wanted."""
