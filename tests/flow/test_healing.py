@@ -47,7 +47,7 @@ def positions_of(events: list[dict[str, Any]], task: str) -> dict[str, int]:
 
 def test_the_story_of_one_task_is_told_in_order(healed: Path) -> None:
     events = merged_events(healed)
-    halted = [e["task_ids"][0] for e in events if e["event"] == "gamma_exceeded"]
+    halted = [e["task_ids"][0] for e in events if e["event"] == "gamma_exceeded" and e["walker"] == "w00"]
     assert halted, "the collision was not noticed"
     found = positions_of(events, halted[0])
     assert [found[name] for name in TASK_STORY] == sorted(found[name] for name in TASK_STORY)
@@ -58,7 +58,7 @@ def test_the_story_of_one_task_is_told_in_order(healed: Path) -> None:
 def test_the_run_is_over_and_left_nothing_behind(healed: Path) -> None:
     facts = status(healed)
     assert facts["workflow"]["phase"] == "done"
-    assert [w["state"] for w in facts["walkers"]] == ["done"]
+    assert [w["state"] for w in facts["walkers"]] == ["done", "done"]
     assert facts["queue"]["pending"] == facts["queue"]["running"] == facts["queue"]["failed"] == 0
     assert processes_of(healed) == []
 
@@ -90,7 +90,7 @@ def test_healed_potential_repeats_the_collision_alone(healed: Path, tmp_path: Pa
         thermo = md.thermo()
         kinetic.append(thermo["kinetic_energy"])
         total.append(thermo["potential_energy"] + thermo["kinetic_energy"])
-        gammas.append(outcome.gamma_max)
+        gammas += [gamma for _, gamma in outcome.checks]
     md.close()
     drift = abs(np.mean(total[-10:]) - np.mean(total[:10])) / np.mean(kinetic)
     print(f"largest gamma {max(gammas):.2f}, drift {drift:.2e} of the kinetic energy over 6000 steps")
@@ -141,4 +141,4 @@ def test_labels_are_in_the_database_with_their_origin(healed: Path) -> None:
     for row in rows:
         assert row.uncertainty_gamma > THRESHOLD
         assert set(np.unique(row.data["force_mask"])) <= {0, 1}
-        assert row.data["origin"]["walker"] == "w00"
+        assert row.data["origin"]["walker"] in ("w00", "w01")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-from running import autopipe, edit_config, processes_of, status, wait_until
+from running import AUTOPIPE, autopipe, edit_config, processes_of, status, wait_until
 
 pytestmark = pytest.mark.flow
 
@@ -18,14 +18,17 @@ LIMIT_PERCENT = 2.0
 def test_idle_daemons_use_less_than_two_percent_of_a_core(tmp_path: Path) -> None:
     run = tmp_path / "run"
     autopipe("init", run, "--example", "lj2d")
-    # Without a dft-worker nothing is ever labelled: everybody waits, the walker included.
+    # Without a dft-worker nothing is ever labelled: everybody waits, the walkers included.
     edit_config(run, supervisor={"dft_workers": 0})
     autopipe("otf", "start", "-C", run)
+    # A dft-worker with nothing to do: its run has no tasks.
+    empty = tmp_path / "empty"
+    autopipe("init", empty, "--example", "lj2d")
+    worker = subprocess.Popen([str(AUTOPIPE), "worker", "dft", "-C", str(empty)])
     try:
         wait_until(lambda: [w for w in status(run)["walkers"] if w["waiting_for"]], "the walker does not wait")
-        # One more dft-worker, with an empty queue of its own run, would need labels; started by hand it has none here.
-        processes = [p for p in processes_of(run) if p.status() != psutil.STATUS_ZOMBIE]
-        assert len(processes) >= 4  # supervisor, trainer-worker, otf-runner, walker
+        processes = processes_of(run) + processes_of(empty)
+        assert len(processes) >= 6  # supervisor, trainer-worker and its child, otf-runner, walkers, dft-worker
         time.sleep(3)  # imports are over
         before = {p: sum(p.cpu_times()[:2]) for p in processes}
         time.sleep(WINDOW_S)
@@ -34,5 +37,7 @@ def test_idle_daemons_use_less_than_two_percent_of_a_core(tmp_path: Path) -> Non
             print(f"{percent:5.2f} %  {' '.join(process.cmdline()[1:])[:90]}")
             assert percent < LIMIT_PERCENT
     finally:
+        worker.terminate()
         autopipe("otf", "stop", "-C", run)
+        assert worker.wait(30) == 0
     assert processes_of(run) == []
