@@ -11,6 +11,7 @@ from ase import Atoms
 
 from mlip_autopipec.core.clock import ManualClock
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.store.layout import id_in_name
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.results import Results, make_result
 from mlip_autopipec.store.task import Task
@@ -50,8 +51,8 @@ def files_of(queue: TaskQueue) -> dict[str, list[str]]:
     """Return {id: [path below the queue's folder, ...]} of every task file, wherever it lies."""
     places: dict[str, list[str]] = {}
     for path in sorted(queue.layout.root.rglob("*.json")):
-        if len(path.stem) >= 20 and path.parent.name != "leases":
-            places.setdefault(path.stem[-20:], []).append(str(path.relative_to(queue.layout.root)))
+        if (task_id := id_in_name(path.name)) is not None:
+            places.setdefault(task_id, []).append(str(path.relative_to(queue.layout.root)))
     return places
 
 

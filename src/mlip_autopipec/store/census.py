@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mlip_autopipec.store.layout import BUCKETS, Layout, id_in_name, task_name
+from mlip_autopipec.store.layout import Layout, id_in_name, task_name
 from mlip_autopipec.store.results import Results
 
 # Forward through a task's life: what moves on while we look is found further along.
@@ -107,36 +107,49 @@ class Census:
     def is_known(self, task_id: str, priority: float) -> bool:
         """True if an id that would be published with this priority is somewhere already.
 
-        Costs the same at any number of pending tasks: looks for the names that the queue and the legal hand moves give
-        to a pending file. A file that was renamed in another way is found by the sweep, which removes the copy.
+        Costs the same at any number of tasks: looks for the names that the queue and the legal hand moves give. A file
+        that was renamed in another way or lies too deep is found by the sweep, which removes one of the two.
         """
         layout = self._layout
         if self._results.exists(task_id):
             return True
         names = (task_name(priority, task_id), f"{task_id}.json")
-        folders = (layout.pending, *(layout.pending / bucket for bucket in BUCKETS))
+        folders = (*self._buckets(), layout.done_path(task_id).parent, layout.failed, layout.cancelled)
         if any(os.path.lexists(folder / name) for folder in folders for name in names):
             return True
-        return any(self._find_in(state, task_id, thorough=False) is not None for state in _LIFE_ORDER[1:])
+        return any(self._find_in(state, task_id) is not None for state in ("delayed", "held", "running", "corrupt"))
+
+    def _buckets(self) -> list[Path]:
+        """Return `pending/` and its folders."""
+        try:
+            with os.scandir(self._layout.pending) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
+        return [self._layout.pending, *(self._layout.pending / name for name in names)]
 
     def matching(self, prefix: str) -> list[str]:
         """Return the ids, in order, that begin with `prefix`: of files in any state, or of results."""
         ids = {found.task_id for state in _LIFE_ORDER for found in self.files(state)} | set(self._results.ids())
         return sorted(task_id for task_id in ids if task_id and task_id.startswith(prefix))
 
-    def _find_in(self, state: str, task_id: str, *, thorough: bool = True) -> Path | None:
-        """Look for an id in one state; a search that is not `thorough` takes final states' files to be in place."""
-        quick = {
-            "done": self._layout.done_path,
-            "failed": self._layout.failed_path,
-            "cancelled": self._layout.cancelled_path,
-        }.get(state)
-        if quick is not None and os.path.lexists(quick(task_id)):
-            return quick(task_id)
-        if quick is not None and not thorough:
-            return None
-        ending = f"{task_id}.json"
-        for path, parts in _walk(self._layout.state_folder(state)):
-            if parts[-1].endswith(ending) and id_in_name(parts[-1]) == task_id:
-                return path
-        return None
+    def _find_in(self, state: str, task_id: str) -> Path | None:
+        """Look for an id in one state."""
+        layout = self._layout
+        places = {"done": layout.done_path, "failed": layout.failed_path, "cancelled": layout.cancelled_path}
+        if state in places and os.path.lexists(path := places[state](task_id)):
+            return path
+        if state == "done":
+            # Not all of them: there may be a million.
+            candidates = [*_files_in(layout.done), *_files_in(layout.done_path(task_id).parent)]
+        else:
+            candidates = [path for path, _ in _walk(layout.state_folder(state))]
+        return next((path for path in candidates if id_in_name(path.name) == task_id), None)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -26,8 +26,8 @@ class ServerTime:
         A clock other than the machine's own (tests) is taken as the server's.
     """
 
-    def __init__(self, folder: Path, name: str, clock: Clock) -> None:
-        self._touched = folder / f".clock-{name}"
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._touched = folder / ".clock"
         self._clock = clock
         self._offset = 0.0
         self._measured: float | None = None if isinstance(clock, SystemClock) else float("inf")

@@ -234,7 +234,7 @@ class Repairs:
     def _leftovers(self) -> Iterator[Wish]:
         """Find temporary files of writers that died, and reasons whose file has gone."""
         layout = self._layout
-        for folder in (layout.tmp, layout.leases, self._results.tmp):
+        for folder in (layout.tmp, layout.leases, layout.cancel, layout.failed, layout.corrupt, self._results.tmp):
             for name in self._names(folder):
                 if name.endswith(".tmp"):
                     path = folder / name

@@ -98,7 +98,7 @@ class Transitions:
         self._clock = clock
         self._worker = worker
         self._fsync = fsync
-        self.server_time = ServerTime(layout.tmp, worker, clock)
+        self.server_time = ServerTime(layout.tmp, clock)
 
     def publish(self, task: Task) -> None:
         """Write a new task's file: in `tmp/` first, so that nobody sees half of it.
