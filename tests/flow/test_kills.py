@@ -50,7 +50,7 @@ def test_every_process_is_killed_once_in_mid_work(tmp_path: Path) -> None:
     autopipe("init", run, "--example", "lj2d")
     edit_config(
         run,
-        otf={"steps": 1500, "walkers": [{"seed": 1}, {"seed": 2}]},
+        otf={"steps": 1500, "ensemble": "nve", "walkers": [{"seed": 1}, {"seed": 2}]},
         training={"min_new_labels": 1},
         queue={"lease_s": 12},
     )
@@ -93,7 +93,7 @@ def test_every_process_is_killed_once_in_mid_work(tmp_path: Path) -> None:
 def test_stop_leaves_nothing_and_start_goes_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
     autopipe("init", run, "--example", "lj2d")
-    edit_config(run, otf={"steps": 1000}, training={"min_new_labels": 1})
+    edit_config(run, otf={"steps": 1000, "walkers": [{"ensemble": "nve"}]}, training={"min_new_labels": 1})
     autopipe("otf", "start", "-C", run)
     wait_until(lambda: any(w["step"] > 0 for w in status(run)["walkers"]), "no MD")
     autopipe("otf", "stop", "-C", run)
