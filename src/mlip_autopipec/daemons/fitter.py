@@ -103,13 +103,21 @@ def _size(design: Design) -> int:
 
 
 class Fitter:
-    """Answers `FitRequest`s; made once in the child."""
+    """Answers `FitRequest`s; made once in the child.
+
+    Raises
+    ------
+    EngineError
+        python-ace is not installed.
+    """
 
     def __init__(self, job: FitJob) -> None:
         self.job = job
         self.run = RunDirectory(job.root)
         self.registry = Registry(self.run.potentials)
         self._designs: DesignCache | None = None
+        # Imports and tables take seconds: better now than when walkers wait.
+        self._designs_of(job.elements)
 
     def __call__(self, request: FitRequest) -> FitAnswer:
         """Make a complete work folder.

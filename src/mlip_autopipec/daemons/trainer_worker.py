@@ -142,9 +142,7 @@ class TrainerWorker:
 
     def close(self) -> None:
         """End the child and free the lock (idempotent)."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        self._end_child()
         self._lock.release()
 
     def status(self) -> tuple[str, dict[str, Any]]:
@@ -235,6 +233,11 @@ class TrainerWorker:
             self._child = Child(Fitter, (job,), f"{self.name} fit", serves=True)
         return self._child
 
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
     def _look_after_fit(self, fit: _Running, now: float) -> Outcome:
         result = self._ready_child().poll()
         if result is not None:
@@ -248,10 +251,9 @@ class TrainerWorker:
         return Outcome.IDLE if now < self._drain_until else Outcome.DONE
 
     def _finish(self, fit: _Running, result: Result, now: float) -> None:
-        if result.died and self._child is not None:
-            self._child.close()
-            self._child = None
         if result.error is not None:
+            # A fresh child for the next try: whatever was wrong with this one goes with it.
+            self._end_child()
             self._failed(result, now)
             return
         answer: FitAnswer = result.value

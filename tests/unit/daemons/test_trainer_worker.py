@@ -10,14 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import trainer_parts
-from ase.calculators.singlepoint import SinglePointCalculator
-from trainer_parts import World, frame, labelled
+from trainer_parts import World, labelled
 
 from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import read_events
@@ -25,7 +22,6 @@ from mlip_autopipec.core.files import read_json
 from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.dataset import Dataset
-from mlip_autopipec.store.refusals import read_refusals
 from mlip_autopipec.store.registry import Registry, folder_hash, reference_energies
 
 
@@ -114,26 +110,6 @@ def test_it_waits_for_open_tasks_unless_enough_labels_have_come(tmp_path):
     assert len(Registry(world.run.potentials).manifest("v0002")["new_task_ids"]) == 3
 
 
-def test_masked_forces_leave_every_file_the_same(tmp_path):
-    mask = [1, 1, 0, 1, 0, 1, 1, 1, 0]
-    contents = []
-    for name, poison in (("clean", None), ("poisoned", 1e6)):
-        world = World(tmp_path / name, [labelled(s) for s in range(4)], min_initial_labels=6)
-        for seed in (10, 11):
-            world.give(world.task(seed, mask), force=poison)
-        with trainer(world) as worker:
-            steps_until(worker, lambda world=world: versions(world))
-        folder = world.run.potentials / "v0001"
-        names = ("potential.yaml", "potential.yace", "potential.asi", "metrics.json")
-        contents.append([(folder / n).read_bytes() if n != "potential.asi" else _arrays(folder / n) for n in names])
-    assert contents[0] == contents[1]
-
-
-def _arrays(path: Path) -> bytes:
-    with np.load(path) as archive:
-        return b"".join(archive[key].tobytes() for key in sorted(archive.files))
-
-
 @pytest.mark.parametrize(("labels", "state"), [(3, "idle"), (1, "failing")])
 def test_a_bootstrap_with_too_few_labels(tmp_path, monkeypatch, labels, state):
     monkeypatch.setattr("mlip_autopipec.daemons.trainer_worker._SETTLE_S", 1.0)
@@ -146,61 +122,6 @@ def test_a_bootstrap_with_too_few_labels(tmp_path, monkeypatch, labels, state):
             world.give(world.task(10))
             steps_until(worker, lambda: versions(world))
             assert worker.status()[0] == "idle"
-
-
-def test_what_does_not_belong_is_refused_with_its_reason(tmp_path):
-    world = World(tmp_path, [labelled(s) for s in range(6)])
-    foreign = world.give(world.task(10, sigma=3.0))
-    task = world.task(11, [0] + [1] * 8)
-    huge = world.give(task, force=1e6)  # masked: no reason to refuse
-    damaged = world.task(12)
-    path = world.results.path(damaged.id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{")
-    with trainer(world) as worker:
-        steps_until(worker, lambda: versions(world))
-    refusals = read_refusals(world.run)
-    assert set(refusals) == {foreign, damaged.id}
-    assert "sigma" in refusals[foreign]
-    manifest = Registry(world.run.potentials).manifest("v0001")
-    assert huge in manifest["task_ids"]
-    assert foreign not in manifest["task_ids"]
-    path.unlink()
-    world.give(damaged)
-    with trainer(world) as worker:
-        steps_until(worker, lambda: len(versions(world)) == 2)
-    assert damaged.id in Registry(world.run.potentials).manifest("v0002")["task_ids"]
-
-
-def test_a_structure_without_design_rows_does_not_stop_the_others(tmp_path):
-    overlapping = frame(50)
-    overlapping.positions[1] = overlapping.positions[0] + [0, 0, 1e-5]
-    overlapping.calc = SinglePointCalculator(overlapping, energy=0.0, forces=np.zeros((9, 3)))
-    world = World(tmp_path, [*[labelled(s) for s in range(5)], overlapping])
-    with trainer(world) as worker:
-        steps_until(worker, lambda: versions(world))
-    (reason,) = read_refusals(world.run).values()
-    assert "coincide" in reason
-    assert len(Registry(world.run.potentials).manifest("v0001")["task_ids"]) == 5
-
-
-def test_a_given_potential_is_the_first_version(tmp_path):
-    first = World(tmp_path / "first", [labelled(s) for s in range(6)])
-    with trainer(first) as worker:
-        steps_until(worker, lambda: versions(first))
-    made = first.run.potentials / "v0001"
-    given = {"potential": str(made / "potential.yaml"), "active_set": str(made / "potential.asi")}
-    world = World(tmp_path / "second", [labelled(s) for s in range(3)], start_section=given)
-    with trainer(world) as worker:
-        steps_until(worker, lambda: versions(world))
-        folder = world.run.potentials / "v0001"
-        for name in ("potential.yaml", "potential.asi"):
-            assert (folder / name).read_bytes() == (made / name).read_bytes()
-        assert read_json(folder / "metrics.json")["force_rmse"] < 0.02
-        assert len(Registry(world.run.potentials).manifest("v0001")["task_ids"]) == 3
-        world.give(world.task(10))
-        steps_until(worker, lambda: len(versions(world)) == 2)
-    assert len(Registry(world.run.potentials).manifest("v0002")["task_ids"]) == 4
 
 
 def test_a_failed_fit_says_so_and_new_labels_start_the_next_try(tmp_path):
