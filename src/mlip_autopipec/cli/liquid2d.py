@@ -38,7 +38,7 @@ def with_collision(atoms: Atoms, *, temperature: float = 300.0, approach_ev: flo
     approach_ev
         Kinetic energy of the pair's relative motion; 0.2 eV reaches 2.9 A.
     """
-    hot = atoms.copy()
+    hot: Atoms = atoms.copy()
     rng = np.random.default_rng(seed)
     velocities = rng.normal(0.0, np.sqrt(units.kB * temperature / _MASS), (len(hot), 3))
     velocities[:, 2] = 0.0

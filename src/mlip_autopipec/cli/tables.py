@@ -25,6 +25,17 @@ def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _told(detail: dict[str, Any]) -> str:
+    """Return a daemon's details as one line; of the supervisor's children only those that were restarted."""
+    plain = {key: value for key, value in detail.items() if not isinstance(value, dict) and value not in (None, "")}
+    parts = [f"{key} {value}" for key, value in plain.items()]
+    for name, child in detail.get("children", {}).items():
+        if child.get("restarts"):
+            parts.append(f"{name} restarted {child['restarts']} times ({child['last_exit']})")
+    parts += [f"{count} {state}" for state, count in detail.get("walkers", {}).items()]
+    return ", ".join(parts)
+
+
 def print_status(facts: dict[str, Any], trouble: list[str]) -> None:
     """Print what `monitor.status.collect` gathered."""
     workflow = facts["workflow"]

@@ -61,9 +61,7 @@ def decide(
         Evaluates the halted frame with the current version; called only when that can have changed.
     """
     changed = current_version != halted_version
-    open_tasks = {
-        task: state for task, state in task_states.items() if task not in contained and state not in HOPELESS
-    }
+    open_tasks = {task: state for task, state in task_states.items() if task not in contained and state not in HOPELESS}
     gamma = gamma_now() if changed else None
     if gamma is not None and gamma <= threshold:
         return Decision("swap", f"{current_version} knows the halted frame (gamma {gamma:.2f})", gamma)
