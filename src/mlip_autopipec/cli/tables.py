@@ -50,7 +50,7 @@ def print_status(facts: dict[str, Any], trouble: list[str]) -> None:
                 d["pid"],
                 d["host"],
                 d["age"],
-                d["detail"],
+                _told(d["detail"]),
             )
             for d in facts["daemons"]
         ),
