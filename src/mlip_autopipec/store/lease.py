@@ -160,10 +160,13 @@ class LeaseWatch:
     def is_dead(self, worker: str) -> bool:
         """Look again, and say whether nothing has moved for the lease time."""
         self.look(worker)
-        sight = self._sights[worker]
-        announced = (sight.lease or {}).get("lease_s")
-        patience = max(self._lease_s, announced) if isinstance(announced, int | float) else self._lease_s
-        return self._clock.monotonic() - sight.since >= patience
+        return self._clock.monotonic() - self._sights[worker].since >= self.patience(worker)
+
+    def patience(self, worker: str) -> float:
+        """Return the lease that a worker has, as last seen, s."""
+        sight = self._sights.get(worker)
+        announced = (sight.lease or {}).get("lease_s") if sight else None
+        return max(self._lease_s, announced) if isinstance(announced, int | float) else self._lease_s
 
     def moved(self, worker: str) -> bool:
         """True if the lease was seen to change between two looks: its owner lives."""

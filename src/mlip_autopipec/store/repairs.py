@@ -144,7 +144,10 @@ class Repairs:
         if self._is_owned(found):
             return None
         if worker is None or not self._watch.is_dead(worker):
-            return self._wish(found, "-> pending, nobody holds it", self._moves.to_pending, path, task_id)
+            # A living worker names a new claim in its next beat only, so it has one lease of its own for that.
+            patience_s = self._watch.patience(worker) if worker else self._lease_s
+            act = self._moves.to_pending
+            return self._wish(found, "-> pending, nobody holds it", act, path, task_id, patience_s=patience_s)
 
         def reap() -> object:
             # It may have woken up since it was looked at.
