@@ -97,11 +97,12 @@ def _labelled(atoms: Atoms, teacher: TeacherLabeller, config_type: str) -> Atoms
 
 
 def _aluminium_espresso(run: RunDirectory) -> None:
-    """The same with Quantum ESPRESSO: cells of at most 8 atoms to begin with, since each is a DFT run."""
+    """The same with Quantum ESPRESSO: cells of at most 16 atoms to begin with, since each is a DFT run."""
     lattice = bulk("Al", "fcc", a=3.97, cubic=True)
     seeds = strained_and_rattled(lattice, 8, rattle=(0.02, 0.2), strain=0.03, seed=1)
     eight = make_supercell(bulk("Al", "fcc", a=3.97), 2 * np.eye(3))
     seeds += strained_and_rattled(eight, 4, rattle=(0.05, 0.2), strain=0.02, seed=2)
+    seeds += strained_and_rattled(lattice * (2, 2, 1), 4, rattle=(0.1, 0.3), strain=0.02, seed=3)
     ase.io.write(run.start / "dataset.extxyz", seeds)
     ase.io.write(run.start / "structure.extxyz", lattice * (3, 3, 3))
 
