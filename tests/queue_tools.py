@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,11 @@ def open_queue(run: Path, worker: str, clock: Any = None, **options: Any) -> Tas
 def files_of(queue: TaskQueue) -> dict[str, list[str]]:
     """Return {id: [path below the queue's folder, ...]} of every task file, wherever it lies."""
     places: dict[str, list[str]] = {}
-    for path in sorted(queue.layout.root.rglob("*.json")):
-        if (task_id := id_in_name(path.name)) is not None:
-            places.setdefault(task_id, []).append(str(path.relative_to(queue.layout.root)))
+    for folder, _, names in os.walk(queue.layout.root):
+        for name in names:
+            if (task_id := id_in_name(name)) is not None:
+                place = os.path.relpath(os.path.join(folder, name), queue.layout.root)
+                places.setdefault(task_id, []).append(place)
     return places
 
 

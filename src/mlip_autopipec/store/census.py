@@ -23,14 +23,19 @@ class Found:
 
     Attributes
     ----------
+    where : its path; kept as text, since most of a hundred thousand files are only counted
     parts : path relative to the state's folder
     task_id : from the file name; None if the name holds none
     """
 
     state: str
-    path: Path
+    where: str
     parts: tuple[str, ...]
     task_id: str | None
+
+    @property
+    def path(self) -> Path:
+        return Path(self.where)
 
     @property
     def worker(self) -> str | None:
@@ -38,7 +43,8 @@ class Found:
         return self.parts[0] if self.state == "running" and len(self.parts) > 1 else None
 
 
-def _walk(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[tuple[Path, tuple[str, ...]]]:
+def _walk(folder: str, parts: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Iterate over (path, parts below the first folder) of all files."""
     try:
         with os.scandir(folder) as handle:
             entries = list(handle)
@@ -47,9 +53,14 @@ def _walk(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[tuple[Path, tup
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             if len(parts) < _DEPTH and not entry.name.startswith("."):
-                yield from _walk(folder / entry.name, (*parts, entry.name))
+                yield from _walk(entry.path, (*parts, entry.name))
         else:
-            yield folder / entry.name, (*parts, entry.name)
+            yield entry.path, (*parts, entry.name)
+
+
+def _is_task_file(name: str) -> bool:
+    """False for hidden files and other endings: they belong to editors and copying programs."""
+    return name.endswith(".json") and not name.startswith(".")
 
 
 class Census:
@@ -62,23 +73,20 @@ class Census:
         self._seen: dict[str, tuple[str, Path]] = {}
 
     def files(self, state: str) -> Iterator[Found]:
-        """Iterate over the task files of one state, in any depth below its folder.
-
-        Hidden files, and files that do not end in `.json`, belong to editors and copying programs.
-        """
-        for path, parts in _walk(self._layout.state_folder(state)):
-            name = parts[-1]
-            if name.endswith(".json") and not name.startswith("."):
-                yield Found(state, path, parts, id_in_name(name))
+        """Iterate over the task files of one state, in any depth below its folder."""
+        for where, parts in _walk(str(self._layout.state_folder(state))):
+            if _is_task_file(parts[-1]):
+                yield Found(state, where, parts, id_in_name(parts[-1]))
 
     def done_shard(self, shard: str) -> Iterator[Found]:
         """Iterate over one sub-folder of `done/`."""
-        for path, parts in _walk(self._layout.done / shard, (shard,)):
-            if parts[-1].endswith(".json") and not parts[-1].startswith("."):
-                yield Found("done", path, parts, id_in_name(parts[-1]))
+        for where, parts in _walk(str(self._layout.done / shard), (shard,)):
+            if _is_task_file(parts[-1]):
+                yield Found("done", where, parts, id_in_name(parts[-1]))
 
     def count(self, state: str) -> int:
-        return sum(1 for _ in self.files(state))
+        """Return the number of task files of one state."""
+        return sum(_is_task_file(parts[-1]) for _, parts in _walk(str(self._layout.state_folder(state))))
 
     def find(self, task_id: str) -> tuple[str, Path] | None:
         """Return (state, path) of a task's file, or None if no state's folder has it."""
@@ -143,13 +151,17 @@ class Census:
             # Not all of them: there may be a million.
             candidates = [*_files_in(layout.done), *_files_in(layout.done_path(task_id).parent)]
         else:
-            candidates = [path for path, _ in _walk(layout.state_folder(state))]
-        return next((path for path in candidates if id_in_name(path.name) == task_id), None)
+            candidates = [where for where, _ in _walk(str(layout.state_folder(state)))]
+        ending = f"{task_id}.json"
+        for where in candidates:
+            if where.endswith(ending) and id_in_name(os.path.basename(where)) == task_id:
+                return Path(where)
+        return None
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _files_in(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return [folder / entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
+            return [entry.path for entry in entries if not entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []

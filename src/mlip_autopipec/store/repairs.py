@@ -76,10 +76,10 @@ class Repairs:
         for worker in workers:
             self._watch.look(worker)
         found = [f for state in ACTIVE_STATES for f in self._census.files(state)]
-        checked = self._checked_ids(found)
+        checked, marked = self._checked_ids(found), set(self._names(self._layout.cancel))
         for f in found:
             labelled = f.task_id in checked and self._results.exists(f.task_id or "")
-            if (wish := self._judge(f, labelled)) is not None:
+            if (wish := self._judge(f, labelled, f.task_id in marked)) is not None:
                 yield wish
         yield from self._copies(found)
         yield from self._strays()
@@ -124,19 +124,19 @@ class Repairs:
             (unit, found.path, what), self._lease_s if patience_s is None else patience_s, text, lambda: act(*args)
         )
 
-    def _judge(self, found: Found, labelled: bool) -> Wish | None:
+    def _judge(self, found: Found, labelled: bool, marked: bool) -> Wish | None:
         """Return what should happen to one file that is not in `done/`."""
-        path, task_id, moves = found.path, found.task_id, self._moves
+        task_id, moves = found.task_id, self._moves
         if found.state == "corrupt":
             return None
         if task_id is None:
             return self._identify(found)
         if labelled and not self._is_owned(found):
-            return self._wish(found, "-> done, has a result", moves.to_done, path, task_id)
+            return self._wish(found, "-> done, has a result", moves.to_done, found.path, task_id)
         if found.state == "running":
             return self._judge_running(found, task_id)
-        if found.state in ("pending", "delayed", "held") and os.path.lexists(self._layout.cancel_marker(task_id)):
-            return self._wish(found, "-> cancelled, as marked", moves.to_cancelled, path, task_id, patience_s=0.0)
+        if marked and found.state in ("pending", "delayed", "held"):
+            return self._wish(found, "-> cancelled, as marked", moves.to_cancelled, found.path, task_id, patience_s=0.0)
         return self._judge_place(found, task_id)
 
     def _judge_running(self, found: Found, task_id: str) -> Wish | None:
@@ -158,10 +158,10 @@ class Repairs:
 
     def _judge_place(self, found: Found, task_id: str) -> Wish | None:
         """File a task that lies in the right state's folder, but at a wrong depth or under a wrong name."""
+        if found.state == "pending" and len(found.parts) == 2:
+            return None
         path, layout = found.path, self._layout
         if found.state == "pending":
-            if len(found.parts) == 2:
-                return None
             return self._wish(found, "-> its bucket", self._moves.to_pending, path, task_id)
         target = {
             "failed": layout.failed_path(task_id),
