@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import click
-from autopipe_services.options import service_options
 
+from autopipe_services.options import service_options
 from mlip_autopipec.config import load
 from mlip_autopipec.daemons.dft_worker import DftWorker
 from mlip_autopipec.daemons.launch import launch

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import click
-from autopipe_services.options import service_options
 
+from autopipe_services.options import service_options
 from mlip_autopipec.config import freeze, load
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.seeding import publish_seeds

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import click
-from autopipe_services.options import service_options
-from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 
+from autopipe_services.options import service_options
 from mlip_autopipec.config import load
 from mlip_autopipec.daemons.launch import launch
+from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 
 
 @click.command()

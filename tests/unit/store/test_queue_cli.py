@@ -16,7 +16,9 @@ def run(tmp_path):
     run = RunDirectory(tmp_path)
     run.create()
     run.config_file.write_text(
-        "start: {structure: start.xyz, dataset: first.xyz}\nlabeller: {engine: teacher, model: emt}\nqueue: {lease_s: 1}\n"
+        "start: {structure: start.xyz, dataset: first.xyz}\n"
+        "labeller: {engine: teacher, model: emt}\n"
+        "queue: {lease_s: 1}\n"
     )
     return run
 
