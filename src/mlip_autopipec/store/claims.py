@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mlip_autopipec.core.clock import Clock
 from mlip_autopipec.core.errors import DataError, QueueError
@@ -22,6 +22,9 @@ from mlip_autopipec.store.transitions import Transitions, move
 from mlip_autopipec.store.unsettled import Unsettled
 
 log = logging.getLogger(__name__)
+
+# Of a folder full of rubbish one call looks at so many files, so that the worker gets back to its other duties.
+_MAX_REFUSED: Final = 100
 
 
 @dataclass(frozen=True)
@@ -106,19 +109,26 @@ class Claims:
 
     def take(self) -> Claim | None:
         """Take the most uncertain pending task; None if there is none."""
+        refused = 0
         for source in self._picker.candidates():
             task_id = id_in_name(source.name)
             if task_id is None or self._is_held(task_id):
                 continue
             target = self._layout.running_folder(self._lease.worker) / source.name
             try:
-                claim = self._examine(source, target, task_id) if move(source, target, own_target=True) else None
+                if not move(source, target, own_target=True):
+                    continue
+                claim = self._examine(source, target, task_id)
             except OSError as error:
                 # One file that cannot be moved (a foreign owner, a folder in its way) must not stop the others.
                 log.warning("%r cannot be claimed: %s", source.name, error)
                 self._unsettled.is_settled(source)
-                continue
-            if claim is not None:
+                claim = None
+            if claim is None:
+                refused += 1
+                if refused == _MAX_REFUSED:
+                    return None
+            else:
                 self._held[task_id] = claim
                 self._moves.history.add(task_id, "claimed", attempt=claim.attempt)
                 return claim

@@ -438,3 +438,17 @@ def test_the_name_of_a_task_survives_a_retry(queue, clock):
     clock.advance(60)
     assert queue.promote() == [task.id]
     assert queue.find(task.id) == queue.layout.pending_path(4321.0, task.id)
+
+
+def test_a_folder_full_of_rubbish_does_not_hold_a_worker_up(queue, clock, monkeypatch):
+    monkeypatch.setattr("mlip_autopipec.store.claims._MAX_REFUSED", 10)
+    queue.layout.create()
+    for number in range(35):
+        (queue.layout.pending / "00-first" / f"{number:020x}.json").write_text("rubbish")
+    queue.publish(make_task(1))
+    claims = [queue.claim() for _ in range(4)]
+    assert claims[:3] == [None] * 3
+    assert claims[3].task == make_task(1)
+    clock.advance(LEASE_S)
+    assert [queue.claim() for _ in range(4)] == [None] * 4
+    assert queue.counts()["corrupt"] == 35
