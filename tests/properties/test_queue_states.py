@@ -233,7 +233,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueueStates = QueueMachine.TestCase
 TestQueueStates.settings = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
