@@ -106,7 +106,7 @@ class Healing:
         return decide(
             halted_version=halt.version,
             current_version=current_version,
-            contained=set(self.registry.manifest(current_version)["task_ids"]),
+            contained=self._contained(current_version),
             task_states={t: "refused" if t in refused else self.queue.state(t) for t in halt.task_ids},
             threshold=self.threshold,
             reseeds_in_a_row=reseeds_in_a_row,
@@ -121,6 +121,17 @@ class Healing:
             self.halts.end(self.halt, {**outcome, "gamma": decision.gamma})
         self.halt = None
         self._gammas.clear()
+
+    def _contained(self, version: str) -> set[str]:
+        """Return the tasks whose labels are in `version`, or will never be in a version that walkers get.
+
+        While the user pins a version, newer ones do not come: what they contain is not to be waited for.
+        """
+        contained = set(self.registry.manifest(version)["task_ids"])
+        current = self.registry.current()
+        if current is not None and current.pinned:
+            contained |= set(self.registry.manifest(self.registry.versions()[-1])["task_ids"])
+        return contained
 
     def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> float:
         """Largest gamma of the halted frame under `version`."""

@@ -16,7 +16,7 @@ from mlip_autopipec.core.files import read_json
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.stages.carve import EmbeddingSettings
-from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
 
@@ -100,3 +100,20 @@ def test_an_ended_halt_is_filed_with_its_outcome(run: RunDirectory) -> None:
     assert filed["ended"] == {"action": "swap", "reason": "v0002 knows it", "version": "v0002", "gamma": 1.0}
     assert healing(run).halt is None
     assert desk.open(halted_frame(), 90, "v0002", EVALUATOR).number == 2
+
+
+def test_a_pinned_version_is_not_waited_beyond(run: RunDirectory) -> None:
+    """Its label is in v0002, but the user pinned v0001: it will never come, so the walker must not wait for it."""
+    desk = healing(run)
+    halt = desk.open(halted_frame(), 40, "v0001", EVALUATOR)
+    registry = desk.registry
+    for contained in ([], halt.task_ids):
+        work = registry.new_work_folder()
+        for name in FILES:
+            (work / name).write_text("{}")
+        registry.publish(work, {"task_ids": contained})
+    registry.set_current("v0001", pinned=True)
+    decision = desk.look("v0001", EVALUATOR, reseeds_in_a_row=0, reseed_limit=3)
+    assert decision.action == "reseed"
+    registry.set_current("v0001", pinned=False)
+    assert desk.look("v0001", EVALUATOR, reseeds_in_a_row=0, reseed_limit=3).action == "wait"
