@@ -159,6 +159,7 @@ class Fitter:
         check(folder, chosen, isolated, evaluate)
         return {
             "task_ids": [row.task_id for row in rows],
+            "editions": {row.task_id: row.edition for row in rows if row.edition},
             "active_set": {element: len(found.indices) for element, found in selected.items()},
             **dict(hashes(settings, designs.basis.elements)),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ase import Atoms
@@ -40,12 +41,14 @@ class Intake:
         self._view = ResultsView(self.results)
         self.labels: set[str] = set()
         self.refused: set[str] = set()
+        self.editions: dict[str, int] = {}  # of the rows whose label was made again
         self._labeller = dict(labeller)
         self._force_limit = force_limit
 
     def load(self) -> None:
         """Read what earlier processes took in. Refused results are judged again: they, or the settings, may differ."""
         self.labels = self.dataset.ingested()
+        self.editions = self.dataset.editions()
         known = set(read_refusals(self.run))
         remove_refusals(self.run, {task_id for task_id in known if task_id.startswith(_START_KEY)})
         self.refused = known & self.labels
@@ -63,6 +66,8 @@ class Intake:
 
     def take_results(self) -> bool:
         """Give every new result a row, or a reason why not; True if there was one."""
+        # Counted before any result is read: a result that is there now is newer than all that were set aside.
+        set_aside = self.results.editions()
         there = self._view.ids()
         self._forgive(there)
         new = sorted(there - self.labels - self.refused)
@@ -70,13 +75,37 @@ class Intake:
         for task_id in new:
             try:
                 record = self.results.read(task_id)
-                rows.append(row_of_result(record, self._labeller, force_limit=self._force_limit))
+                row = row_of_result(record, self._labeller, force_limit=self._force_limit)
+                rows.append(replace(row, edition=set_aside.get(task_id, 0)))
             except FileNotFoundError:  # requeued by hand in this moment
                 continue
             except DataError as error:
                 self.refuse(task_id, str(error))
         self._ingest(rows)
-        return bool(new)
+        return self._take_relabelled(there, set_aside) or bool(new)
+
+    def _take_relabelled(self, there: set[str], set_aside: Mapping[str, int]) -> bool:
+        """Replace the rows of labels that a person had made again; True if there was one."""
+        newer = {i: n for i, n in set_aside.items() if i in self.labels & there and n > self.editions.get(i, 0)}
+        for task_id, edition in newer.items():
+            try:
+                record = self.results.read(task_id)
+                row = row_of_result(record, self._labeller, force_limit=self._force_limit)
+                self.dataset.replace(replace(row, edition=edition))
+            except FileNotFoundError:  # set aside once more in this moment
+                continue
+            except DataError as error:
+                self.refuse(task_id, str(error))
+            else:
+                self._pardon(task_id)
+            self.editions[task_id] = edition
+        return bool(newer)
+
+    def _pardon(self, task_id: str) -> None:
+        """The new label of a refused task is good."""
+        if task_id in self.refused:
+            remove_refusals(self.run, {task_id})
+            self.refused.discard(task_id)
 
     def refuse(self, task_id: str, reason: str) -> None:
         """Leave a label out from now on, and say why."""
@@ -89,6 +118,7 @@ class Intake:
         if rows:
             taken = self.dataset.ingest(rows)
             self.labels.update(taken)
+            self.editions |= {row.task_id: row.edition for row in rows if row.edition and row.task_id in taken}
             remove_refusals(self.run, taken)
 
     def _forgive(self, there: set[str]) -> None:

@@ -79,6 +79,7 @@ class TrainerWorker:
         self.events = EventLog(run.events, name, clock)
         self._lock = filelock.FileLock(run.potentials / ".trainer.lock")
         self._contained: set[str] = set()  # ids in the newest version
+        self._editions: dict[str, int] = {}  # of those whose label was made again
         self._version: str | None = None
         self._elements: tuple[str, ...] = ()
         self._child: Child | None = None
@@ -172,7 +173,8 @@ class TrainerWorker:
     # --- when to fit ------------------------------------------------------------------------------------------
 
     def _new_labels(self) -> set[str]:
-        return self.intake.labels - self._contained - self.intake.refused
+        relabelled = {i for i, n in self.intake.editions.items() if n > self._editions.get(i, 0)}
+        return ((self.intake.labels - self._contained) | relabelled) - self.intake.refused
 
     def _due(self, now: float) -> bool:
         """True if a fit should begin; otherwise says in `_waiting_for` what is missing."""
@@ -286,4 +288,6 @@ class TrainerWorker:
         versions = self.registry.versions()
         if versions:
             self._version = versions[-1]
-            self._contained = set(self.registry.manifest(self._version)["task_ids"])
+            manifest = self.registry.manifest(self._version)
+            self._contained = set(manifest["task_ids"])
+            self._editions = manifest.get("editions", {})

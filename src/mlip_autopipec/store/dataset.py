@@ -42,6 +42,7 @@ class DatasetRow:
     config_type : which kind of structure, e.g. `active_learning`
     uncertainty_gamma : extrapolation grade that it was picked for; 0 if it was not
     origin : where it comes from: walker, step, version, or source
+    edition : how many earlier labels of this task were set aside by `queue requeue`
     """
 
     task_id: str
@@ -53,6 +54,7 @@ class DatasetRow:
     config_type: str
     uncertainty_gamma: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
+    edition: int = 0
 
     @property
     def whole(self) -> bool:
@@ -107,6 +109,26 @@ class Dataset:
             self._create(new.values())
         return list(new)
 
+    def editions(self) -> dict[str, int]:
+        """Return task id -> edition of the rows that replaced an earlier label."""
+        if not self.path.exists():
+            return {}
+        return {row.task.removeprefix(_PREFIX): int(row.edition) for row in self._db.select("edition>0")}
+
+    def replace(self, row: DatasetRow) -> None:
+        """Put `row` in the place of the row with its task id, in one transaction.
+
+        Raises
+        ------
+        DataError
+            Sizes disagree or a number is not finite; the old row stays then.
+        """
+        _check(row)
+        with self._db as db:
+            old = [found.id for found in db.select(task=_PREFIX + row.task_id)]
+            db.delete(old)
+            _write(db, row)
+
     def _create(self, rows: Iterable[DatasetRow]) -> None:
         # ASE makes its tables one by one: a kill between two of them would leave a file that never works again.
         unfinished = self.path.with_name(f".{self.path.name}.new")
@@ -159,6 +181,8 @@ def _write(db: Any, row: DatasetRow) -> None:
     pairs: dict[str, Any] = {"task": _PREFIX + row.task_id, "uncertainty_gamma": float(row.uncertainty_gamma)}
     wanted = {"config_type": row.config_type, **{key: row.origin.get(key) for key in ("walker", "step", "version")}}
     pairs.update({key: value for key, value in wanted.items() if _searchable(value)})
+    if row.edition:
+        pairs["edition"] = row.edition
     data = {"force_mask": [int(m) for m in row.force_mask], "origin": row.origin, "config_type": row.config_type}
     db.write(atoms, key_value_pairs=pairs, data=data)
 
@@ -187,4 +211,5 @@ def _read(row: Any) -> DatasetRow:
         config_type=row.data.config_type,
         uncertainty_gamma=float(row.uncertainty_gamma),
         origin=dict(row.data.origin),
+        edition=int(row.get("edition", 0)),
     )

@@ -184,6 +184,15 @@ class Results:
             fsync_directory(self.superseded)
         return target
 
+    def editions(self) -> dict[str, int]:
+        """Return task id -> number of its results that were set aside."""
+        counts: dict[str, int] = {}
+        for name in self._entries(self.superseded):
+            task_id = name.split(".", 1)[0]
+            if name.endswith(".json") and TASK_ID_PATTERN.fullmatch(task_id):
+                counts[task_id] = counts.get(task_id, 0) + 1
+        return counts
+
     def ids(self) -> Iterator[str]:
         """Iterate over the ids of all results."""
         for shard in sorted(self._entries(self.folder)):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from trainer_parts import World, frame, labelled
+from trainer_parts import NOW, World, frame, label, labelled
 
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.refusals import read_refusals
+from mlip_autopipec.store.results import make_result
 
 
 def intake(world: World, force_limit: float = 100.0) -> Intake:
@@ -102,3 +103,25 @@ def test_a_start_structure_that_is_refused_says_why(tmp_path):
     taken.take_frames([labelled(1)])
     assert len(taken.labels) == 1
     assert read_refusals(world.run) == {}
+
+
+def test_a_label_that_was_made_again_replaces_its_row(tmp_path):
+    world = World(tmp_path, [])
+    task = world.task(1)
+    world.queue.publish(task)
+    claim = world.queue.claim()
+    world.queue.complete(claim, make_result(task, label(task.atoms()), "test", NOW))
+    taken = intake(world)
+    taken.take_results()
+    (before,) = Dataset(world.run.dataset).rows()
+    world.queue.requeue(task.id)
+    assert not taken.take_results()  # the old row stays until the new label is there
+    world.give(task, energy_shift=1.0)
+    assert taken.take_results()
+    (after,) = Dataset(world.run.dataset).rows()
+    assert after.energy == before.energy + 1.0
+    assert (before.edition, after.edition) == (0, 1)
+    assert not taken.take_results()
+    again = intake(world)
+    assert again.editions == {task.id: 1}
+    assert not again.take_results()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,10 @@ class World:
             priority=7.5, origin=origin, config_type="active_learning", created=NOW,
         )  # fmt: skip
 
-    def give(self, task: Task, *, force: float | None = None) -> str:
+    def give(self, task: Task, *, force: float | None = None, energy_shift: float = 0.0) -> str:
         """Write the result of `task` as a worker would; `force` replaces the masked atoms' forces."""
         truth = label(task.atoms())
+        truth = replace(truth, energy=truth.energy + energy_shift)
         if force is not None:
             truth.forces[np.asarray(task.force_mask) == 0] = force
         self.results.write_once(task.id, make_result(task, truth, "test", NOW))
