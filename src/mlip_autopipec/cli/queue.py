@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlip_autopipec.cli.options import dry_run_option, json_option, run_option
+from mlip_autopipec.cli.queue_files import export, import_file
+from mlip_autopipec.cli.queue_health import doctor, stats
+from mlip_autopipec.cli.queueing import change_all, open_queue, printable, resolve
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mlip_autopipec.store.queue import TaskQueue
 
 _STATES = ("pending", "delayed", "held", "running", "done", "failed", "cancelled", "corrupt")
@@ -24,6 +25,9 @@ def queue() -> None:
 
     Tasks are files that may also be moved by hand: see queue_layout.md. An ID may be cut short as long as it is unique.
     """
+    from mlip_autopipec.store.guard import tighten_umask
+
+    tighten_umask()
 
 
 @queue.command("ls")
@@ -36,13 +40,13 @@ def list_tasks(run: RunDirectory, state: str | None, as_json: bool) -> None:
 
     rows = [
         {"state": s, "id": task_id, "gamma": gamma, "path": str(path.relative_to(run.root))}
-        for s, task_id, gamma, path in _open(run).ls(state)
+        for s, task_id, gamma, path in open_queue(run).ls(state)
     ]
     if as_json:
         click.echo(json.dumps(rows))
         return
     columns = ("state", "id", "gamma", "path")
-    print_table(f"{len(rows)} tasks", columns, ([row[c] for c in columns] for row in rows))
+    print_table(f"{len(rows)} tasks", columns, ([_shown(row[c]) for c in columns] for row in rows))
 
 
 @queue.command("show")
@@ -51,8 +55,8 @@ def list_tasks(run: RunDirectory, state: str | None, as_json: bool) -> None:
 @json_option
 def show(run: RunDirectory, task_id: str, as_json: bool) -> None:
     """Show one task: where it is, what it asks for, what happened to it."""
-    opened = _open(run)
-    facts = _facts(run, opened, _resolve(opened, task_id))
+    opened = open_queue(run)
+    facts = _facts(run, opened, resolve(opened, task_id))
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -69,8 +73,60 @@ def requeue(run: RunDirectory, task_ids: tuple[str, ...], dry_run: bool) -> None
 
     A done task is labelled anew; its present result goes to results/superseded/.
     """
-    opened = _open(run)
-    _change(opened, task_ids, lambda task_id: opened.requeue(task_id, dry_run=dry_run))
+    opened = open_queue(run)
+    change_all(opened, task_ids, lambda task_id: opened.requeue(task_id, dry_run=dry_run))
+
+
+@queue.command("retry")
+@click.argument("task_ids", metavar="[ID...]", nargs=-1)
+@click.option("--all-failed", is_flag=True, help="All in failed/.")
+@click.option("--reason", help="With --all-failed: only those whose reason holds this text.")
+@run_option
+@dry_run_option
+def retry(run: RunDirectory, task_ids: tuple[str, ...], all_failed: bool, reason: str | None, dry_run: bool) -> None:
+    """Try failed tasks again, with fresh attempts."""
+    opened = open_queue(run)
+    if bool(task_ids) == all_failed:
+        raise click.UsageError("name tasks, or say --all-failed")
+    if reason is not None and not all_failed:
+        raise click.UsageError("--reason belongs to --all-failed")
+    if all_failed:
+        failed = (task_id for _, task_id, _, _ in opened.ls("failed"))
+        task_ids = tuple(i for i in failed if opened.state(i) and (not reason or reason in (opened.reason(i) or "")))
+    change_all(opened, task_ids, lambda task_id: opened.retry(task_id, dry_run=dry_run))
+
+
+@queue.command("hold")
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@run_option
+@dry_run_option
+def hold(run: RunDirectory, task_ids: tuple[str, ...], dry_run: bool) -> None:
+    """Park waiting tasks in held/ until `release`."""
+    opened = open_queue(run)
+    change_all(opened, task_ids, lambda task_id: opened.hold(task_id, dry_run=dry_run))
+
+
+@queue.command("release")
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@run_option
+@dry_run_option
+def release(run: RunDirectory, task_ids: tuple[str, ...], dry_run: bool) -> None:
+    """Let held tasks go on."""
+    opened = open_queue(run)
+    change_all(opened, task_ids, lambda task_id: opened.let_go(task_id, dry_run=dry_run))
+
+
+@queue.command("prioritise")
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--first", "bucket", flag_value="00-first", default=True, help="Before all others.  [default]")
+@click.option("--last", "bucket", flag_value="99-last", help="After all others.")
+@click.option("--by-gamma", "bucket", flag_value="", help="Where its gamma puts it.")
+@run_option
+@dry_run_option
+def prioritise(run: RunDirectory, task_ids: tuple[str, ...], bucket: str, dry_run: bool) -> None:
+    """Change when waiting tasks have their turn; held and delayed ones become pending."""
+    opened = open_queue(run)
+    change_all(opened, task_ids, lambda task_id: opened.prioritise(task_id, bucket or None, dry_run=dry_run))
 
 
 @queue.command("cancel")
@@ -79,8 +135,8 @@ def requeue(run: RunDirectory, task_ids: tuple[str, ...], dry_run: bool) -> None
 @dry_run_option
 def cancel(run: RunDirectory, task_ids: tuple[str, ...], dry_run: bool) -> None:
     """Cancel tasks that have no label yet; running ones are stopped."""
-    opened = _open(run)
-    _change(opened, task_ids, lambda task_id: opened.cancel(task_id, dry_run=dry_run))
+    opened = open_queue(run)
+    change_all(opened, task_ids, lambda task_id: opened.cancel(task_id, dry_run=dry_run))
 
 
 @queue.command("sweep")
@@ -94,7 +150,7 @@ def sweep(run: RunDirectory, dry_run: bool) -> None:
     from mlip_autopipec.config import load
 
     lease_s = load(run).queue.lease_s
-    opened = _open(run, lease_s=lease_s)
+    opened = open_queue(run, lease_s=lease_s)
     plan = opened.plan()
     if dry_run or not plan:
         for line in plan:
@@ -107,11 +163,8 @@ def sweep(run: RunDirectory, dry_run: bool) -> None:
         click.echo(line)
 
 
-def _open(run: RunDirectory, lease_s: float = 120.0) -> TaskQueue:
-    from mlip_autopipec.store.queue import TaskQueue
-    from mlip_autopipec.store.results import Results
-
-    return TaskQueue(run.queue / "dft", Results(run.results), worker="cli", attempts=run.attempts, lease_s=lease_s)
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
 
 
 def _wait(seconds: float) -> None:
@@ -124,25 +177,6 @@ def _wait(seconds: float) -> None:
     steps = max(1, round(seconds))
     for _ in track(range(steps), description="waiting", console=console, disable=not console.is_terminal):
         time.sleep(seconds / steps)
-
-
-def _resolve(opened: TaskQueue, prefix: str) -> str:
-    """Return the one id that begins with `prefix`."""
-    from mlip_autopipec.core.errors import NotFoundError
-
-    ids = opened.matching(prefix)
-    if not ids:
-        raise NotFoundError(f"no task {prefix}", "`autopipe queue ls` shows all")
-    if len(ids) > 1:
-        raise click.UsageError(f"{prefix} could be {', '.join(ids[:4])}{' ...' if len(ids) > 4 else ''}")
-    return ids[0]
-
-
-def _change(opened: TaskQueue, prefixes: tuple[str, ...], change: Callable[[str], str]) -> None:
-    # All ids first: a typing error in the last must not leave the first ones changed.
-    ids = [_resolve(opened, prefix) for prefix in prefixes]
-    for task_id in dict.fromkeys(ids):
-        click.echo(change(task_id))
 
 
 def _facts(run: RunDirectory, opened: TaskQueue, task_id: str) -> dict[str, Any]:
@@ -163,6 +197,8 @@ def _facts(run: RunDirectory, opened: TaskQueue, task_id: str) -> dict[str, Any]
         "unreadable": trouble,
         "history": opened.history.read(task_id),
         "attempts": str(run.attempt(task_id).relative_to(run.root)),
+        # Logs and whatever else the programs left behind.
+        "files": [str(p.relative_to(run.root)) for p in sorted(run.attempt(task_id).glob("*/**/*")) if p.is_file()],
         "task": task,
     }
 
@@ -196,4 +232,10 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         where = f"{event.get('worker')} on {event.get('host')} ({event.get('pid')})"
         parts = [f"  {event.get('time')}  {event.get('event'):10} {where}", more, event.get("reason")]
         lines.append("  ".join(str(part) for part in parts if part))
-    return [ascii(line)[1:-1] if not line.isprintable() else line for line in lines]
+    if facts["files"]:
+        lines += ["files", *(f"  {name}" for name in facts["files"])]
+    return [printable(line) for line in lines]
+
+
+for command in (export, import_file, doctor, stats):
+    queue.add_command(command)

@@ -20,6 +20,7 @@ from mlip_autopipec.core.interfaces import Labeller
 from mlip_autopipec.daemons.labellers import make_labeller
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
+from mlip_autopipec.daemons.walltime import Walltime
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.label import label_task
@@ -72,6 +73,7 @@ class _Bench:
 class _Job:
     claim: Claim
     folder: Path
+    begin: float
     deadline: float
 
     @property
@@ -92,6 +94,10 @@ class DftWorker:
         End after so many tasks; None: never.
     idle_timeout_s
         End after so long without a task, s; None: never.
+    max_time_s
+        Claim nothing after so long, s; None: no limit.
+    deadline_s
+        The machine is taken away after so long, s: end before, with the task given back if need be; None: never.
     make
         Makes a labeller from a task's settings; an importable function, since it is called in the child.
     """
@@ -104,6 +110,8 @@ class DftWorker:
         *,
         max_tasks: int | None = None,
         idle_timeout_s: float | None = None,
+        max_time_s: float | None = None,
+        deadline_s: float | None = None,
         make: Callable[..., Labeller] = make_labeller,
     ) -> None:
         self.run = run
@@ -117,6 +125,7 @@ class DftWorker:
         self._sweep_s = config.queue.lease_s / _SWEEPS_PER_LEASE
         self._max_tasks = max_tasks
         self._idle_timeout_s = idle_timeout_s
+        self._walltime = Walltime(max_time_s, deadline_s, self.settings.label_grace_s)
         self._child: Child | None = None
         self._job: _Job | None = None
         self._next_beat = 0.0
@@ -138,6 +147,8 @@ class DftWorker:
         if now >= self._next_beat:
             self._next_beat = now + self._beat_s
             self._beat()
+        if self._walltime.must_give_back(now):
+            self._give_back_at = now
         if self._draining:
             self._give_back_at = min(self._give_back_at, now + self.settings.label_grace_s)
         if self._job is not None:
@@ -174,6 +185,8 @@ class DftWorker:
     def _enough(self, now: float) -> bool:
         if self._max_tasks is not None and self._labelled + self._failed >= self._max_tasks:
             return True
+        if self._walltime.is_over(now):
+            return True
         if self._busy_until is None:
             self._busy_until = now
         return self._idle_timeout_s is not None and now - self._busy_until >= self._idle_timeout_s
@@ -186,7 +199,7 @@ class DftWorker:
             return Outcome.IDLE
         folder = self.run.attempt(claim.task.id) / f"{claim.attempt:02d}-{self.name}"
         folder.mkdir(parents=True, exist_ok=True)
-        self._job = _Job(claim, folder, now + self.settings.label_timeout_s)
+        self._job = _Job(claim, folder, now, now + self.settings.label_timeout_s)
         self.events.emit("task_claimed", **self._facts(self._job))
         self._ready_child().send((claim.task.to_dict(), folder))
         return Outcome.WORKED
@@ -214,9 +227,11 @@ class DftWorker:
             error = TimedOut(f"no label after {limit_s:g} s", "raise supervisor.label_timeout_s", transient=True)
             result = Result(error=error, died=True)
         if result is not None:
+            self._walltime.finished(now - job.begin)
             return self._finish(job, result, now)
         if now >= self._give_back_at:
-            self._return("worker drained before the label was done")
+            end = "its time is over" if self._walltime.must_give_back(now) else "worker drained"
+            self._return(f"{end} before the label was done")
             return Outcome.WORKED
         return Outcome.IDLE
 

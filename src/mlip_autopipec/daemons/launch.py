@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mlip_autopipec.runtime.child import DEFAULT_ENVIRONMENT
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.runtime.serve import Daemon, serve, show_error
 from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.guard import tighten_umask
 from mlip_autopipec.store.rundir import RunDirectory
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,28 @@ def unique_name(kind: str) -> str:
     return f"{kind}-{socket.gethostname().split('.')[0]}-{os.getpid()}"
 
 
-def launch(folder: Path, name: str, make: Callable[[RunDirectory], Daemon], *, wait_s: float = _PREDECESSOR_S) -> int:
+class _OneLine(logging.Formatter):
+    """Shows control characters of messages instead of sending them to somebody's terminal; tracebacks stay."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is logging's
+        text = super().formatMessage(record)
+        return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _start_logging() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def launch(
+    folder: Path,
+    name: str,
+    make: Callable[[RunDirectory], Daemon],
+    *,
+    wait_s: float = _PREDECESSOR_S,
+    drain_on: Sequence[signal.Signals] = (),
+) -> int:
     """Run the daemon that `make` returns until it ends; return the exit code.
 
     Parameters
@@ -41,8 +64,11 @@ def launch(folder: Path, name: str, make: Callable[[RunDirectory], Daemon], *, w
         Name of the process: of its heartbeat, its events, its lease. Two processes of one name never run at once.
     wait_s
         How long to wait for a predecessor of the same name to end, s.
+    drain_on
+        Signals that end the daemon in peace, besides SIGTERM and SIGINT.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    _start_logging()
+    tighten_umask()
     for key, value in DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     try:
@@ -51,7 +77,7 @@ def launch(folder: Path, name: str, make: Callable[[RunDirectory], Daemon], *, w
         with only_one(run, name, wait_s):
             heartbeat = Heartbeat(run.heartbeats / f"{name}.json", name)
             control = Control(run.control)
-            return serve(make(run), heartbeat=heartbeat, stop=lambda: control.wants("stop"))
+            return serve(make(run), heartbeat=heartbeat, stop=lambda: control.wants("stop"), drain_on=drain_on)
     except AutopipeError as error:
         logger.error("%s", show_error(error))
         return error.exit_code

@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
@@ -63,7 +63,8 @@ class Reporting(Protocol):
 class _Signals:
     """SIGTERM and SIGINT as a flag, and a sleep that they end. A second SIGINT ends the process without draining."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Sequence[signal.Signals] = ()) -> None:
+        self._numbers = {signal.SIGTERM, signal.SIGINT, *more}
         self.asked = 0
         self._previous: dict[int, Any] = {}
 
@@ -71,7 +72,7 @@ class _Signals:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # An Event would deadlock if the signal came while the loop holds its lock; a pipe has no lock.
         self._previous_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self._numbers:
             self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -138,7 +139,14 @@ def show_error(error: AutopipeError) -> str:
     return " ".join(str(error).split())
 
 
-def serve(daemon: Daemon, *, heartbeat: Heartbeat, stop: Callable[[], bool], idle_s: float = 0.5) -> int:
+def serve(
+    daemon: Daemon,
+    *,
+    heartbeat: Heartbeat,
+    stop: Callable[[], bool],
+    idle_s: float = 0.5,
+    drain_on: Sequence[signal.Signals] = (),
+) -> int:
     """Run `daemon` in the main thread until it is done, a signal or the stop wish has drained it, or it fails.
 
     Parameters
@@ -149,6 +157,8 @@ def serve(daemon: Daemon, *, heartbeat: Heartbeat, stop: Callable[[], bool], idl
         True when the user wants everything to end; asked a few times a second.
     idle_s
         Longest sleep of an idle daemon.
+    drain_on
+        Signals that drain it besides SIGTERM and SIGINT.
 
     Returns
     -------
@@ -157,7 +167,7 @@ def serve(daemon: Daemon, *, heartbeat: Heartbeat, stop: Callable[[], bool], idl
     """
     systemd = _Systemd()
     state, code = "stopped", 0
-    with _Signals() as signals:
+    with _Signals(drain_on) as signals:
         try:
             heartbeat.beat("starting")
             daemon.start()

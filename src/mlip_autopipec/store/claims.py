@@ -17,6 +17,7 @@ from mlip_autopipec.store.delay import retry_delay
 from mlip_autopipec.store.layout import id_in_name
 from mlip_autopipec.store.lease import Lease, LeaseWatch
 from mlip_autopipec.store.picker import Picker
+from mlip_autopipec.store.schema import NewerSchema
 from mlip_autopipec.store.task import Task
 from mlip_autopipec.store.transitions import Transitions, move
 from mlip_autopipec.store.unsettled import Unsettled
@@ -145,10 +146,10 @@ class Claims:
         try:
             task = Task.read(path)
         except DataError as error:
-            if self._unsettled.is_settled(path):
+            if self._unsettled.is_settled(path) and not isinstance(error, NewerSchema):
                 self._moves.to_corrupt(path, task_id, str(error))
             else:
-                # Perhaps somebody is still copying it to where it was.
+                # Perhaps somebody is still copying it to where it was; or a newer worker understands it.
                 move(path, source)
             return None
         except OSError as error:

@@ -38,7 +38,9 @@ class History:
         return self.attempts / task_id / "history.jsonl"
 
     def add(self, task_id: str, event: str, **fields: Any) -> None:
-        """Append one event (`claimed retry failed given_back lost requeued done cancelled corrupt`).
+        """Append one event.
+
+        Events are `claimed retry failed given_back lost requeued done cancelled corrupt held let_go prioritised`.
 
         A history is for people and for counting attempts; a full disk must not stop a label, so it is only logged.
         """

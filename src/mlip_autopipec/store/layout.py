@@ -33,6 +33,7 @@ GAMMA_BUCKETS: Final = (
 BUCKETS: Final = (FIRST_BUCKET, *(name for name, _ in GAMMA_BUCKETS), LAST_BUCKET)
 
 MAX_PRIORITY: Final = 1e9
+_FOLDER_MODE: Final = 0o775
 
 _TASK_NAME = re.compile(r"(?:.*[^0-9a-f])?([0-9a-f]{20})\.json")
 _PRIORITY = re.compile(r"(?:.*-)?g([0-9]{1,10}(?:\.[0-9]{1,3})?)-[0-9a-f]{20}\.json")
@@ -140,11 +141,12 @@ class Layout:
         return self.leases / f"{worker}.json"
 
     def create(self) -> None:
-        """Make all folders (idempotent)."""
+        """Make all folders (idempotent); never writable for everybody."""
+        self.root.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         for name in (*STATES, *SERVICE_FOLDERS):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+            (self.root / name).mkdir(mode=_FOLDER_MODE, exist_ok=True)
         for bucket in BUCKETS:
-            (self.pending / bucket).mkdir(exist_ok=True)
+            (self.pending / bucket).mkdir(mode=_FOLDER_MODE, exist_ok=True)
 
 
 def reason_path(path: Path) -> Path:

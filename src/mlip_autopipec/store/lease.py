@@ -112,14 +112,14 @@ class Lease:
         if lease.get("host") != self._host:
             return "unknown"
         pid = lease.get("pid")
-        if pid == self._pid or not _is_alive(pid, lease.get("process_start")):
+        if pid == self._pid or not process_lives(pid, lease.get("process_start")):
             return "dead"
         raise QueueError(
             f"worker name {self.worker!r} is in use by process {pid} on this host", "give this worker another name"
         )
 
 
-def _is_alive(pid: Any, process_start: Any) -> bool:
+def process_lives(pid: Any, process_start: Any) -> bool:
     try:
         process = psutil.Process(pid)
         return abs(process.create_time() - process_start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE

@@ -17,6 +17,7 @@ from mlip_autopipec.core.clock import Clock, SystemClock
 from mlip_autopipec.store.census import Census
 from mlip_autopipec.store.claims import Claim, Claims, RetryPolicy
 from mlip_autopipec.store.delay import stamp
+from mlip_autopipec.store.guard import guard
 from mlip_autopipec.store.history import History
 from mlip_autopipec.store.layout import STATES, Layout, id_in_name, split_not_before
 from mlip_autopipec.store.lease import Lease, LeaseWatch
@@ -77,6 +78,7 @@ class TaskQueue:
         self.results = results
         self.worker = worker
         self.lease_s = lease_s
+        self._guarded = False
         self.history = History(attempts or results.folder.parent / "attempts", clock, worker)
         self._moves = Transitions(self.layout, results, self.history, clock, worker, fsync=fsync)
         self._census = Census(self.layout, results)
@@ -103,8 +105,9 @@ class TaskQueue:
         Raises
         ------
         QueueError
-            The disk is full (transient: call again).
+            The disk is full (transient: call again), or strangers may write to the queue's folders.
         """
+        self._guard()
         if self._census.is_known(task.id, task.priority):
             return False
         self._moves.publish(task)
@@ -118,9 +121,10 @@ class TaskQueue:
         Raises
         ------
         QueueError
-            Another living process works under the same name.
+            Another living process works under the same name, or strangers may write to the queue's folders.
         """
         if self._claims.is_new():
+            self._guard()
             if not self._claims.may_start():
                 return None
             self.layout.create()
@@ -234,6 +238,7 @@ class TaskQueue:
         """
         if not self._sweeper.is_due(every_s):
             return []
+        self._guard()
         promoted = [f"{task_id}: delayed -> pending, its time has come" for task_id in self.promote()]
         return promoted + self._sweeper.sweep()
 
@@ -259,6 +264,7 @@ class TaskQueue:
         DataError
             It is in `corrupt/` and still not readable.
         """
+        self._guard()
         return self._operator.requeue(task_id, dry_run=dry_run)
 
     def cancel(self, task_id: str, *, dry_run: bool = False) -> str:
@@ -273,4 +279,30 @@ class TaskQueue:
         QueueError
             It is done, failed, cancelled or corrupt already.
         """
+        self._guard()
         return self._operator.cancel(task_id, dry_run=dry_run)
+
+    def retry(self, task_id: str, *, dry_run: bool = False) -> str:
+        """Make a failed task pending again with fresh attempts; as `requeue`, but for failed ones only."""
+        self._guard()
+        return self._operator.retry(task_id, dry_run=dry_run)
+
+    def hold(self, task_id: str, *, dry_run: bool = False) -> str:
+        """Park a waiting task in `held/`. Raises `QueueError` if it does not wait, `NotFoundError` if unknown."""
+        self._guard()
+        return self._operator.hold(task_id, dry_run=dry_run)
+
+    def let_go(self, task_id: str, *, dry_run: bool = False) -> str:
+        """Make a held task pending again. Raises `QueueError` if it is not held, `NotFoundError` if unknown."""
+        self._guard()
+        return self._operator.let_go(task_id, dry_run=dry_run)
+
+    def prioritise(self, task_id: str, bucket: str | None, *, dry_run: bool = False) -> str:
+        """Move a waiting task to a bucket of `pending/`, None: to that of its gamma. Raises as `hold`."""
+        self._guard()
+        return self._operator.prioritise(task_id, bucket, dry_run=dry_run)
+
+    def _guard(self) -> None:
+        if not self._guarded:
+            guard(self.layout, self.results.folder)
+            self._guarded = True

@@ -20,6 +20,7 @@ from mlip_autopipec.store.census import ACTIVE_STATES, Census, Found
 from mlip_autopipec.store.document import read_document
 from mlip_autopipec.store.layout import id_in_name
 from mlip_autopipec.store.lease import LeaseWatch, read_lease
+from mlip_autopipec.store.schema import NewerSchema
 from mlip_autopipec.store.task import Task
 from mlip_autopipec.store.transitions import Transitions
 from mlip_autopipec.store.unsettled import look_of
@@ -179,7 +180,7 @@ class Repairs:
         def act() -> object:
             try:
                 task = Task.from_dict(read_document(found.path))
-            except FileNotFoundError:
+            except (FileNotFoundError, NewerSchema):
                 return False
             except DataError as error:
                 return self._moves.to_corrupt(found.path, None, str(error))

@@ -16,6 +16,7 @@ from mlip_autopipec.core.files import fsync_directory
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.core.structure import TASK_ID_PATTERN
 from mlip_autopipec.store.document import dump_document, read_document, through_json, write_new
+from mlip_autopipec.store.schema import RESULT_STEPS, upgraded
 from mlip_autopipec.store.task import Task, check_time, is_finite_number
 
 SCHEMA: Final = 1
@@ -53,8 +54,7 @@ def make_result(task: Task, label: Label, worker: str, finished: str) -> dict[st
 
 def check_result(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record as a dict if it is a valid result; raise `DataError` otherwise."""
-    if not isinstance(record, Mapping) or record.get("schema") != SCHEMA:
-        raise DataError(f"result.schema: this version reads {SCHEMA}", "is a newer autopipe writing here?")
+    record = upgraded("result", record, SCHEMA, RESULT_STEPS)
     if set(record) != _KEYS:
         raise DataError(f"result: keys {sorted(map(str, set(record) ^ _KEYS))} are missing or unknown")
     task = Task.from_dict(record["task"])
@@ -68,7 +68,7 @@ def check_result(record: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(record["info"], dict) or not isinstance(record["worker"], str):
         raise DataError("result: info is no object, or worker no text")
     check_time("result.finished", record["finished"])
-    return dict(record)
+    return {**record, "task": task.to_dict()}
 
 
 def _check_array(name: str, value: Any, shape: tuple[int, ...]) -> None:

@@ -17,6 +17,7 @@ from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.structure import TASK_ID_PATTERN, structure_from_dict, structure_id, structure_to_dict
 from mlip_autopipec.store.document import read_document, through_json
 from mlip_autopipec.store.layout import MAX_PRIORITY, id_in_name
+from mlip_autopipec.store.schema import TASK_STEPS, upgraded
 
 SCHEMA: Final = 1
 KINDS: Final = ("dft",)
@@ -113,6 +114,7 @@ class Task:
             Unknown schema, missing or unknown key, wrong size or type, a number that is not finite, or an id that is
             not the hash of the content.
         """
+        data = upgraded("task", data, SCHEMA, TASK_STEPS)
         _check_keys(data, {field.name for field in fields(cls)})
         try:
             task = cls(**{**data, "structure": structure_to_dict(structure_from_dict(data["structure"]))})
@@ -146,11 +148,6 @@ class Task:
 
 
 def _check_keys(data: Mapping[str, Any], wanted: set[str]) -> None:
-    if not isinstance(data, Mapping):
-        raise DataError("task: not a JSON object")
-    schema = data.get("schema")
-    if schema != SCHEMA or isinstance(schema, bool):
-        raise DataError(f"task.schema: {schema!r}, this version reads {SCHEMA}", "is a newer autopipe writing here?")
     if missing := sorted(wanted - set(data)):
         raise DataError(f"task: key {missing[0]!r} is missing")
     if unknown := sorted(set(data) - wanted, key=str):

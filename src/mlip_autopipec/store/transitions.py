@@ -133,6 +133,10 @@ class Transitions:
         until = stamp(self.server_time.now() + delay_s)
         return move(path, self.layout.delayed / f"{until}-{self._waiting_name(path, task_id)}")
 
+    def to_held(self, path: Path, task_id: str) -> bool:
+        """Park a waiting task."""
+        return self.place(path, self.layout.held / self._waiting_name(path, task_id))
+
     def to_done(self, path: Path, task_id: str) -> bool:
         """Move a task whose result exists to `done/`."""
         return self.place(path, self.layout.done_path(task_id))
