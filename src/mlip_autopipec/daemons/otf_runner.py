@@ -27,6 +27,7 @@ from mlip_autopipec.store.walkerstate import WalkerState, read_all, read_state, 
 if TYPE_CHECKING:
     from mlip_autopipec.config import Config
     from mlip_autopipec.engines.lammps.md import LammpsMD
+    from mlip_autopipec.engines.lammps.settings import MDSettings
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +178,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     )
     structure = config.path(run, config.start.structure)
     dimension = dimension_of(read_structures(structure, "start.structure")[0])
+    settings = md_settings(plan, config.otf, dimension)
     lammps_log = run.logs / f"{plan.name}-lammps.log"
     return Walker(
         folder,
@@ -187,7 +189,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         registry=registry,
         events=events,
         make_evaluator=make_evaluator,
-        make_md=lambda evaluator: make_md(evaluator, plan, config.otf, dimension, lammps_log),
+        make_md=lambda evaluator: make_md(evaluator, settings, lammps_log),
     )
 
 
@@ -197,14 +199,11 @@ def dimension_of(atoms: Atoms) -> Literal[2, 3]:
     return 2 if list(atoms.pbc) == [True, True, False] and float(np.ptp(heights)) < 1e-9 else 3
 
 
-def make_md(
-    evaluator: Evaluator, plan: WalkerPlan, otf: OtfSettings, dimension: Literal[2, 3], log_file: Path
-) -> LammpsMD:
-    """Return the MD engine of one walker."""
-    from mlip_autopipec.engines.lammps.md import LammpsMD
+def md_settings(plan: WalkerPlan, otf: OtfSettings, dimension: Literal[2, 3]) -> MDSettings:
+    """Return what the MD engine is told of one walker."""
     from mlip_autopipec.engines.lammps.settings import MDSettings
 
-    settings = MDSettings(
+    return MDSettings(
         ensemble=plan.ensemble,
         temperature_k=plan.temperature,
         pressure_bar=plan.pressure,
@@ -214,4 +213,10 @@ def make_md(
         dimension=dimension,
         seed=plan.seed,
     )
+
+
+def make_md(evaluator: Evaluator, settings: MDSettings, log_file: Path) -> LammpsMD:
+    """Return the MD engine of one walker."""
+    from mlip_autopipec.engines.lammps.md import LammpsMD
+
     return LammpsMD(evaluator, settings, log=log_file)
