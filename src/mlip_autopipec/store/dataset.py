@@ -25,6 +25,8 @@ from mlip_autopipec.core.interfaces import FloatArray
 
 # ASE refuses key-value strings that could be numbers, and an id such as 12e45… could.
 _PREFIX = "task-"
+# Somebody's `ase db` may be reading, or a killed writer's journal be rolled back by another process.
+_BUSY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ class Dataset:
         """Return the task ids that have a row."""
         if not self.path.exists():
             return set()
-        # Through ASE this takes a millisecond per row.
-        with contextlib.closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        # Through ASE this takes a millisecond per row. Not read-only: a kill during a commit leaves a journal, which
+        # the next reader has to roll back.
+        address = f"{self.path.resolve().as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as connection:
             found = connection.execute("select value from text_key_values where key = 'task'").fetchall()
         return {str(value).removeprefix(_PREFIX) for (value,) in found}
 
