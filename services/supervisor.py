@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from autopipe_services.options import service_options
-from mlip_autopipec.config import freeze, load
+from mlip_autopipec.config import Config, freeze, load, load_frozen
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.seeding import publish_seeds
+from mlip_autopipec.daemons.stopping import living
 from mlip_autopipec.daemons.supervisor import Supervisor
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -23,8 +24,7 @@ def main(folder: Path, name: str, foreground: bool, no_daemons: bool) -> None:
     """Keep the daemons of a run alive, merge its events; one per run."""
 
     def make(run: RunDirectory) -> Supervisor:
-        config = load(run)
-        freeze(run, config)
+        config = _begin(run) if no_daemons else load_frozen(run)
         return Supervisor(
             run,
             config,
@@ -35,6 +35,14 @@ def main(folder: Path, name: str, foreground: bool, no_daemons: bool) -> None:
         )
 
     sys.exit(launch(folder, name, make, wait_s=1.0))
+
+
+def _begin(run: RunDirectory) -> Config:
+    """Freeze the configuration as `autopipe otf start` does, unless daemons are at work by the earlier one."""
+    at_work = any(process.identity.is_local() for process in living(run))
+    if not at_work or not run.frozen_config.exists():
+        freeze(run, load(run))
+    return load_frozen(run)
 
 
 if __name__ == "__main__":

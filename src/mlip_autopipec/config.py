@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.errors import AutopipeError, ConfigError
 from mlip_autopipec.core.files import write_text
 from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
@@ -24,6 +24,12 @@ from mlip_autopipec.store.settings import QueueSettings
 
 # A changed value would mix labels or histories that do not belong together; every other key may change at a restart.
 FROZEN: Final = ("labeller", "start")
+
+
+class NotStarted(AutopipeError):  # noqa: N818  says what is
+    """Nobody has started this run yet, so nothing is frozen."""
+
+    exit_code = 75
 
 
 class Config(BaseModel):
@@ -60,6 +66,31 @@ def load(run: RunDirectory) -> Config:
         Names file, key, value and fix; one line for each mistake.
     """
     return parse(read_mapping(run.config_file), run.config_file)
+
+
+def load_frozen(run: RunDirectory) -> Config:
+    """Read the configuration with which the run was started: what every daemon uses, whatever is edited meanwhile.
+
+    Raises
+    ------
+    NotStarted
+        The run was never started.
+    ConfigError
+        It was written by a version that knew other keys, or was edited by hand.
+    """
+    if not run.frozen_config.exists():
+        raise NotStarted(
+            f"{run.root}: not started yet: there is no {run.frozen_config.name}", "autopipe otf start", transient=True
+        )
+    return parse(read_mapping(run.frozen_config), run.frozen_config)
+
+
+def load_in_force(run: RunDirectory) -> Config:
+    """Read the configuration with which the run was started, or `autopipe.yaml` if it never was."""
+    try:
+        return load_frozen(run)
+    except NotStarted:
+        return load(run)
 
 
 def parse(data: dict[str, Any], file: Path) -> Config:
@@ -128,7 +159,7 @@ def freeze(run: RunDirectory, config: Config) -> str:
     """
     expanded = config.model_dump(mode="json")
     if run.frozen_config.exists():
-        earlier = read_mapping(run.frozen_config)
+        earlier = _completed(read_mapping(run.frozen_config))
         for section in FROZEN:
             _refuse_change(run, section, earlier.get(section), expanded[section])
     text = dump_mapping(expanded)
@@ -137,6 +168,15 @@ def freeze(run: RunDirectory, config: Config) -> str:
     write_text(run.config / f"{digest}.yaml", text)
     write_text(run.frozen_config, text)
     return digest
+
+
+def _completed(earlier: dict[str, Any]) -> dict[str, Any]:
+    """Give the frozen sections of an earlier start the defaults of keys that did not exist then."""
+    sections = {section: earlier[section] for section in FROZEN if section in earlier}
+    try:
+        return Config.model_validate(sections).model_dump(mode="json")
+    except ValidationError:  # it had keys that are gone: compared as they stand
+        return earlier
 
 
 def _refuse_change(run: RunDirectory, section: str, earlier: Any, now: Any) -> None:

@@ -20,13 +20,16 @@ def otf() -> None:
 def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
     """Start all daemons of this host, or resume where the run stood.
 
-    Checks the configuration first and freezes it in the run directory.
+    Checks the configuration first and freezes it in the run directory; a run that is at work keeps the one that it has.
     """
     from mlip_autopipec.config import freeze, load
     from mlip_autopipec.daemons.preflight import preflight
-    from mlip_autopipec.daemons.starting import begin, supervise
+    from mlip_autopipec.daemons.starting import already_running, begin, supervise
     from mlip_autopipec.daemons.supervisor import default_services
 
+    if not dry_run and (pid := already_running(run, foreground=foreground)) is not None:
+        click.echo(f"already running: supervisor, pid {pid}; autopipe.yaml is read again at the next start", err=True)
+        return
     config = load(run)
     for warning in preflight(run, config):
         click.echo(f"warning: {warning}", err=True)

@@ -60,7 +60,7 @@ def dft(
     import signal
     import time
 
-    from mlip_autopipec.config import load
+    from mlip_autopipec.config import load_in_force
     from mlip_autopipec.daemons.dft_worker import DftWorker
     from mlip_autopipec.daemons.launch import launch, unique_name
     from mlip_autopipec.daemons.walltime import seconds_until
@@ -68,7 +68,7 @@ def dft(
     if Control(run.control).wants("stop"):
         raise NotRunning(f"{run.root}: this run is stopped", "start it with  autopipe otf start", transient=True)
     own_name = name or unique_name("dft")
-    config = load(run)
+    config = load_in_force(run)
     limits: dict[str, Any] = {
         "max_tasks": max_tasks,
         "idle_timeout_s": idle_timeout,

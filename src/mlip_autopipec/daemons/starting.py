@@ -20,6 +20,22 @@ _START_S = 60.0
 _LOG_TAIL_LINES = 5
 
 
+def already_running(run: RunDirectory, *, foreground: bool) -> int | None:
+    """Return the process id of the supervisor that is at work, None if none is.
+
+    Raises
+    ------
+    AlreadyRunning
+        It is still draining, or the foreground is asked for.
+    """
+    state, pid = _alive(run)
+    if state is None:
+        return None
+    if foreground or state == "draining":
+        _refuse_if_alive(run)
+    return pid
+
+
 def supervise(run: RunDirectory) -> NoReturn:
     """Become the supervisor in this terminal; it ends when the run is done. Ctrl-C drains."""
     _refuse_if_alive(run)

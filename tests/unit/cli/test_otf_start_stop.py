@@ -16,8 +16,10 @@ import psutil
 import pytest
 import yaml
 
+from mlip_autopipec.config import freeze, load
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
 from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.rundir import RunDirectory
 
 AUTOPIPE = str(Path(sys.executable).with_name("autopipe"))
 
@@ -74,7 +76,10 @@ def test_start_detaches_and_stop_leaves_nothing(run: Path) -> None:
     assert started.returncode == 0, started.stderr
     assert "started supervisor" in started.stderr
     assert state(run, "supervisor") in ("bootstrap", "otf")
+    frozen = (run / "exec_config_dump.yaml").read_bytes()
+    configure(run, "otf", steps=77)
     again = autopipe("otf", "start", "-C", run)
+    assert (run / "exec_config_dump.yaml").read_bytes() == frozen  # its daemons go on by what they were started with
     assert (again.returncode, "already running" in again.stderr) == (0, True)
     busy = autopipe("otf", "start", "-C", run, "--foreground")
     assert (busy.returncode, "runs already" in busy.stderr) == (75, True)
@@ -105,6 +110,24 @@ def test_stop_kills_what_does_not_drain(run: Path) -> None:
     assert stopped.returncode == 0
     assert {"supervisor", "trainer-worker"} <= set(json.loads(stopped.stdout)["killed"])
     wait_for(lambda: processes(run) == [], "somebody is left")
+
+
+def test_daemons_read_what_was_frozen(run: Path) -> None:
+    main = [sys.executable, "-m", "autopipe_services.dft_worker", "-C", str(run)]
+    early = subprocess.run(main, capture_output=True, text=True, timeout=60, check=False)
+    assert (early.returncode, "not started yet" in early.stderr) == (75, True)
+    folder = RunDirectory(run)
+    freeze(folder, load(folder))
+    (run / "autopipe.yaml").write_text("nonsense: 1")  # being edited while the run is at work
+    worker = subprocess.Popen(main, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: state(run, "dft-worker-0") == "idle" or worker.poll() is not None, "no heartbeat")
+        assert worker.poll() is None
+        hand = autopipe("worker", "dft", "-C", run, "--name", "extra", "--idle-timeout", "0.2")
+        assert (hand.returncode, state(run, "extra")) == (0, "stopped")
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def test_a_dry_start_starts_and_writes_nothing(run: Path) -> None:

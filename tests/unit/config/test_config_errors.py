@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ase.build import bulk
 
-from mlip_autopipec.config import Config, freeze, load
+from mlip_autopipec.config import Config, NotStarted, freeze, load, load_frozen, load_in_force
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.daemons.preflight import preflight
 from mlip_autopipec.store.rundir import RunDirectory
@@ -114,3 +114,26 @@ def test_small_cells_are_warned_about(tmp_path: Path) -> None:
     run = run_with(tmp_path, embedding={"cutoff": 2.0, "buffer_size": 1.0})
     (warning,) = preflight(run, load(run))
     assert "embedding.cutoff + embedding.buffer_size is 3 A" in warning
+
+
+def test_the_frozen_configuration_is_read_alone(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    with pytest.raises(NotStarted, match="not started yet"):
+        load_frozen(run)
+    assert load_in_force(run) == load(run)
+    freeze(run, load(run))
+    run = run_with(tmp_path, otf={"steps": 77})
+    assert load_frozen(run).otf.steps == load_in_force(run).otf.steps == 10_000
+
+
+def test_a_default_that_an_upgrade_adds_is_no_change(tmp_path: Path) -> None:
+    run = run_with(tmp_path, labeller={"engine": "teacher", "model": "lj"})
+    freeze(run, load(run))
+    earlier = yaml.safe_load(run.frozen_config.read_text())
+    del earlier["labeller"]["cutoff"], earlier["start"]["active_set"]
+    run.frozen_config.write_text(yaml.safe_dump(earlier))
+    freeze(run, load(run))
+    run.frozen_config.write_text(yaml.safe_dump(earlier))
+    run = run_with(tmp_path, labeller={"engine": "teacher", "model": "lj", "cutoff": 7.0})
+    with pytest.raises(ConfigError, match=r"labeller\.cutoff: 7\.0, but this run began with 8\.5"):
+        freeze(run, load(run))
