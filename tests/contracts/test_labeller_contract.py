@@ -14,6 +14,7 @@ from ase.build import bulk
 from ase.constraints import FixAtoms
 
 from mlip_autopipec.core.conventions import voigt_from_tensor
+from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label, Labeller
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
@@ -86,6 +87,15 @@ def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:
 def test_is_a_labeller(case: Case) -> None:
     assert isinstance(case.labeller, Labeller)
     assert case.labeller.name
+
+
+def test_elements_are_checked_before_anything_is_computed(case: Case) -> None:
+    case.labeller.check_elements(case.atoms.get_chemical_symbols())
+    if case.labeller.name == "teacher lj":  # all species alike
+        case.labeller.check_elements(["Og"])
+    else:
+        with pytest.raises(ConfigError, match="Og"):
+            case.labeller.check_elements(["Al", "Og"])
 
 
 def test_shapes_and_json(case: Case, label: Label) -> None:

@@ -9,6 +9,7 @@ from ase import Atoms
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.yamlfile import read_mapping
 from mlip_autopipec.daemons.labellers import make_labeller
+from mlip_autopipec.daemons.walkercheck import check_walkers
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -22,7 +23,10 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
     Raises
     ------
     ConfigError
-        A file is missing or unreadable, an element is unknown to the potential, a program is not there.
+        A file is missing or unreadable, an element is unknown to the potential or the labeller, the MD engine refuses
+        a walker's settings, a program is not there.
+    EngineError
+        python-ace or LAMMPS does not load.
     """
     file = config.path(run, config.start.structure)
     structure = read_structures(file, "start.structure")[0]
@@ -34,7 +38,10 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
             f"start.structure: {file}: element {unknown[0]} is unknown to the potential ({', '.join(sorted(known))})",
             f"add structures with {unknown[0]} to {source}, or change the structure",
         )
-    make_labeller(config.labeller_settings(), config.node)
+    labeller = make_labeller(config.labeller_settings(), config.node)
+    labeller.check_elements({*structure.get_chemical_symbols(), *_elements_of_dataset(run, config)})
+    check_walkers(config.otf, structure)
+    _load_engines()
     return _warnings(config, structure)
 
 
@@ -47,10 +54,23 @@ def known_elements(run: RunDirectory, config: Config) -> set[str]:
                 raise ConfigError(f"start.{key}: {config.path(run, file)}: file not found", "correct the path")
         blocks = read_mapping(config.path(run, start.potential)).get("species", [])
         return {name for block in blocks for name in str(block.get("speciesblock", "")).split()}
-    if start.dataset is None:
+    return _elements_of_dataset(run, config)
+
+
+def _elements_of_dataset(run: RunDirectory, config: Config) -> set[str]:
+    if config.start.dataset is None:
         return set()
-    frames = read_structures(config.path(run, start.dataset), "start.dataset")
+    frames = read_structures(config.path(run, config.start.dataset), "start.dataset")
     return {symbol for atoms in frames for symbol in atoms.get_chemical_symbols()}
+
+
+def _load_engines() -> None:
+    """Load what fits and what runs MD: the first is needed after the first labels, the other after the first fit."""
+    from mlip_autopipec.engines.lammps.library import open_lammps
+    from mlip_autopipec.engines.pacemaker.library import import_pyace
+
+    import_pyace()
+    open_lammps().close()
 
 
 def _warnings(config: Config, structure: Atoms) -> list[str]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 import yaml
+from ase import Atoms
 from ase.build import bulk
 
 from mlip_autopipec.config import Config, NotStarted, freeze, load, load_frozen, load_in_force
-from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.errors import ConfigError, EngineError
 from mlip_autopipec.daemons.preflight import preflight
+from mlip_autopipec.engines.lammps.library import _library as lammps_library
+from mlip_autopipec.engines.pacemaker.library import import_pyace
 from mlip_autopipec.store.rundir import RunDirectory
 
 GOOD: dict[str, Any] = {
@@ -137,3 +142,66 @@ def test_a_default_that_an_upgrade_adds_is_no_change(tmp_path: Path) -> None:
     run = run_with(tmp_path, labeller={"engine": "teacher", "model": "lj", "cutoff": 7.0})
     with pytest.raises(ConfigError, match=r"labeller\.cutoff: 7\.0, but this run began with 8\.5"):
         freeze(run, load(run))
+
+
+# --- what a run needs hours after its start --------------------------------------------------------------------
+
+
+def refused(run: RunDirectory) -> str:
+    with pytest.raises(ConfigError) as caught:
+        preflight(run, load(run))
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("otf", "words"),
+    [
+        ({"temperature": 0}, ["otf.temperature", "0.0", "w00", "too cold"]),
+        ({"walkers": [{}, {"ensemble": "langevin", "temperature": 0}]}, ["otf.walkers.1.temperature", "w01"]),
+        ({"seed": 900_000_000}, ["otf.seed", "900000000", "899999999"]),
+        ({"seed": 899_999_000, "walkers": 3}, ["otf.seed", "w01"]),
+        ({"walkers": [{"seed": 2_000_000_000}]}, ["otf.walkers.0.seed", "2000000000"]),
+    ],
+)
+def test_settings_that_would_kill_a_walker(tmp_path: Path, otf: dict[str, Any], words: list[str]) -> None:
+    message = refused(run_with(tmp_path, otf=otf))
+    for word in words:
+        assert word in message, message
+
+
+def test_structures_that_would_kill_a_walker(tmp_path: Path) -> None:
+    run = run_with(tmp_path, otf={"ensemble": "npt"})
+    slab = bulk("Al", cubic=True)
+    slab.pbc = [True, True, False]
+    slab.rattle(0.1)
+    slab.write(tmp_path / "start.extxyz")
+    assert "otf.ensemble: 'npt': start.structure is not periodic" in refused(run)
+    flat = Atoms("Al", cell=[4, 4, 0], pbc=True)
+    ase.io.write(tmp_path / "flat.traj", flat)
+    run = run_with(tmp_path, start={"structure": "flat.traj", "dataset": "data.extxyz"})
+    assert refused(run).startswith("start.structure: ")
+
+
+def test_the_labeller_must_know_all_elements(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    for name in ("start", "data"):
+        bulk("Si").write(tmp_path / f"{name}.extxyz")
+    assert "labeller.model: EMT has no parameters for Si" in refused(run)
+    bulk("Al").write(tmp_path / "start.extxyz")
+    ase.io.write(tmp_path / "data.extxyz", [bulk("Al"), bulk("Si")])
+    assert "EMT has no parameters for Si" in refused(run)
+
+
+@pytest.mark.parametrize(
+    ("module", "library", "words"), [("pyace", import_pyace, "python-ace"), ("lammps", lammps_library, "LAMMPS")]
+)
+def test_engines_must_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, library: Any, words: str
+) -> None:
+    run = run_with(tmp_path)
+    library.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EngineError, match=words):
+        preflight(run, load(run))
+    monkeypatch.undo()
+    library.cache_clear()

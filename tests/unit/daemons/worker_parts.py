@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ class ObedientLabeller:
         stress = np.zeros(6) if atoms.pbc.all() else None
         forces = np.full((len(atoms), 3), np.nan if self.settings.get("do") == "nan" else 0.1)
         return Label(float(len(atoms)), forces, stress, {"pid": os.getpid()})
+
+    def check_elements(self, symbols: Collection[str]) -> None: ...
 
     def isolated_atom_energy(self, element: str, folder: Path) -> float:
         return 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,21 @@ def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
     ConfigError
         There is no pseudopotential for an element.
     """
-    missing = sorted(set(atoms.get_chemical_symbols()) - set(settings.pseudopotentials))
+    require_pseudopotentials(atoms.get_chemical_symbols(), settings)
+    # Built anew: initial magnetic moments or constraints of the caller's atoms would change the input.
+    plain = Atoms(atoms.numbers, positions=atoms.positions, cell=_with_vacuum(atoms, settings.vacuum), pbc=True)
+    _refuse_overlaps(plain)
+    return Job(plain, _kpoints(plain, atoms.pbc, settings.kspacing))
+
+
+def require_pseudopotentials(symbols: Collection[str], settings: EspressoSettings) -> None:
+    """Raise `ConfigError` if there is no pseudopotential for one of these elements."""
+    missing = sorted(set(symbols) - set(settings.pseudopotentials))
     if missing:
         raise ConfigError(
             f"labeller.pseudopotentials: has nothing for {', '.join(missing)}",
             f"add a line '{missing[0]}: <file name>'",
         )
-    # Built anew: initial magnetic moments or constraints of the caller's atoms would change the input.
-    plain = Atoms(atoms.numbers, positions=atoms.positions, cell=_with_vacuum(atoms, settings.vacuum), pbc=True)
-    _refuse_overlaps(plain)
-    return Job(plain, _kpoints(plain, atoms.pbc, settings.kspacing))
 
 
 def prepare_isolated(element: str, settings: EspressoSettings) -> Job:

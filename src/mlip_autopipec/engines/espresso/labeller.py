@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ase import Atoms
@@ -14,7 +14,14 @@ from ase.calculators.espresso import EspressoProfile
 
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label
-from mlip_autopipec.engines.espresso.inputs import Job, density_cutoff, prepare, prepare_isolated, write_input
+from mlip_autopipec.engines.espresso.inputs import (
+    Job,
+    density_cutoff,
+    prepare,
+    prepare_isolated,
+    require_pseudopotentials,
+    write_input,
+)
 from mlip_autopipec.engines.espresso.outputs import Report, failure, read_label
 from mlip_autopipec.engines.espresso.process import run_program
 from mlip_autopipec.engines.espresso.pseudopotentials import load_pseudopotentials
@@ -74,6 +81,10 @@ class EspressoLabeller:
             There is no label, and why.
         """
         return self._run(prepare(atoms, self.settings), folder, stress=bool(atoms.pbc.all()))
+
+    def check_elements(self, symbols: Collection[str]) -> None:
+        """Raise `ConfigError` if an element has no pseudopotential."""
+        require_pseudopotentials(symbols, self.settings)
 
     def isolated_atom_energy(self, element: str, folder: Path) -> float:
         """Return the energy of one atom in a box of `settings.isolated_box`, at Gamma, eV.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,12 +12,13 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
-from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.errors import ConfigError, DataError
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 
 # The metals EMT was made for; ASE's further parameters are "not for any serious use". doi:10.1016/0039-6028(96)00816-3
 EMT_METALS: Final = ("Ag", "Al", "Au", "Cu", "Ni", "Pd", "Pt")
+_KNOWN: Final = f"it knows {', '.join(EMT_METALS)}; use another labeller"
 # Lennard-Jones is exact up to here, then goes smoothly to zero, so that forces are continuous and energy is conserved.
 _ONSET_OF_CUTOFF: Final = 0.8
 
@@ -45,7 +47,9 @@ class TeacherLabeller:
         DataError
             EMT does not know an element, or atoms overlap so that the energy is not finite.
         """
-        self._check_elements(atoms)
+        unknown = self._unknown(atoms.get_chemical_symbols())
+        if unknown:
+            raise DataError(f"structure: {self._no_parameters(unknown)}", _KNOWN)
         plain = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         calculator = self._calculator()
         # Overlapping atoms divide by zero; the check below says so in words.
@@ -66,15 +70,18 @@ class TeacherLabeller:
         """Return the energy of one free atom, eV: 0 for Lennard-Jones; EMT counts from the bulk metal."""
         return self.label(Atoms(element), folder).energy
 
-    def _check_elements(self, atoms: Atoms) -> None:
-        if self.settings.model == "lj":
-            return
-        unknown = sorted(set(atoms.get_chemical_symbols()) - set(EMT_METALS))
+    def check_elements(self, symbols: Collection[str]) -> None:
+        """Raise `ConfigError` if EMT does not know one of these elements."""
+        unknown = self._unknown(symbols)
         if unknown:
-            raise DataError(
-                f"structure: EMT has no parameters for {', '.join(unknown)}",
-                f"it knows {', '.join(EMT_METALS)}; use another labeller",
-            )
+            raise ConfigError(f"labeller.model: {self._no_parameters(unknown)}", _KNOWN)
+
+    def _unknown(self, symbols: Collection[str]) -> list[str]:
+        return [] if self.settings.model == "lj" else sorted(set(symbols) - set(EMT_METALS))
+
+    @staticmethod
+    def _no_parameters(unknown: list[str]) -> str:
+        return f"EMT has no parameters for {', '.join(unknown)}"
 
     def _calculator(self) -> Calculator:
         # A new one each time: ASE's keep arrays between calls.
