@@ -6,6 +6,7 @@ The child reads the dataset and writes one work folder; publishing that is the t
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlip_autopipec.core.clock import iso_time
-from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.errors import EngineError, ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt
 from mlip_autopipec.daemons.gate import evaluate, samples
@@ -125,8 +126,16 @@ class Fitter:
         Raises
         ------
         DataError, ModelError, EngineError
-            There is no fit, the gate refuses it, or the isolated atoms cannot be computed.
+            There is no fit, the gate refuses it, or the isolated atoms cannot be computed; transient if the machine
+            is at fault and not the labels.
         """
+        try:
+            return self._answer(request)
+        except (OSError, MemoryError, sqlite3.Error) as error:
+            message = f"{type(error).__name__}: {error}"
+            raise EngineError(message, "is there enough disk and memory?", transient=True) from error
+
+    def _answer(self, request: FitRequest) -> FitAnswer:
         begin = time.monotonic()
         wanted = set(request.task_ids)
         rows = [row for row in Dataset(self.run.dataset).rows() if row.task_id in wanted]

@@ -21,6 +21,8 @@ from mlip_autopipec.store.rundir import RunDirectory
 logger = logging.getLogger(__name__)
 
 _START_KEY = "start.dataset:"
+# How the reason begins when a label was refused because no fit with it succeeded.
+NO_FIT = "no fit with this label: "
 
 
 class Intake:
@@ -49,9 +51,10 @@ class Intake:
         """Read what earlier processes took in. Refused results are judged again: they, or the settings, may differ."""
         self.labels = self.dataset.ingested()
         self.editions = self.dataset.editions()
-        known = set(read_refusals(self.run))
-        remove_refusals(self.run, {task_id for task_id in known if task_id.startswith(_START_KEY)})
-        self.refused = known & self.labels
+        known = read_refusals(self.run)
+        again = {i for i, reason in known.items() if i.startswith(_START_KEY) or reason.startswith(NO_FIT)}
+        remove_refusals(self.run, again)
+        self.refused = (set(known) - again) & self.labels
 
     def take_frames(self, frames: Sequence[Atoms]) -> None:
         """Give every start structure that came with energy and forces a row (idempotent)."""

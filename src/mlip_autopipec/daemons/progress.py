@@ -15,7 +15,6 @@ from mlip_autopipec.store.walkerstate import read_all
 
 logger = logging.getLogger(__name__)
 
-_OPEN_STATES = ("pending", "delayed", "running")
 TRAINER, RUNNER = "trainer-worker", "otf-runner"
 
 
@@ -39,8 +38,7 @@ class Progress:
 
     def update(self) -> Phase:
         """Judge again; returns the phase."""
-        counts = self._queue.counts()
-        pending = sum(counts.get(state, 0) for state in _OPEN_STATES)
+        pending = self._queue.unfinished()
         generation = self._generation()
         phase: Phase = "otf" if generation else "bootstrap"
         if generation and pending == 0 and self._walkers_ended() and self._runner_finished():

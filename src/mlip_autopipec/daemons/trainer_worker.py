@@ -19,8 +19,9 @@ from mlip_autopipec.core.clock import Clock
 from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
-from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.intake import NO_FIT, Intake
 from mlip_autopipec.daemons.queues import dft_queue
+from mlip_autopipec.daemons.retries import Retries
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
@@ -39,9 +40,6 @@ _SETTLE_S = 5.0
 # A fit of fewer structures than this is not worth walking with.
 _FEWEST_LABELS = 2
 _DRAIN_S = 20.0
-_FIRST_RETRY_S = 2.0
-_LONGEST_RETRY_S = 300.0
-_OPEN = ("pending", "delayed", "running")
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,7 @@ class TrainerWorker:
         self._quiet_since: float | None = None
         self._waiting_for = ""
         self._error = ""
-        self._tried: frozenset[str] = frozenset()
-        self._retry_at = 0.0
-        self._retry_s = _FIRST_RETRY_S
+        self._retries = Retries()
         self._drain_until: float | None = None
         self._draining = False
 
@@ -147,11 +143,11 @@ class TrainerWorker:
         self._lock.release()
 
     def status(self) -> tuple[str, dict[str, Any]]:
-        """Return the state and what it waits for; `uningested` is 0 when every label is in the newest version."""
+        """Return the state and what it waits for; `uningested` is 0 when no fit will come any more."""
         state = "training" if self._fit else "failing" if self._error else "idle"
         detail: dict[str, Any] = {
             "labels": len(self.intake.labels),
-            "uningested": 0 if self._error else len(self._new_labels()),
+            "uningested": len(self._new_labels()),
             "refused": len(self.intake.refused),
             "waiting_for": self._waiting_for,
             "version": self._version,
@@ -179,8 +175,8 @@ class TrainerWorker:
     def _due(self, now: float) -> bool:
         """True if a fit should begin; otherwise says in `_waiting_for` what is missing."""
         new = self._new_labels()
-        if frozenset(new) == self._tried and now < self._retry_at:
-            self._waiting_for = f"another try in {self._retry_at - now:.0f} s, or new labels"
+        if (wait := self._retries.wait(new, now)) > 0:
+            self._waiting_for = f"another try in {wait:.0f} s, or new labels"
             return False
         if self._version is None and self.config.start.potential is not None:
             return True
@@ -191,8 +187,7 @@ class TrainerWorker:
         wanted = self.settings.min_initial_labels if first else self.settings.min_new_labels
         if len(new) >= wanted:
             return True
-        counts = self.queue.counts()
-        tasks = sum(counts.get(state, 0) for state in _OPEN)
+        tasks = self.queue.unfinished()
         self._waiting_for = f"{len(new)} of {wanted} {'first' if first else 'new'} labels, {tasks} tasks under way"
         if tasks:
             self._quiet_since, self._error = None, ""
@@ -222,7 +217,7 @@ class TrainerWorker:
             given = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
         request = FitRequest(tuple(sorted(self.intake.labels - self.intake.refused)), given)
         self._fit = _Running(self.registry.next_version(), self._version, tuple(new))
-        self._tried, self._error, self._quiet_since = frozenset(new), "", None
+        self._error, self._quiet_since = "", None
         self._waiting_for = f"fit of {len(request.task_ids)} labels"
         self.events.emit("train_started", version=self._fit.version, parent=self._version, task_ids=new)
         self._ready_child().send(request)
@@ -256,13 +251,13 @@ class TrainerWorker:
         if result.error is not None:
             # A fresh child for the next try: whatever was wrong with this one goes with it.
             self._end_child()
-            self._failed(result, now)
+            self._failed(fit, result, now)
             return
         answer: FitAnswer = result.value
         for task_id, reason in answer.unusable.items():
             self.intake.refuse(task_id, reason)
         self._publish(fit, answer)
-        self._retry_s = _FIRST_RETRY_S
+        self._retries = Retries()
 
     def _publish(self, fit: _Running, answer: FitAnswer) -> None:
         new = [task_id for task_id in fit.new_ids if task_id not in answer.unusable]
@@ -276,13 +271,19 @@ class TrainerWorker:
         logger.info("%s: %d labels, %d of them new", version, len(answer.facts["task_ids"]), len(new))
         self._read_newest_version()
 
-    def _failed(self, result: Result, now: float) -> None:
-        self._error = f"{type(result.error).__name__}: {result.error}"
-        self._retry_at = now + (self._retry_s if result.died else _LONGEST_RETRY_S)
-        self._retry_s = min(2 * self._retry_s, _LONGEST_RETRY_S)
+    def _failed(self, fit: _Running, result: Result, now: float) -> None:
+        hopeless = self._retries.failed(fit.new_ids, result, now, first=self._version is None)
+        self._error = self._retries.error
         logger.error("no new version: %s", self._error)
         if result.traceback:
             logger.debug("%s", result.traceback)
+        if hopeless:
+            # Walkers wait for these labels: they have to hear that none of them will come.
+            for task_id in fit.new_ids:
+                self.intake.refuse(task_id, f"{NO_FIT}{self._error}")
+            self._error = (
+                f"{len(fit.new_ids)} new label(s) were left out, since every fit with them failed: {self._error}"
+            )
 
     def _read_newest_version(self) -> None:
         versions = self.registry.versions()

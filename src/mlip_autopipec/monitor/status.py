@@ -48,6 +48,8 @@ def problems(facts: dict[str, Any]) -> list[str]:
             lines.append(f"{daemon['name']} is gone without a goodbye (pid {daemon['pid']}): autopipe otf start")
         if daemon["state"] == "failed":
             lines.append(f"{daemon['name']} failed: see logs/{daemon['name']}.log")
+        if daemon["state"] == "failing":
+            lines.append(f"{daemon['name']} is failing: {daemon['detail'].get('error')}")
     for walker in facts["walkers"]:
         if walker["state"] in ENDED - {"done"}:
             lines.append(f"walker {walker['name']} is {walker['state']}: {walker['reason']}")

@@ -126,6 +126,14 @@ def test_an_old_goodbye_of_the_runner_does_not_count(scene: Scene) -> None:
         assert scene.progress.update() == "otf"
 
 
+def test_finished_tasks_cost_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look is made every second, and there may be a hundred thousand of them."""
+    monkeypatch.delattr(TaskQueue, "counts")
+    scene.queue.publish(new_task())
+    scene.looks(1)
+    assert scene.progress.state.pending_tasks == 1
+
+
 def test_a_damaged_state_file_is_made_anew(scene: Scene) -> None:
     scene.run.state.write_text('{"phase": "elsewhere"}')
     scene.restart()

@@ -22,6 +22,7 @@ from mlip_autopipec.core.files import read_json
 from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.dataset import Dataset
+from mlip_autopipec.store.refusals import read_refusals
 from mlip_autopipec.store.registry import Registry, folder_hash, reference_energies
 
 
@@ -145,6 +146,58 @@ def test_a_killed_fit_is_begun_again(tmp_path):
         os.kill(worker._child.pid, signal.SIGKILL)
         steps_until(worker, lambda: versions(world))
     assert versions(world) == ["v0001"]
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that has its first version."""
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+    return world
+
+
+def test_labels_with_which_no_fit_succeeds_are_left_out_until_the_next_start(begun):
+    task = begun.give(begun.task(10))
+    good = begun.config
+    hopeless = good.training.model_copy(update={"reference_energies": {"Al": 0.0}})
+    begun.config = good.model_copy(update={"training": hopeless})
+    with trainer(begun) as worker:
+        steps_until(worker, lambda: worker.status()[0] == "failing")
+        assert worker.status()[1]["uningested"] == 1  # another try will come
+        steps_until(worker, lambda: task in read_refusals(begun.run))
+        state, detail = worker.status()
+        assert (state, detail["uningested"], detail["refused"]) == ("failing", 0, 1)
+        assert "1 new label(s) were left out" in detail["error"]
+        started = [e for e in read_events(begun.run.events / "trainer-worker.jsonl") if e["event"] == "train_started"]
+        assert len(started) == 1 + 3
+        steps_for(worker, 1.5)
+        assert worker.status()[0] == "failing"
+    assert "reference_energies" in read_refusals(begun.run)[task]
+    begun.config = good
+    with trainer(begun) as worker:
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+        assert worker.status()[1]["refused"] == 0
+    assert Registry(begun.run.potentials).manifest("v0002")["new_task_ids"] == [task]
+
+
+def test_a_label_whose_fit_was_killed_is_still_to_be_taken_in(begun):
+    with trainer(begun) as worker:
+        begun.give(begun.task(10))
+        steps_until(worker, lambda: worker.status()[0] == "training")
+        os.kill(worker._child.pid, signal.SIGKILL)
+        steps_until(worker, lambda: worker.status()[0] == "failing")
+        assert worker.status()[1]["uningested"] == 1
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+        assert worker.status()[1]["uningested"] == 0
+
+
+def test_a_waiting_trainer_looks_at_no_finished_task(tmp_path, monkeypatch):
+    monkeypatch.delattr("mlip_autopipec.store.queue.TaskQueue.counts")
+    world = World(tmp_path, [labelled(0)])
+    world.queue.publish(world.task(20))
+    with trainer(world) as worker:
+        steps_until(worker, lambda: "1 tasks under way" in worker.status()[1]["waiting_for"])
 
 
 def test_two_trainers_of_one_run_are_refused(tmp_path):
