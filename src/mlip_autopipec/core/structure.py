@@ -30,7 +30,12 @@ def structure_to_dict(atoms: Atoms) -> dict[str, Any]:
 
 
 def structure_from_dict(data: Mapping[str, Any]) -> Atoms:
-    """Build `Atoms` from `structure_to_dict`'s output.
+    """Build `Atoms` from `structure_to_dict`'s output; raises as `checked_structure`."""
+    return Atoms(**{"symbols" if key == "species" else key: value for key, value in checked_structure(data).items()})
+
+
+def checked_structure(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `structure_to_dict`'s output with all numbers as floats, as if it had been `Atoms` (which is slower).
 
     Raises
     ------
@@ -53,7 +58,7 @@ def structure_from_dict(data: Mapping[str, Any]) -> Atoms:
         raise DataError("structure.pbc: not a list of three booleans")
     if any(pbc) and abs(np.linalg.det(cell)) < 1e-6 and all(pbc):
         raise DataError("structure.cell: periodic in all directions but without volume")
-    return Atoms(species, positions=positions, cell=cell, pbc=pbc)
+    return {"species": list(species), "positions": positions.tolist(), "cell": cell.tolist(), "pbc": list(pbc)}
 
 
 def _finite_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -73,7 +78,12 @@ def structure_id(atoms: Atoms, force_mask: Sequence[int], labeller: Mapping[str,
 
     Publishing the same thing twice therefore gives one task.
     """
-    rounded = structure_to_dict(atoms)
+    return content_id(structure_to_dict(atoms), force_mask, labeller)
+
+
+def content_id(structure: Mapping[str, Any], force_mask: Sequence[int], labeller: Mapping[str, Any]) -> str:
+    """Return `structure_id` from `structure_to_dict`'s output."""
+    rounded = dict(structure)
     for key in ("positions", "cell"):
         # Adding zero turns -0.0 into 0.0, which would otherwise hash differently.
         rounded[key] = (np.round(np.asarray(rounded[key], dtype=float), _IDENTITY_DECIMALS) + 0.0).tolist()

@@ -168,9 +168,13 @@ class Claims:
         if self._held.get(claim.task.id) is claim:
             del self._held[claim.task.id]
 
+    def show_life(self) -> None:
+        """Beat, and nothing else."""
+        self._lease.beat(self._held)
+
     def beat(self) -> list[str]:
         """Show that this worker lives; return the held ids that somebody cancelled."""
-        self._lease.beat(self._held)
+        self.show_life()
         return [task_id for task_id, claim in self._held.items() if self._is_cancelled(claim)]
 
     def _is_marked(self, task_id: str) -> bool:

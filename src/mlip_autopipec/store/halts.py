@@ -82,16 +82,23 @@ class HaltStore:
     def read(self) -> Halt | None:
         """Return the open halt, if there is one."""
         try:
-            return Halt(**read_json(self.path))
+            halt = Halt(**read_json(self.path))
         except FileNotFoundError:
             return None
         except TypeError as error:
             raise DataError(f"{self.path}: not a halt: {error}", "move it away; the walker restarts") from error
+        if halt.ended is not None:  # a kill came before it was filed
+            self._file(halt)
+            return None
+        return halt
 
     def end(self, halt: Halt, outcome: dict[str, Any]) -> None:
         """Record how the halt ended and file it under its number."""
-        self.ended.mkdir(exist_ok=True)
         write_json(self.path, asdict(replace(halt, ended=outcome)))
+        self._file(halt)
+
+    def _file(self, halt: Halt) -> None:
+        self.ended.mkdir(exist_ok=True)
         os.replace(self.path, self.ended / f"{halt.number:04d}.json")
         fsync_directory(self.ended)
 

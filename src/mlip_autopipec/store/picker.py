@@ -14,13 +14,13 @@ from mlip_autopipec.core.clock import Clock
 from mlip_autopipec.store.layout import Layout, id_in_name
 
 # A long listing is used for a while, so that the cost of a claim does not grow with the number of pending tasks.
-_LONG_LISTING: Final = 1000
+_LONG_LISTING: Final = 100
 _REUSE_FACTOR: Final = 20.0
 
 
 @dataclass
 class _Listing:
-    """Names of one bucket, most urgent first, and how long they may be used."""
+    """Names of one bucket, most urgent last (taking from the end is cheap), and how long they may be used."""
 
     bucket: str
     names: list[str]
@@ -38,6 +38,7 @@ class Picker:
 
     def __init__(self, layout: Layout, clock: Clock, rng: random.Random, is_usable: Callable[[str], bool]) -> None:
         self._layout = layout
+        self._pending = str(layout.pending)
         self._clock = clock
         self._rng = rng
         self._is_usable = is_usable
@@ -57,15 +58,17 @@ class Picker:
             while True:
                 while listing.names:
                     index = self._rng.randrange(min(window, len(listing.names)))
-                    yield self._layout.pending / bucket / listing.names.pop(index)
-                    window *= 2
+                    name = listing.names.pop(-1 - index)
+                    if id_in_name(name) and self._is_usable(name):
+                        yield self._layout.pending / bucket / name
+                        window *= 2
                 if fresh:
                     break
                 listing, fresh = self._list(bucket), True
 
     def _buckets(self) -> list[str]:
         try:
-            with os.scandir(self._layout.pending) as entries:
+            with os.scandir(self._pending) as entries:
                 return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             return []
@@ -78,15 +81,15 @@ class Picker:
     def _list(self, bucket: str) -> _Listing:
         started = time.perf_counter()
         try:
-            names = os.listdir(self._layout.pending / bucket)
+            names = os.listdir(f"{self._pending}/{bucket}")
         except FileNotFoundError:
             names = []
-        usable = sorted(name for name in names if id_in_name(name) and self._is_usable(name))
+        names.sort(reverse=True)
         cost_s = time.perf_counter() - started
-        listing = _Listing(bucket, usable, self._clock.monotonic() + _REUSE_FACTOR * cost_s)
-        if len(usable) > _LONG_LISTING:
+        listing = _Listing(bucket, names, self._clock.monotonic() + _REUSE_FACTOR * cost_s)
+        if len(names) > _LONG_LISTING:
             self._kept = listing
-        if usable:
+        if names:
             self._workers = self._count_workers()
         return listing
 

@@ -130,7 +130,7 @@ class TaskQueue:
             self.layout.create()
             # What an earlier process of this name left behind.
             self.return_tasks_of(self.worker)
-        self._claims.beat()
+        self._claims.show_life()
         self.promote()
         return self._claims.take()
 

@@ -22,7 +22,6 @@ from mlip_autopipec.core.files import fsync_directory, read_json, write_json
 FILES = ("potential.yaml", "potential.yace", "potential.asi", "metrics.json", "train_config.yaml")
 _MANIFEST = "manifest.json"
 _CURRENT = "current.json"
-_REFERENCE_ENERGIES = "reference_energies.json"
 _VERSION = re.compile(r"v(\d{4,})")
 _WORK_PREFIX = ".work-"
 _STRAY_PREFIX = ".stray-"
@@ -37,7 +36,8 @@ class Current:
     version : e.g. `v0002`
     sha256 : of the version's files, as `folder_hash` computes it
     pinned : True if the user wants this one even when newer ones come
-    newest : the newest version that existed when this was written
+    newest : the newest version that existed when this was written; if it does not say so (people write it by hand),
+        the newest that exists now
     """
 
     version: str
@@ -80,7 +80,8 @@ class Registry:
         path = self.folder / _CURRENT
         try:
             data = read_json(path)
-            found = Current(data["version"], data["sha256"], data["pinned"], data.get("newest", data["version"]))
+            newest = data.get("newest") or next(reversed(self.versions()), data["version"])
+            found = Current(data["version"], data["sha256"], data["pinned"], newest)
         except FileNotFoundError:
             return None
         except (DataError, KeyError, TypeError) as error:
@@ -211,21 +212,6 @@ class Registry:
         except ModelError:
             return None
         return current.newest if current else None
-
-
-def reference_energies(registry: Registry) -> dict[str, float]:
-    """Return the isolated-atom energies (eV) that the versions count from; empty before the first fit."""
-    try:
-        content = read_json(registry.folder / _REFERENCE_ENERGIES)
-    except FileNotFoundError:
-        return {}
-    return {str(element): float(energy) for element, energy in content.items()}
-
-
-def write_reference_energies(registry: Registry, energies: Mapping[str, float]) -> None:
-    """Keep isolated-atom energies (eV), which some labellers compute for minutes."""
-    registry.folder.mkdir(parents=True, exist_ok=True)
-    write_json(registry.folder / _REFERENCE_ENERGIES, dict(sorted(energies.items())))
 
 
 def folder_hash(folder: Path) -> str:

@@ -14,7 +14,14 @@ from typing import Any, Final
 from ase import Atoms
 
 from mlip_autopipec.core.errors import DataError
-from mlip_autopipec.core.structure import TASK_ID_PATTERN, structure_from_dict, structure_id, structure_to_dict
+from mlip_autopipec.core.structure import (
+    TASK_ID_PATTERN,
+    checked_structure,
+    content_id,
+    structure_from_dict,
+    structure_id,
+    structure_to_dict,
+)
 from mlip_autopipec.store.document import read_document, through_json
 from mlip_autopipec.store.layout import MAX_PRIORITY, id_in_name
 from mlip_autopipec.store.schema import TASK_STEPS, upgraded
@@ -117,11 +124,11 @@ class Task:
         data = upgraded("task", data, SCHEMA, TASK_STEPS)
         _check_keys(data, {field.name for field in fields(cls)})
         try:
-            task = cls(**{**data, "structure": structure_to_dict(structure_from_dict(data["structure"]))})
+            task = cls(**{**data, "structure": checked_structure(data["structure"])})
             _check_head(task)
             _check_mask(task.force_mask, len(task.structure["species"]))
             # Rewritten content under an old id would give that id a foreign label.
-            if structure_id(task.atoms(), task.force_mask, task.labeller) != task.id:
+            if content_id(task.structure, task.force_mask, task.labeller) != task.id:
                 raise DataError(
                     f"task {task.id}: the id does not belong to this structure, mask and labeller",
                     "task files are never edited; publish a new task instead",
