@@ -44,7 +44,8 @@ def errors_of_versions(run: RunDirectory, structures: Path, wanted: tuple[str, .
     from mlip_autopipec.daemons.evaluators import make_evaluator
     from mlip_autopipec.monitor.accuracy import by_group
     from mlip_autopipec.stages.explore import has_label, read_structures
-    from mlip_autopipec.store.registry import Registry, reference_energies
+    from mlip_autopipec.store.references import reference_energies
+    from mlip_autopipec.store.registry import Registry
 
     registry = Registry(run.potentials)
     known = registry.versions()

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.daemons.labellers import make_labeller
 from mlip_autopipec.daemons.settings import NodeSettings
-from mlip_autopipec.store.registry import Registry, reference_energies, write_reference_energies
+from mlip_autopipec.store.references import References, read_references, write_references
+from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
 
@@ -41,13 +42,15 @@ def isolated_energies(
     if given != "isolated":
         if missing := sorted(set(elements) - set(given)):
             raise DataError(f"training.reference_energies: no energy for {missing[0]}", "give all elements")
-        energies = {element: float(given[element]) for element in elements}
-        if energies != reference_energies(registry):
-            write_reference_energies(registry, energies)
-        return energies
-    known = reference_energies(registry)
+        wanted = References({element: float(given[element]) for element in elements}, "given")
+        if wanted != read_references(registry):
+            write_references(registry, wanted)
+        return wanted.energies
+    kept = read_references(registry)
+    # What a person gave earlier is not what the labeller says.
+    known = dict(kept.energies) if kept.source == "isolated" else {}
     for element in sorted(set(elements) - set(known)):
         with tempfile.TemporaryDirectory(prefix=f"isolated-{element}-", dir=run.attempts) as scratch:
             known[element] = float(make_labeller(labeller, node).isolated_atom_energy(element, Path(scratch)))
-        write_reference_energies(registry, known)
+        write_references(registry, References(known))
     return known

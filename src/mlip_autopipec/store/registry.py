@@ -80,8 +80,10 @@ class Registry:
         path = self.folder / _CURRENT
         try:
             data = read_json(path)
-            newest = data.get("newest") or next(reversed(self.versions()), data["version"])
-            found = Current(data["version"], data["sha256"], data["pinned"], newest)
+            version, sha256, pinned = data["version"], data["sha256"], data["pinned"]
+            found = Current(
+                version, sha256, pinned, data.get("newest") or max(self.versions(), key=_number, default=version)
+            )
         except FileNotFoundError:
             return None
         except (DataError, KeyError, TypeError) as error:

@@ -11,12 +11,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from trainer_parts import World, frame, labelled
 
 from mlip_autopipec.core.errors import DataError, ModelError
-from mlip_autopipec.core.files import read_json
+from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.daemons.fitter import DesignCache, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis
 from mlip_autopipec.store.dataset import Dataset
-from mlip_autopipec.store.registry import FILES, Registry, reference_energies, write_reference_energies
+from mlip_autopipec.store.references import References, reference_energies, write_references
+from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.structures.neighbours import neighbourhood
 
 
@@ -97,7 +98,7 @@ def test_a_given_potential_is_published_as_it_is(world, tmp_path):
     ids = take_in(world, [labelled(s) for s in range(6)])
     made = fitter(world)(FitRequest(ids)).folder
     given = (made / "potential.yaml", made / "potential.asi")
-    write_reference_energies(Registry(world.run.potentials), {"Ar": -0.5})
+    write_references(Registry(world.run.potentials), References({"Ar": -0.5}))
     answer = fitter(world)(FitRequest(ids[:3], given))
     for file in given:
         assert (answer.folder / file.name).read_bytes() == file.read_bytes()
@@ -115,7 +116,7 @@ def test_a_given_potential_must_know_all_elements(world):
     strange.symbols[0] = "Kr"
     strange.calc = SinglePointCalculator(strange, energy=0.0, forces=np.zeros((9, 3)))
     ids = take_in(world, [strange])
-    write_reference_energies(Registry(world.run.potentials), {"Ar": 0.0, "Kr": 0.0})
+    write_references(Registry(world.run.potentials), References({"Ar": 0.0, "Kr": 0.0}))
     with pytest.raises(ModelError, match="Kr"):
         fitter(world)(FitRequest(ids, (made / "potential.yaml", made / "potential.asi")))
 
@@ -128,9 +129,27 @@ def test_isolated_atoms_are_computed_once(world, monkeypatch):
     fitter(world)(FitRequest(ids))
 
 
+def test_energies_given_by_hand_are_forgotten_when_they_are_taken_back(world):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    registry = Registry(world.run.potentials)
+    good = world.config
+    by_hand = good.training.model_copy(update={"reference_energies": {"Ar": -5.0}})
+    for training, energy in ((by_hand, -5.0), (good.training, 0.0)):
+        world.config = good.model_copy(update={"training": training})
+        answer = fitter(world)(FitRequest(ids))
+        assert reference_energies(registry) == {"Ar": energy}
+        assert f"E0: [{energy}]" in (answer.folder / "potential.yace").read_text()
+
+
+def test_reference_energies_of_an_older_layout_are_computed_again(world):
+    write_json(world.run.potentials / "reference_energies.json", {"Ar": -5.0})
+    fitter(world)(FitRequest(take_in(world, [labelled(s) for s in range(6)])))
+    assert reference_energies(Registry(world.run.potentials)) == {"Ar": 0.0}
+
+
 def test_a_failed_fit_leaves_no_folder(world):
     ids = take_in(world, [labelled(s) for s in range(6)])
-    write_reference_energies(Registry(world.run.potentials), {"Ar": 0.0, "Kr": 0.0})
+    write_references(Registry(world.run.potentials), References({"Ar": 0.0, "Kr": 0.0}))
     with pytest.raises(DataError, match="Kr"):
         fitter(world, ("Ar", "Kr"))(FitRequest(ids))
     assert not list(world.run.potentials.glob(".work-*"))

@@ -22,8 +22,9 @@ from mlip_autopipec.core.files import read_json
 from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.dataset import Dataset
+from mlip_autopipec.store.references import reference_energies
 from mlip_autopipec.store.refusals import read_refusals
-from mlip_autopipec.store.registry import Registry, folder_hash, reference_energies
+from mlip_autopipec.store.registry import Registry, folder_hash
 
 
 @contextlib.contextmanager

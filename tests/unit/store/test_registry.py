@@ -67,6 +67,18 @@ def test_rollback_without_pin_survives_a_restart(tmp_path):
     assert registry.current().version == "v0001"
 
 
+def test_a_current_written_by_hand_survives_a_restart(tmp_path):
+    registry = Registry(tmp_path)
+    publish(registry)
+    publish(registry)
+    sha256 = folder_hash(registry.path("v0001"))
+    (tmp_path / "current.json").write_text(json.dumps({"version": "v0001", "sha256": sha256, "pinned": False}))
+    assert registry.recover() == []
+    assert registry.current().version == "v0001"
+    assert publish(registry) == "v0003"
+    assert registry.current().version == "v0003"
+
+
 def test_unknown_versions_are_not_found(tmp_path):
     registry = Registry(tmp_path)
     publish(registry)
