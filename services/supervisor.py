@@ -32,6 +32,7 @@ def main(folder: Path, name: str, foreground: bool, no_daemons: bool) -> None:
             foreground=foreground,
             at_start=[lambda: publish_seeds(run, config, name)],
             services=() if no_daemons else None,
+            say=click.echo if foreground else None,
         )
 
     sys.exit(launch(folder, name, make, wait_s=1.0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlip_autopipec.core.clock import Clock, SystemClock
@@ -16,6 +16,7 @@ from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.event_merge import EventMerger
 from mlip_autopipec.daemons.event_recovery import EventRecovery
+from mlip_autopipec.daemons.narrator import Narrator
 from mlip_autopipec.daemons.progress import Progress
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.service_process import ServiceProcess
@@ -61,6 +62,8 @@ class Supervisor:
         What to do once before the daemons start, e.g. publish the first tasks.
     services
         Module and name of each daemon; empty if something else (systemd) keeps them alive.
+    say
+        Shows a line to a person at the terminal; None if nobody looks.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Supervisor:
         foreground: bool = False,
         at_start: Sequence[Callable[[], None]] = (),
         services: Sequence[tuple[str, str]] | None = None,
+        say: Callable[[str], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.run = run
@@ -93,6 +97,7 @@ class Supervisor:
             after_s=_GAP_FRACTION * patience_s, clock=clock,
         )  # fmt: skip
         self.progress = Progress(run, self.queue, registry, {plan.name for plan in walker_plans(config.otf)})
+        self.narrator = None if say is None else Narrator(run, config.otf.uncertainty_threshold, say)
         self._next_state = self._next_scan = float("-inf")
         self._kill_at: float | None = None
         self._clock = clock
@@ -118,6 +123,7 @@ class Supervisor:
             if self.progress.update() == "done" and self.foreground:
                 logger.info("all walkers have ended and all labels are ingested")
                 self.drain()
+        self._narrate(merged, now)
         return Outcome.WORKED if merged else Outcome.IDLE
 
     def drain(self) -> None:
@@ -168,8 +174,13 @@ class Supervisor:
         took = time.monotonic() - begin
         self._next_scan = now + max(_SCAN_FRACTION * self.settings.event_patience_s, took / _SCAN_SHARE)
 
+    def _narrate(self, merged: Sequence[Mapping[str, Any]], now: float) -> None:
+        if self.narrator is not None:
+            self.narrator.tell(merged)
+            self.narrator.look(now, self.progress.state)
+
     def _leave(self, now: float, kill_at: float) -> Outcome:
-        self.merger.merge()
+        self._narrate(self.merger.merge(), now)
         if all(service.gone() for service in self.services):
             return Outcome.DONE
         if now >= kill_at:

@@ -67,12 +67,12 @@ class Bench:
         return [(e["event"], e["task_ids"][0]) for e in read_events(self.run.events / "dft-0.jsonl")]
 
 
-def work(worker: DftWorker, until: Callable[[], bool], timeout_s: float = 30) -> Outcome:
-    """Step until the condition holds or the worker is done."""
+def work(worker: DftWorker, until: Callable[[], bool], timeout_s: float = 30, ahead_s: float = 0.0) -> Outcome:
+    """Step until the condition holds or the worker is done; its clock is `ahead_s` ahead of ours."""
     deadline = time.monotonic() + timeout_s
     while True:
         begin = time.monotonic()
-        outcome = worker.step(begin)
+        outcome = worker.step(begin + ahead_s)
         assert time.monotonic() - begin < 1.0
         if outcome is Outcome.DONE or until():
             return outcome
@@ -138,11 +138,12 @@ def test_a_failure_is_told_and_the_next_task_is_labelled(bench: Bench, do: str, 
 def test_a_label_that_takes_too_long_is_killed(bench: Bench) -> None:
     task = new_task("program")
     bench.publish(task)
-    with bench.worker(settings={"label_timeout_s": 1.5}) as worker:
-        family = family_of(bench, worker, task)
-        work(worker, lambda: bench.queue.state(task.id) == "delayed")
+    with bench.worker(settings={"label_timeout_s": 1000.0}) as worker:
+        family = family_of(bench, worker, task)  # however long the child's start takes
+        assert worker.step(time.monotonic() + 900.0) is Outcome.IDLE
+        work(worker, lambda: bench.queue.state(task.id) == "delayed", ahead_s=1000.0)
         wait_for(lambda: not any(member.alive() for member in family), "somebody survived")
-    assert "no label after 1.5 s" in str(bench.queue.reason(task.id))
+    assert "no label after 1000 s" in str(bench.queue.reason(task.id))
 
 
 def family_of(bench: Bench, worker: DftWorker | None, task: Task) -> list[ProcessIdentity]:
