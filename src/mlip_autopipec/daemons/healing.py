@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
 from mlip_autopipec.core.errors import ModelError
-from mlip_autopipec.core.events import EventLog
+from mlip_autopipec.core.events import EventLog, read_events
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task
 from mlip_autopipec.stages.swap import Decision, decide
@@ -90,11 +91,20 @@ class Healing:
         return halt
 
     def republish(self, evaluator: Evaluator) -> None:
-        """Publish the open halt's task if a kill came before it reached the queue."""
+        """Finish what a kill interrupted: tell of the open halt, and publish its task if it never reached the queue."""
         halt = self.halt
         if halt is None or all(self.queue.state(t) for t in halt.task_ids):
             return
         task, _ = self._carve(halt.atoms(), halt.atom, halt.step, halt.version, evaluator.cutoff)
+        if halt.task_ids != [task.id]:  # the settings of the embedding were changed in between
+            self.halt = halt = replace(halt, task_ids=[task.id])
+            self.halts.open(halt)
+        told = any(
+            event["event"] == "gamma_exceeded" and task.id in event["task_ids"]
+            for event in read_events(self.events.path)
+        )
+        if not told:
+            self.events.emit("gamma_exceeded", task_ids=[task.id], recovered=True, **self._facts(halt))
         self._publish(task, halt)
 
     def look(self, current_version: str, evaluator: Evaluator, *, reseeds_in_a_row: int, reseed_limit: int) -> Decision:
@@ -123,14 +133,15 @@ class Healing:
         self._gammas.clear()
 
     def _contained(self, version: str) -> set[str]:
-        """Return the tasks whose labels are in `version`, or will never be in a version that walkers get.
+        """Return the tasks whose labels are in `version`, or in a newer one that the user rolled back from.
 
-        While the user pins a version, newer ones do not come: what they contain is not to be waited for.
+        The trainer has used those, so no further version will come for their sake: nobody must wait for them.
         """
         contained = set(self.registry.manifest(version)["task_ids"])
         current = self.registry.current()
-        if current is not None and current.pinned:
-            contained |= set(self.registry.manifest(self.registry.versions()[-1])["task_ids"])
+        # `newest` is replaced together with the current version: a version that is just being published is neither.
+        if current is not None and current.newest != version:
+            contained |= set(self.registry.manifest(current.newest)["task_ids"])
         return contained
 
     def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> float:

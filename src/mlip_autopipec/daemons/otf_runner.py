@@ -43,6 +43,7 @@ class _Seat:
     plan: WalkerPlan
     child: Child | None = None
     crashes: int = 0
+    safe_step: int = 0  # of the last snapshot when it crashed last
     start_at: float = 0.0
     ended: bool = False
 
@@ -130,7 +131,10 @@ class OtfRunner:
         if state is not None and state.ended:
             seat.ended = True
             return
-        seat.crashes += 1
+        safe_step = state.snapshot_step if state is not None else 0
+        # A walker that came further since its last crash is alive: only crashes on the spot count.
+        seat.crashes = 1 if safe_step > seat.safe_step else seat.crashes + 1
+        seat.safe_step = safe_step
         cause = str(result.error) if result.error else f"exit code {result.value}"
         reason = f"{cause}; see {(self.run.logs / name).name}.log"
         if seat.crashes >= _RESTART_LIMIT:

@@ -88,8 +88,12 @@ def walker_plans(otf: OtfSettings) -> list[WalkerPlan]:
     return plans
 
 
+# Infinity is a legal gamma (a pair that no basis function sees), but no legal JSON number.
+_LARGEST_GAMMA = 1e9
+
+
 def most_uncertain_atom(frame: Atoms) -> tuple[int, float]:
-    """Return index and gamma of the atom with the largest gamma.
+    """Return index and gamma (at most 1e9) of the atom with the largest gamma.
 
     Parameters
     ----------
@@ -107,4 +111,4 @@ def most_uncertain_atom(frame: Atoms) -> tuple[int, float]:
     if np.isnan(gamma).any():
         raise DataError("halted frame: gamma is not a number", "the active set does not belong to the potential")
     index = int(np.argmax(gamma))
-    return index, float(gamma[index])
+    return index, min(float(gamma[index]), _LARGEST_GAMMA)
