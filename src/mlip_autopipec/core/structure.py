@@ -51,26 +51,35 @@ def checked_structure(data: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted({s for s in species if s not in atomic_numbers or s == "X"})
     if unknown:
         raise DataError(f"structure.species: {unknown[0]!r} is not an element symbol")
-    positions = _finite_array(data["positions"], (len(species), 3), "structure.positions")
-    cell = _finite_array(data["cell"], (3, 3), "structure.cell")
+    positions = finite_array(data["positions"], (len(species), 3), "structure.positions")
+    cell = finite_array(data["cell"], (3, 3), "structure.cell")
     pbc = data["pbc"]
     if not isinstance(pbc, list) or len(pbc) != 3 or not all(isinstance(p, bool) for p in pbc):
         raise DataError("structure.pbc: not a list of three booleans")
-    if any(pbc) and abs(np.linalg.det(cell)) < 1e-6 and all(pbc):
+    with np.errstate(all="ignore"):  # absurdly large numbers overflow, and are no cell without volume
+        flat = all(pbc) and abs(np.linalg.det(cell)) < 1e-6
+    if flat:
         raise DataError("structure.cell: periodic in all directions but without volume")
     return {"species": list(species), "positions": positions.tolist(), "cell": cell.tolist(), "pbc": list(pbc)}
 
 
-def _finite_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def finite_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return an array of finite numbers; raises `DataError` for another shape, and for texts and booleans in lists."""
     try:
+        if isinstance(value, list) and not _holds_numbers(value):
+            raise TypeError("not a number")
         array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{name}: not an array of numbers") from error
     if array.shape != shape:
         raise DataError(f"{name}: shape {array.shape}, expected {shape}")
     if not np.isfinite(array).all():
         raise DataError(f"{name}: contains a number that is not finite")
     return array
+
+
+def _holds_numbers(values: list[Any]) -> bool:
+    return all(_holds_numbers(v) if type(v) is list else type(v) in (float, int) for v in values)
 
 
 def structure_id(atoms: Atoms, force_mask: Sequence[int], labeller: Mapping[str, Any]) -> str:
@@ -86,7 +95,8 @@ def content_id(structure: Mapping[str, Any], force_mask: Sequence[int], labeller
     rounded = dict(structure)
     for key in ("positions", "cell"):
         # Adding zero turns -0.0 into 0.0, which would otherwise hash differently.
-        rounded[key] = (np.round(np.asarray(rounded[key], dtype=float), _IDENTITY_DECIMALS) + 0.0).tolist()
+        with np.errstate(all="ignore"):
+            rounded[key] = (np.round(np.asarray(rounded[key], dtype=float), _IDENTITY_DECIMALS) + 0.0).tolist()
     content = {"structure": rounded, "force_mask": [int(m) for m in force_mask], "labeller": dict(labeller)}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]

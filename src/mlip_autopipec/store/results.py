@@ -14,7 +14,7 @@ import numpy as np
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import fsync_directory
 from mlip_autopipec.core.interfaces import Label
-from mlip_autopipec.core.structure import TASK_ID_PATTERN
+from mlip_autopipec.core.structure import TASK_ID_PATTERN, finite_array
 from mlip_autopipec.store.document import dump_document, read_document, through_json, write_new
 from mlip_autopipec.store.schema import RESULT_STEPS, upgraded
 from mlip_autopipec.store.task import Task, check_time, is_finite_number
@@ -62,22 +62,13 @@ def check_result(record: Mapping[str, Any]) -> dict[str, Any]:
         raise DataError(f"result.id: {record['id']!r}, but its task is {task.id}")
     if not is_finite_number(record["energy"]):
         raise DataError("result.energy: not a finite number")
-    _check_array("forces", record["forces"], (len(task.force_mask), 3))
+    finite_array(record["forces"], (len(task.force_mask), 3), "result.forces")
     if record["stress"] is not None:
-        _check_array("stress", record["stress"], (6,))
+        finite_array(record["stress"], (6,), "result.stress")
     if not isinstance(record["info"], dict) or not isinstance(record["worker"], str):
         raise DataError("result: info is no object, or worker no text")
     check_time("result.finished", record["finished"])
     return {**record, "task": task.to_dict()}
-
-
-def _check_array(name: str, value: Any, shape: tuple[int, ...]) -> None:
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"result.{name}: not an array of numbers") from error
-    if array.shape != shape or not np.isfinite(array).all():
-        raise DataError(f"result.{name}: not {shape} finite numbers")
 
 
 class Results:
