@@ -11,8 +11,9 @@ from autopipe_services.options import service_options
 from mlip_autopipec.config import Config, freeze, load, load_frozen
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.seeding import publish_seeds
-from mlip_autopipec.daemons.stopping import living
-from mlip_autopipec.daemons.supervisor import Supervisor
+from mlip_autopipec.daemons.stopping import forget_strangers, living
+from mlip_autopipec.daemons.supervisor import Supervisor, default_services
+from mlip_autopipec.stages.watch import walker_plans
 from mlip_autopipec.store.rundir import RunDirectory
 
 
@@ -25,12 +26,14 @@ def main(folder: Path, name: str, foreground: bool, no_daemons: bool) -> None:
 
     def make(run: RunDirectory) -> Supervisor:
         config = _begin(run) if no_daemons else load_frozen(run)
+        names = {name, *(service for _, service in default_services(config))}
+        names |= {plan.name for plan in walker_plans(config.otf)}
         return Supervisor(
             run,
             config,
             name,
             foreground=foreground,
-            at_start=[lambda: publish_seeds(run, config, name)],
+            at_start=[lambda: forget_strangers(run, names), lambda: publish_seeds(run, config, name)],
             services=() if no_daemons else None,
             say=click.echo if foreground else None,
         )

@@ -36,6 +36,11 @@ def _told(detail: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _walker_state(walker: dict[str, Any]) -> str:
+    at_work = walker["state"] in ("starting", "running", "halted")
+    return f"{walker['state']} (gone)" if at_work and not walker["alive"] else str(walker["state"])
+
+
 def print_status(facts: dict[str, Any], trouble: list[str]) -> None:
     """Print what `monitor.status.collect` gathered."""
     workflow = facts["workflow"]
@@ -59,7 +64,7 @@ def print_status(facts: dict[str, Any], trouble: list[str]) -> None:
         "walkers",
         ("name", "state", "step", "T (K)", "gamma", "version", "waits for / reason"),
         (
-            (w["name"], w["state"], f"{w['step']}/{w['steps']}", w["temperature"], w["gamma"], w["version"],
+            (w["name"], _walker_state(w), f"{w['step']}/{w['steps']}", w["temperature"], w["gamma"], w["version"],
              w["waiting_for"] or w["reason"])
             for w in facts["walkers"]
         ),

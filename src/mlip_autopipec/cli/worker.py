@@ -82,5 +82,6 @@ def dft(
         lambda found: DftWorker(found, config, own_name, **limits),
         wait_s=1.0,
         drain_on=[signal.Signals[word] for word in drain_on],
+        forget=name is None,
     )
     raise SystemExit(code)

@@ -53,6 +53,7 @@ def launch(
     *,
     wait_s: float = _PREDECESSOR_S,
     drain_on: Sequence[signal.Signals] = (),
+    forget: bool = False,
 ) -> int:
     """Run the daemon that `make` returns until it ends; return the exit code.
 
@@ -66,6 +67,8 @@ def launch(
         How long to wait for a predecessor of the same name to end, s.
     drain_on
         Signals that end the daemon in peace, besides SIGTERM and SIGINT.
+    forget
+        Remove the heartbeat after a clean end: nobody will ever come again under this name.
     """
     _start_logging()
     tighten_umask()
@@ -77,7 +80,11 @@ def launch(
         with only_one(run, name, wait_s):
             heartbeat = Heartbeat(run.heartbeats / f"{name}.json", name)
             control = Control(run.control)
-            return serve(make(run), heartbeat=heartbeat, stop=lambda: control.wants("stop"), drain_on=drain_on)
+            code = serve(make(run), heartbeat=heartbeat, stop=lambda: control.wants("stop"), drain_on=drain_on)
+        if forget and code == 0:
+            for suffix in (".json", ".lock"):
+                (run.heartbeats / f"{name}{suffix}").unlink(missing_ok=True)
+        return code
     except AutopipeError as error:
         logger.error("%s", show_error(error))
         return error.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
@@ -48,6 +49,21 @@ def living(run: RunDirectory) -> list[Living]:
     return found
 
 
+def forget_strangers(run: RunDirectory, expected: Collection[str]) -> list[str]:
+    """Remove the heartbeats that nobody seems to write any more, except those of `expected` names; return whose.
+
+    A process of another host that does live writes its heartbeat again within a second.
+    """
+    forgotten = []
+    for path in sorted(run.heartbeats.glob("*.json")):
+        record = read_heartbeat(path)
+        identity = heartbeat_identity(record) if record else None
+        if path.stem not in expected and not (identity is not None and identity.is_local() and identity.alive()):
+            path.unlink(missing_ok=True)
+            forgotten.append(path.stem)
+    return forgotten
+
+
 def end(run: RunDirectory, *, timeout_s: float) -> Report:
     """Ask everybody to drain, wait, and kill what is left on this host.
 
@@ -67,6 +83,8 @@ def end(run: RunDirectory, *, timeout_s: float) -> Report:
             report.killed.append(process.name)
         else:
             report.unknown.append(process.name)
+            # Told once. If it lives after all, it writes its heartbeat again.
+            (run.heartbeats / f"{process.name}.json").unlink(missing_ok=True)
     for process in left:
         while process.identity.alive():
             time.sleep(_LOOK_S)

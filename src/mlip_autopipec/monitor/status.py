@@ -14,7 +14,7 @@ from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.rundir import RunDirectory
-from mlip_autopipec.store.walkerstate import ENDED, read_all
+from mlip_autopipec.store.walkerstate import ENDED, WalkerState, read_all
 
 # A daemon beats once a second; one on another host is judged by this age only, and only shown, never acted upon.
 _SILENT_S = 60.0
@@ -24,7 +24,7 @@ def collect(run: RunDirectory) -> dict[str, Any]:
     """Return everything that `autopipe status` shows, JSON-ready."""
     registry = Registry(run.potentials)
     current = registry.current()
-    walkers = [asdict(walker) for walker in read_all(run.walkers)]
+    walkers = [{**asdict(walker), "alive": _walker_lives(run, walker)} for walker in read_all(run.walkers)]
     names = {walker["name"] for walker in walkers}
     daemons = [_daemon(path) for path in sorted(run.heartbeats.glob("*.json"))]
     return {
@@ -77,6 +77,12 @@ def _daemon(path: Path) -> dict[str, Any] | None:
     alive = identity.alive() if identity is not None and here else age < _SILENT_S
     kept = {key: record[key] for key in ("name", "state", "pid", "host", "detail")}
     return {**kept, "alive": alive, "age": f"{max(age, 0):.0f} s"}
+
+
+def _walker_lives(run: RunDirectory, walker: WalkerState) -> bool:
+    """True if its process is there; its own `state.json` still says `running` after a kill."""
+    beat = _daemon(run.heartbeats / f"{walker.name}.json")
+    return beat is not None and bool(beat["alive"])
 
 
 def _version(registry: Registry, version: str) -> dict[str, Any]:

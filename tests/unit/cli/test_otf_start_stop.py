@@ -151,3 +151,9 @@ def test_a_worker_by_hand_labels_and_ends_by_itself(run: Path) -> None:
     done = autopipe("worker", "dft", "-C", run, "--name", "extra", "--idle-timeout", "0.2")
     assert done.returncode == 0, done.stderr
     assert state(run, "extra") == "stopped"
+
+
+def test_a_worker_without_a_name_leaves_no_heartbeat(run: Path) -> None:
+    done = autopipe("worker", "dft", "-C", run, "--idle-timeout", "0.2")
+    assert done.returncode == 0, done.stderr
+    assert list((run / "heartbeats").iterdir()) == []

@@ -40,6 +40,22 @@ def test_a_silent_process_of_another_host_is_told_not_killed(
     report = stopping.end(run, timeout_s=20)
     assert report == stopping.Report(stopped=[], killed=[], unknown=["remote"])
     assert Control(run.control).wants("stop")
+    # It is not waited for, and not told of, again and again; unless it beats again.
+    assert stopping.end(run, timeout_s=20) == stopping.Report()
+    beat(run, "remote", "idle", elsewhere)
+    assert [process.name for process in stopping.living(run)] == ["remote"]
+
+
+def test_a_start_forgets_the_dead_of_other_names(run: RunDirectory) -> None:
+    me = ProcessIdentity.of(os.getpid())
+    assert me is not None
+    dead = ProcessIdentity(me.host, me.pid, me.start + "0")
+    beat(run, "dft-host-17", "labelling", dead)
+    beat(run, "dft-far-18", "labelling", ProcessIdentity("far", 18, me.start))
+    beat(run, "trainer-worker", "training", dead)
+    beat(run, "by-hand", "idle", me)
+    assert stopping.forget_strangers(run, {"trainer-worker"}) == ["dft-far-18", "dft-host-17"]
+    assert sorted(path.stem for path in run.heartbeats.glob("*.json")) == ["by-hand", "trainer-worker"]
 
 
 def test_damaged_heartbeats_are_nobody(run: RunDirectory) -> None:
