@@ -10,10 +10,18 @@ from typing import Any
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.gate import evaluate, samples
 from mlip_autopipec.stages.publish import check
 from mlip_autopipec.stages.train import Prediction, errors
 from mlip_autopipec.store.dataset import DatasetRow
+
+
+def known_elements(potential: Path) -> tuple[str, ...]:
+    """Return the elements that a `.yaml` potential knows."""
+    from mlip_autopipec.engines.pacemaker.basis import read_basis
+
+    return tuple(read_basis(potential).elements_name)
 
 
 def adopt(
@@ -24,7 +32,7 @@ def adopt(
     Parameters
     ----------
     rows
-        All labels; the potential's errors on them are its metrics.
+        All labels, perhaps none; the potential's errors on them are its metrics.
     isolated
         Energy of one free atom per element, eV, for the `.yace`.
 
@@ -40,6 +48,7 @@ def adopt(
     write_files(basis, isolated, folder)
     shutil.copyfile(potential, folder / "potential.yaml")
     shutil.copyfile(active_set, folder / "potential.asi")
+    make_evaluator(folder)  # do the two belong together? There may be no rows to try them on
     said = {}
     for row in rows:
         if unknown := sorted(set(row.atoms.get_chemical_symbols()) - set(elements)):

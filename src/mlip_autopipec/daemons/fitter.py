@@ -17,7 +17,7 @@ from typing import Any
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import EngineError, ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
-from mlip_autopipec.daemons.adoption import adopt
+from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.gate import evaluate, samples
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
@@ -38,6 +38,7 @@ class FitJob:
     ----------
     root : the run directory
     elements : of the start structure and dataset; those of labels are added
+    potential : .yaml that the user gave, if any: all fits keep its functions, whatever `training` says of the basis
     labeller : settings as they stand in task files
     """
 
@@ -46,6 +47,7 @@ class FitJob:
     labeller: dict[str, Any]
     node: NodeSettings
     elements: tuple[str, ...]
+    potential: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class Fitter:
     ------
     EngineError
         python-ace is not installed.
+    ModelError
+        The given potential does not know an element, or is not linear.
     """
 
     def __init__(self, job: FitJob) -> None:
@@ -142,7 +146,8 @@ class Fitter:
         found = {*self.job.elements, *(symbol for row in rows for symbol in row.atoms.get_chemical_symbols())}
         elements = sorted(found)
         job = self.job
-        isolated = isolated_energies(self.run, elements, job.training.reference_energies, job.labeller, job.node)
+        priced = sorted(found.union(known_elements(request.given[0]) if request.given else ()))
+        isolated = isolated_energies(self.run, priced, job.training.reference_energies, job.labeller, job.node)
         folder = self.registry.new_work_folder()
         try:
             unusable: dict[str, str] = {}
@@ -171,14 +176,18 @@ class Fitter:
             "editions": {row.task_id: row.edition for row in rows if row.edition},
             "active_set": {element: len(found.indices) for element, found in selected.items()},
             **dict(hashes(settings, designs.basis.elements)),
+            **({"basis_of": str(self.job.potential)} if self.job.potential is not None else {}),
         }
 
     def _designs_of(self, elements: Sequence[str]) -> DesignCache:
         if self._designs is None or self._designs.basis.elements != tuple(elements):
             from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis
+            from mlip_autopipec.engines.pacemaker.refit import blank_basis
             from mlip_autopipec.structures.neighbours import neighbourhood
 
-            self._designs = DesignCache(PyaceBasis(new_basis(self.job.training.basis, elements), neighbourhood))
+            given = self.job.potential
+            basis = blank_basis(given, elements) if given else new_basis(self.job.training.basis, elements)
+            self._designs = DesignCache(PyaceBasis(basis, neighbourhood))
         return self._designs
 
 

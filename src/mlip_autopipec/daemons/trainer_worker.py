@@ -224,9 +224,11 @@ class TrainerWorker:
 
     def _ready_child(self) -> Child:
         if self._child is None:
+            given = self.config.start.potential
             job = FitJob(
-                self.run.root, self.settings, self.config.labeller_settings(), self.config.node, self._elements
-            )
+                self.run.root, self.settings, self.config.labeller_settings(), self.config.node, self._elements,
+                self.config.path(self.run, given) if given else None,
+            )  # fmt: skip
             self._child = Child(Fitter, (job,), f"{self.name} fit", serves=True)
         return self._child
 

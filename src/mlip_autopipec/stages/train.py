@@ -140,7 +140,9 @@ def check_elements(rows: Sequence[DatasetRow], basis: LinearBasis, isolated: Map
     labelled = {symbol for row in rows for symbol in np.asarray(row.atoms.get_chemical_symbols())[row.learned]}
     for element in basis.elements:
         if element not in labelled:
-            raise DataError(f"no label has a learned {element} atom", f"add structures with {element} to start.dataset")
+            hint = f"add structures with {element} to start.dataset"
+            # Its label may be the next to come.
+            raise DataError(f"no label has a learned {element} atom", hint, transient=True)
         if element not in isolated:
             raise DataError(f"no energy of an isolated {element} atom", "give it in training.reference_energies")
 
@@ -191,7 +193,7 @@ def errors(
 ) -> dict[str, Any]:
     """Return training errors, overall and by `config_type`; JSON-ready.
 
-    Forces of learned atoms in eV/A, by component; energies of whole cells in meV/atom (null if there are none).
+    Forces of learned atoms in eV/A, by component; energies of whole cells in meV/atom; null where there are none.
     """
     groups = sorted({row.config_type for row in rows})
     by_group = {g: [row for row in rows if row.config_type == g] for g in groups}
@@ -208,7 +210,7 @@ def _errors_of(
     energies = [
         (predictions[r.task_id].energy - relative_energy(r, isolated)) / len(r.atoms) * 1e3 for r in rows if r.whole
     ]
-    force_rmse, force_mae = _rmse_mae(np.concatenate(forces))
+    force_rmse, force_mae = _rmse_mae(np.concatenate([np.zeros(0), *forces]))
     energy_rmse, energy_mae = _rmse_mae(np.asarray(energies))
     return {
         "structures": len(rows),

@@ -14,16 +14,20 @@ from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.daemons.fitter import DesignCache, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
-from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis
+from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis, read_basis
+from mlip_autopipec.engines.pacemaker.settings import BasisSettings
+from mlip_autopipec.store.activeset import write_active_set
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.references import References, reference_energies, write_references
 from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.structures.neighbours import neighbourhood
 
+WIDE = BasisSettings(cutoff=5.0, nradmax_by_orders=[4, 2], lmax_by_orders=[0, 1])
 
-def fitter(world: World, elements: tuple[str, ...] = ("Ar",)) -> Fitter:
+
+def fitter(world: World, elements: tuple[str, ...] = ("Ar",), potential: Path | None = None) -> Fitter:
     config = world.config
-    return Fitter(FitJob(world.run.root, config.training, config.labeller_settings(), config.node, elements))
+    return Fitter(FitJob(world.run.root, config.training, config.labeller_settings(), config.node, elements, potential))
 
 
 def take_in(world: World, frames=()) -> tuple[str, ...]:
@@ -119,6 +123,62 @@ def test_a_given_potential_must_know_all_elements(world):
     write_references(Registry(world.run.potentials), References({"Ar": 0.0, "Kr": 0.0}))
     with pytest.raises(ModelError, match="Kr"):
         fitter(world)(FitRequest(ids, (made / "potential.yaml", made / "potential.asi")))
+
+
+@pytest.fixture
+def wide(world, tmp_path):
+    """A given potential (.yaml, .asi) that knows more elements than the data, with a basis of its own."""
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    basis = PyaceBasis(new_basis(WIDE, ["Ar", "Kr"]), neighbourhood)
+    coefficients = np.random.default_rng(1).normal(0, 0.01, basis.n_coefficients)
+    basis.write(coefficients, {"Ar": 0.0, "Kr": 0.0}, folder)
+    size = basis.n_coefficients // 2
+    write_active_set(folder / "potential.asi", {element: np.eye(size) for element in basis.elements})
+    return folder / "potential.yaml", folder / "potential.asi"
+
+
+@pytest.mark.parametrize("labels", [0, 3])
+def test_a_given_potential_may_know_more_than_the_data(world, wide, labels):
+    ids = take_in(world, [labelled(s) for s in range(labels)])
+    answer = fitter(world, potential=wide[0])(FitRequest(ids, wide))
+    metrics = read_json(answer.folder / "metrics.json")
+    assert metrics["structures"] == labels
+    assert (metrics["force_rmse"] is None) == (labels == 0)
+    assert "E0: [0.0, 0.0]" in (answer.folder / "potential.yace").read_text()
+    assert reference_energies(Registry(world.run.potentials)) == {"Ar": 0.0, "Kr": 0.0}
+
+
+def test_an_active_set_of_another_potential_is_refused_without_any_label(world, wide):
+    write_active_set(wide[1], {"Ar": np.eye(3), "Kr": np.eye(3)})
+    with pytest.raises(ModelError, match=r"potential\.asi"):
+        fitter(world, potential=wide[0])(FitRequest((), wide))
+
+
+def test_refits_keep_the_functions_of_a_given_potential(world, wide):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    answer = fitter(world, potential=wide[0])(FitRequest(ids))
+    fitted = read_basis(answer.folder / "potential.yaml")
+    alone = new_basis(WIDE, ["Ar"])
+    assert tuple(fitted.elements_name) == ("Ar",)
+    assert fitted.cutoffmax == WIDE.cutoff != world.config.training.cutoff
+    assert len(fitted.basis_coeffs) == len(alone.basis_coeffs)
+    assert answer.facts["basis_of"] == str(wide[0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("  parameters: [1, 1]", "  parameters: [1, 0.5]", "embedding"),
+        ("core-repulsion: [0, 0]", "core-repulsion: [10, 2]", "core repulsion"),
+    ],
+)
+def test_a_given_potential_that_is_not_linear_is_refused(world, wide, old, new, reason):
+    text = wide[0].read_text()
+    assert old in text
+    wide[0].write_text(text.replace(old, new))
+    with pytest.raises(ModelError, match=reason):
+        fitter(world, potential=wide[0])
 
 
 def test_isolated_atoms_are_computed_once(world, monkeypatch):

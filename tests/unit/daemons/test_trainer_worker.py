@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import trainer_parts
-from trainer_parts import World, labelled
+from trainer_parts import World, frame, labelled
 
 from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import read_events
@@ -199,6 +199,20 @@ def test_a_waiting_trainer_looks_at_no_finished_task(tmp_path, monkeypatch):
     world.queue.publish(world.task(20))
     with trainer(world) as worker:
         steps_until(worker, lambda: "1 tasks under way" in worker.status()[1]["waiting_for"])
+
+
+def test_a_given_potential_is_the_first_version_and_its_functions_stay(tmp_path, begun):
+    made = Registry(begun.run.potentials).path("v0001")
+    files = {"potential": str(made / "potential.yaml"), "active_set": str(made / "potential.asi")}
+    world = World(tmp_path / "next", [frame(1), frame(2)], start_section=files, nradmax_by_orders=[3, 1])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+        assert Registry(world.run.potentials).manifest("v0001")["task_ids"] == []
+        for seed in range(3):
+            world.give(world.task(seed))
+        steps_until(worker, lambda: len(versions(world)) == 2)
+    texts = [(Registry(world.run.potentials).path(v) / "potential.yaml").read_text() for v in versions(world)]
+    assert len({text.count("nr: ") for text in texts}) == 1
 
 
 def test_two_trainers_of_one_run_are_refused(tmp_path):
