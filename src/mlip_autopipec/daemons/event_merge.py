@@ -127,7 +127,10 @@ class EventMerger:
         self._known: set[Fact] = set()
         self._waiting: Counter[Fact] = Counter()
         self._recovered: set[Fact] = set()
+        self._unwritten = b""
+        self._torn = False  # the last append failed, perhaps in the middle
         self._load()
+        self._written_to = self._size()
 
     def merge(self, *, final: bool = False) -> list[dict[str, Any]]:
         """Append what is ready and return it; `final` waits for nothing any more."""
@@ -141,9 +144,33 @@ class EventMerger:
             record = {**waiting.record, "source": waiting.source, **extra}
             self._note(record)
             ready.append(record)
-        if ready:
-            self._append(self.merged, "".join(json.dumps(record) + "\n" for record in ready).encode())
+        self._unwritten += "".join(json.dumps(record) + "\n" for record in ready).encode()
+        self._write()
         return ready
+
+    def _write(self) -> None:
+        """Append what is decided; while the disk is full, keep it: a kill costs nothing, it would be merged again."""
+        if not self._unwritten:
+            return
+        try:
+            if self._torn:
+                # Half a batch got to the disk: what is whole there stays, the rest is written again.
+                self._cut_back()
+            self._append(self.merged, self._unwritten)
+        except OSError as error:
+            if not self._torn:
+                logger.warning("%s: not written, will be tried again: %s", self.merged, error)
+            self._torn = True
+            return
+        self._written_to = self._size()
+        self._unwritten, self._torn = b"", False
+
+    def _cut_back(self) -> None:
+        if self._size() > self._written_to:
+            os.truncate(self.merged, self._written_to)
+
+    def _size(self) -> int:
+        return self.merged.stat().st_size if self.merged.exists() else 0
 
     def knows(self, fact: Fact) -> bool:
         """True if the fact is merged or waits to be."""

@@ -90,7 +90,10 @@ class EventRecovery:
 
     def _tell_label(self, task_id: str) -> None:
         record = self._results.read(task_id)
-        self._emit("label_done", task_ids=[task_id], worker=record.get("worker"), finished=record.get("finished"))
+        told = _origin(Task.from_dict(record["task"]))
+        self._emit(
+            "label_done", task_ids=[task_id], **told, worker=record.get("worker"), finished=record.get("finished")
+        )
 
     def _tell_version(self, version: str) -> None:
         manifest = self._registry.manifest(version)

@@ -70,19 +70,29 @@ def begin(run: RunDirectory) -> tuple[int, bool]:
             [sys.executable, "-m", _MODULE, "-C", str(run.root)],
             start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        state, pid = _alive(run)
-        if pid == process.pid and state not in (None, "starting"):
-            return pid, True
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
+    if _comes_up(run, process):
+        return process.pid, True
     if process.poll() is None:
         raise AutopipeError(f"the supervisor (pid {process.pid}) does not come up", f"see {log_path}", transient=True)
     error = AutopipeError(f"the supervisor ended at once: {_tail(log_path, offset)}", f"see {log_path}")
     error.exit_code = process.returncode
     raise error
+
+
+def _comes_up(run: RunDirectory, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the supervisor is at work; False if it ends, or does not even begin to start.
+
+    Once its first heartbeat says `starting` it may take its time: publishing thousands of first tasks does.
+    """
+    deadline = time.monotonic() + _START_S
+    while process.poll() is None:
+        state, pid = _alive(run)
+        if pid == process.pid and state not in (None, "starting"):
+            return True
+        if pid != process.pid and time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return False
 
 
 def _alive(run: RunDirectory) -> tuple[str | None, int]:

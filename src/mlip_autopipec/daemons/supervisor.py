@@ -120,7 +120,7 @@ class Supervisor:
         self._scan(now)
         if now >= self._next_state:
             self._next_state = now + _STATE_S
-            if self.progress.update() == "done" and self.foreground:
+            if self._phase() == "done" and self.foreground:
                 logger.info("all walkers have ended and all labels are ingested")
                 self.drain()
         self._narrate(merged, now)
@@ -157,6 +157,13 @@ class Supervisor:
         }
 
     # --- inside -----------------------------------------------------------------------------------------------
+
+    def _phase(self) -> str:
+        try:
+            return self.progress.update()
+        except OSError as error:  # a full disk must not end the run; a second later it is tried again
+            logger.warning("state not written: %s", error)
+            return self.progress.state.phase
 
     def _take_back(self, worker: str) -> None:
         """Return the tasks of a dead daemon at once, without waiting for its lease to run out."""

@@ -252,3 +252,23 @@ def test_recovered_events_do_not_block_each_other(desk: Desk) -> None:
     check_causal(desk.output())
     assert len(desk.output()) == 5
     assert not desk.merger.late
+
+
+def test_a_full_disk_is_waited_for_and_half_a_batch_is_written_once(desk: Desk) -> None:
+    desk.emit("w00", "md_started", walker="w00")
+    desk.merge()
+
+    def full(path: Path, data: bytes) -> None:
+        append_bytes(path, data[:20])
+        raise OSError(28, "No space left on device")
+
+    desk.merger._append = full
+    desk.emit("w00", "md_completed", walker="w00")
+    desk.merge()
+    desk.emit("w01", "md_started", walker="w01")
+    desk.merge()
+    desk.merger._append = append_bytes
+    desk.merge()
+    assert desk.names() == ["md_started", "md_completed", "md_started"]
+    desk.restart()
+    assert desk.merge() == []

@@ -87,6 +87,20 @@ def test_a_result_without_event_is_told_after_its_claim(run: Run) -> None:
     assert run.scan_twice() == [("task_published", [task.id]), ("label_done", [task.id])]
 
 
+def test_a_label_told_again_says_whose_it_is(run: Run) -> None:
+    task = new_task({"walker": "w00", "step": 5, "version": "v0001"})
+    run.queue.publish(task)
+    claim = run.queue.claim()
+    assert claim is not None
+    run.queue.complete(claim, make_result(task, Label(1.0, np.zeros((1, 3)), None), "w", NOW))
+    run.recovery.scan(final=True)
+    run.merger.merge(final=True)
+    record = json.loads(run.run.merged_events.read_text().splitlines()[-1])
+    assert record["event"] == "label_done"
+    assert (record["walker"], record["step"], record["version"], record["gamma"]) == ("w00", 5, "v0001", 7.0)
+    assert record["worker"] == "w"
+
+
 def test_what_has_its_events_is_not_told_again(run: Run) -> None:
     task = new_task({"source": "bootstrap"})
     run.queue.publish(task)

@@ -133,6 +133,21 @@ def test_pauses_double_up_to_the_limit_and_start_anew_after_a_long_life(run: Run
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.4, 0.1])
 
 
+def test_a_full_disk_does_not_end_it(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with supervisor(run) as made:
+        monkeypatch.setattr(WorkflowState, "write", full)
+        assert made.step(time.monotonic()) is Outcome.IDLE
+        assert "state not written" in caplog.text
+        monkeypatch.undo()
+        made.step(time.monotonic() + 10)
+    assert WorkflowState.read(run.state) == WorkflowState(0, "bootstrap", 0)
+
+
 def test_in_the_foreground_a_person_is_told(run: RunDirectory) -> None:
     said: list[str] = []
     with supervisor(run, "trainer-worker", say=said.append) as made:
