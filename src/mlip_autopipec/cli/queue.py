@@ -147,9 +147,9 @@ def sweep(run: RunDirectory, dry_run: bool) -> None:
 
     Acts only on what stays unchanged for one lease (queue.lease_s), so it takes that long if there is anything to do.
     """
-    from mlip_autopipec.config import load
+    from mlip_autopipec.config import load_in_force
 
-    lease_s = load(run).queue.lease_s
+    lease_s = load_in_force(run).queue.lease_s
     opened = open_queue(run, lease_s=lease_s)
     plan = opened.plan()
     if dry_run or not plan:

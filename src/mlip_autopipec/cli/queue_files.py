@@ -49,9 +49,9 @@ def import_file(run: RunDirectory, file: Path, gamma: float | None, dry_run: boo
     An array `force_mask` (1 = learned, 0 = masked) is used if there is one. Labels in the file are not used: training
     data that have labels belong into start.dataset.
     """
-    from mlip_autopipec.config import load
+    from mlip_autopipec.config import load_in_force
 
-    settings = load(run).labeller_settings()
+    settings = load_in_force(run).labeller_settings()
     opened = open_queue(run)
     # All frames first: a bad one must not leave the others published.
     tasks = [

@@ -18,10 +18,10 @@ _UNHEALTHY = 3
 @json_option
 def doctor(run: RunDirectory, as_json: bool) -> None:
     """Look for what is wrong, and say what mends it; exit code 3 if there is anything worse than a note."""
-    from mlip_autopipec.config import load
+    from mlip_autopipec.config import load_in_force
     from mlip_autopipec.store.checkup import examine
 
-    lease_s = load(run).queue.lease_s
+    lease_s = load_in_force(run).queue.lease_s
     findings = examine(open_queue(run, lease_s=lease_s), lease_s)
     if as_json:
         click.echo(json.dumps([{"level": f.level, "what": f.what, "mend": f.mend} for f in findings]))
