@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 _CHUNK_S = 0.5
 # Task states are read from folder listings that may lie on a network: less often than `current.json`.
 _TASK_LOOK_S = 2.0
+_LARGEST_SEED = 899_999_999  # of LAMMPS' random numbers
 
 
 class Walker:
@@ -291,7 +292,7 @@ class Walker:
         if older is not None and self.state.halted_step <= self.state.snapshot_step:
             # The snapshot itself is no longer safe: new velocities alone would halt at once again.
             self.state = replace(self.state, snapshot=older[0], snapshot_step=older[1])
-        self.state = replace(self.state, reseeds=self.state.reseeds + failed, seed=self.state.seed + 1)
+        self.state = replace(self.state, reseeds=self.state.reseeds + failed, seed=self.state.seed % _LARGEST_SEED + 1)
         self._new_md()
         self._md().reseed(self.state.seed, self.plan.temperature)
         self.events.emit(
