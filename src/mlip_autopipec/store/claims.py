@@ -85,6 +85,8 @@ class Claims:
         self._unsettled = Unsettled(settle_s, clock)
         self._picker = Picker(moves.layout, clock, rng, self._unsettled.is_usable)
         self._held: dict[str, Claim] = {}
+        self._own_folder = moves.layout.running_folder(lease.worker)
+        self._markers = f"{moves.layout.cancel}/"
 
     def is_new(self) -> bool:
         """True until the first beat, and again after `release`."""
@@ -115,7 +117,7 @@ class Claims:
             task_id = id_in_name(source.name)
             if task_id is None or self._is_held(task_id):
                 continue
-            target = self._layout.running_folder(self._lease.worker) / source.name
+            target = self._own_folder / source.name
             try:
                 if not move(source, target, own_target=True):
                     continue
@@ -178,7 +180,7 @@ class Claims:
         return [task_id for task_id, claim in self._held.items() if self._is_cancelled(claim)]
 
     def _is_marked(self, task_id: str) -> bool:
-        return os.path.lexists(self._layout.cancel_marker(task_id))
+        return os.path.lexists(self._markers + task_id)
 
     def _is_cancelled(self, claim: Claim) -> bool:
         """True if there is a marker, or somebody moved the file to `cancelled/`."""

@@ -66,7 +66,8 @@ class History:
     def read(self, task_id: str) -> list[dict[str, Any]]:
         """Return the events of one task, oldest first; damaged lines are left out."""
         try:
-            text = self.path(task_id).read_text(encoding="utf-8", errors="replace")
+            with open(self.path(task_id), encoding="utf-8", errors="replace") as handle:
+                text = handle.read()
         except (FileNotFoundError, NotADirectoryError):
             return []
         events = []

@@ -16,6 +16,8 @@ from mlip_autopipec.store.layout import Layout, id_in_name
 # A long listing is used for a while, so that the cost of a claim does not grow with the number of pending tasks.
 _LONG_LISTING: Final = 100
 _REUSE_FACTOR: Final = 20.0
+# While a long listing is used, more urgent buckets are looked at so often, s.
+_URGENT_S: Final = 0.2
 
 
 @dataclass
@@ -44,27 +46,38 @@ class Picker:
         self._is_usable = is_usable
         self._kept: _Listing | None = None
         self._workers = 1
+        self._look_again = float("-inf")
 
     def candidates(self) -> Iterator[Path]:
         """Iterate over files in `pending/`, bucket by bucket, until the caller has claimed one.
 
         Each step takes one of the first 2 W names at random (W: number of workers), and twice as many after each miss.
         """
+        now = self._clock.monotonic()
+        if self._kept is not None and now < self._look_again:
+            yield from self._candidates_of(self._kept.bucket)
+        self._look_again = now
         for bucket in self._buckets():
-            listing = self._kept_listing(bucket)
-            fresh = listing is None
-            listing = listing or self._list(bucket)
-            window = 2 * self._workers
-            while True:
-                while listing.names:
-                    index = self._rng.randrange(min(window, len(listing.names)))
-                    name = listing.names.pop(-1 - index)
-                    if id_in_name(name) and self._is_usable(name):
-                        yield self._layout.pending / bucket / name
-                        window *= 2
-                if fresh:
-                    break
-                listing, fresh = self._list(bucket), True
+            if self._kept is not None and bucket == self._kept.bucket:
+                # Nothing more urgent a moment ago.
+                self._look_again = now + _URGENT_S
+            yield from self._candidates_of(bucket)
+
+    def _candidates_of(self, bucket: str) -> Iterator[Path]:
+        listing = self._kept_listing(bucket)
+        fresh = listing is None
+        listing = listing or self._list(bucket)
+        window = 2 * self._workers
+        while True:
+            while listing.names:
+                index = self._rng.randrange(min(window, len(listing.names)))
+                name = listing.names.pop(-1 - index)
+                if id_in_name(name) and self._is_usable(name):
+                    yield self._layout.pending / bucket / name
+                    window *= 2
+            if fresh:
+                break
+            listing, fresh = self._list(bucket), True
 
     def _buckets(self) -> list[str]:
         try:

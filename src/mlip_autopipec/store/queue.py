@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mlip_autopipec.core.clock import Clock, SystemClock
 from mlip_autopipec.store.census import Census
@@ -29,6 +29,9 @@ from mlip_autopipec.store.task import Task
 from mlip_autopipec.store.transitions import Transitions, priority_of
 
 __all__ = ["Claim", "TaskQueue"]
+
+# Not-before times are in whole seconds.
+_PROMOTION_S: Final = 0.2
 
 
 class TaskQueue:
@@ -79,6 +82,8 @@ class TaskQueue:
         self.worker = worker
         self.lease_s = lease_s
         self._guarded = False
+        self._clock = clock
+        self._next_promotion = clock.monotonic()
         self.history = History(attempts or results.folder.parent / "attempts", clock, worker)
         self._moves = Transitions(self.layout, results, self.history, clock, worker, fsync=fsync)
         self._census = Census(self.layout, results)
@@ -131,7 +136,9 @@ class TaskQueue:
             # What an earlier process of this name left behind.
             self.return_tasks_of(self.worker)
         self._claims.show_life()
-        self.promote()
+        if (now := self._clock.monotonic()) >= self._next_promotion:
+            self._next_promotion = now + _PROMOTION_S
+            self.promote()
         return self._claims.take()
 
     def beat(self) -> list[str]:
