@@ -27,6 +27,7 @@ class _Listing:
     bucket: str
     names: list[str]
     good_until: float
+    window: int = 0
 
 
 class Picker:
@@ -51,7 +52,8 @@ class Picker:
     def candidates(self) -> Iterator[Path]:
         """Iterate over files in `pending/`, bucket by bucket, until the caller has claimed one.
 
-        Each step takes one of the first 2 W names at random (W: number of workers), and twice as many after each miss.
+        Each step takes one of the first 2 W names at random (W: number of workers), and of twice as many after each
+        miss; on a listing in use it begins with a quarter of what it had come to.
         """
         now = self._clock.monotonic()
         if self._kept is not None and now < self._look_again:
@@ -67,12 +69,14 @@ class Picker:
         listing = self._kept_listing(bucket)
         fresh = listing is None
         listing = listing or self._list(bucket)
-        window = 2 * self._workers
+        # The first names of a listing that was used for a while are mostly taken by others.
+        window = max(2 * self._workers, listing.window // 4)
         while True:
             while listing.names:
                 index = self._rng.randrange(min(window, len(listing.names)))
                 name = listing.names.pop(-1 - index)
                 if id_in_name(name) and self._is_usable(name):
+                    listing.window = window
                     yield self._layout.pending / bucket / name
                     window *= 2
             if fresh:
