@@ -16,6 +16,7 @@ from mlip_autopipec.store.rundir import RunDirectory
 if TYPE_CHECKING:
     from mlip_autopipec.store.queue import TaskQueue
 
+_KINDS = ("dft",)
 _STATES = ("pending", "delayed", "held", "running", "done", "failed", "cancelled", "corrupt")
 
 
@@ -32,15 +33,16 @@ def queue() -> None:
 
 @queue.command("ls")
 @click.option("--state", type=click.Choice(_STATES), help="Only tasks in this state.")
+@click.option("--kind", type=click.Choice(_KINDS), default=_KINDS[0], show_default=True, help="Of this queue.")
 @run_option
 @json_option
-def list_tasks(run: RunDirectory, state: str | None, as_json: bool) -> None:
+def list_tasks(run: RunDirectory, state: str | None, kind: str, as_json: bool) -> None:
     """List tasks; pending ones in the order in which they will be claimed."""
     from mlip_autopipec.cli.tables import print_table
 
     rows = [
         {"state": s, "id": task_id, "gamma": gamma, "path": str(path.relative_to(run.root))}
-        for s, task_id, gamma, path in open_queue(run).ls(state)
+        for s, task_id, gamma, path in open_queue(run, kind=kind).ls(state)
     ]
     if as_json:
         click.echo(json.dumps(rows))

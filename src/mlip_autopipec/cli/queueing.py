@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from mlip_autopipec.store.queue import TaskQueue
 
 
-def open_queue(run: RunDirectory, lease_s: float = 120.0) -> TaskQueue:
+def open_queue(run: RunDirectory, lease_s: float = 120.0, kind: str = "dft") -> TaskQueue:
     from mlip_autopipec.store.queue import TaskQueue
     from mlip_autopipec.store.results import Results
 
-    return TaskQueue(run.queue / "dft", Results(run.results), worker="cli", attempts=run.attempts, lease_s=lease_s)
+    return TaskQueue(run.queue / kind, Results(run.results), worker="cli", attempts=run.attempts, lease_s=lease_s)
 
 
 def resolve(opened: TaskQueue, prefix: str) -> str:
