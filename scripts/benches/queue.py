@@ -196,7 +196,7 @@ def _worker(make: Callable[..., Get], cell: tuple[Path, int, bool], limits: Any,
     with contextlib.suppress(Exception):
         ids.append(take())
     ready.wait()
-    begin = now = time.perf_counter()
+    begin, cpu = (now := time.perf_counter()), time.process_time()
     while now - begin < seconds and len(times) < most:
         try:
             got = take()
@@ -208,7 +208,7 @@ def _worker(make: Callable[..., Get], cell: tuple[Path, int, bool], limits: Any,
             ids.append(got)
             times.append(after - now)
         now = after
-    answers.put((begin, now, times, ids, errors))
+    answers.put((begin, now, times, ids, errors, time.process_time() - cpu))
 
 
 def measure(make: Callable[..., Get], folder: Path, workers: int, most: int, seconds: float, fsync: bool) -> Any:
@@ -232,6 +232,8 @@ def row_of(seen: list[Any]) -> dict[str, Any]:
     times = np.concatenate([np.asarray(s[2]) for s in seen]) if any(s[2] for s in seen) else np.array([np.nan])
     ids = [task_id for s in seen for task_id in s[3] if task_id]
     return {
+        # What does not depend on who else uses the machine.
+        "cpu_ms": 1e3 * sum(s[5] for s in seen) / max(1, sum(len(s[2]) for s in seen)),
         "p50_ms": 1e3 * float(np.percentile(times, 50)),
         "p99_ms": 1e3 * float(np.percentile(times, 99)),
         "twice": len(ids) - len(set(ids)),
@@ -258,7 +260,7 @@ def cell(name: str, make: Callable[..., Get], template: Path, plan: dict[str, An
         with fresh(template, SYSTEMS[name][2]) as folder:
             # At most half of them, so that "pending" is what the heading says.
             one = measure(make, folder, workers, pending // 2, seconds - wall, fsync)
-        seen += [(*s[:3], [f"{wall}:{i}" for i in s[3] if i], s[4]) for s in one]
+        seen += [(*s[:3], [f"{wall}:{i}" for i in s[3] if i], *s[4:]) for s in one]
         claims += sum(len(s[2]) for s in one)
         wall += max(s[1] for s in one) - min(s[0] for s in one)
     return {"queue": name, **plan, "claims_per_s": claims / wall, "claims": claims, **row_of(seen)}
@@ -283,7 +285,9 @@ def disk(folder: Path) -> dict[str, float]:
     return {"renames_per_s": n_renames / (middle - begin), "fsyncs_per_s": n_syncs / (end - middle)}
 
 
-COLUMNS = ("queue", "pending", "workers", "fsync", "claims_per_s", "p50_ms", "p99_ms", "claims", "twice", "errors")
+COLUMNS = (
+    "queue", "pending", "workers", "fsync", "claims_per_s", "cpu_ms", "p50_ms", "p99_ms", "claims", "twice", "errors",
+)  # fmt: skip
 
 
 @click.command()
@@ -317,12 +321,14 @@ def main(
                             cycles.append(cell(name, cycle_autopipe, template, plan, seconds))
                 shutil.rmtree(template)
         after = disk(Path(scratch) / "disk")
-    facts = {"atoms": atoms, "bytes": len(texts[0][1]), "cores": os.cpu_count(), "disk": raw, "disk_after": after}
+    facts: dict[str, Any] = {"load": os.getloadavg()[0]}
+    facts |= {"atoms": atoms, "bytes": len(texts[0][1]), "cores": os.cpu_count(), "disk": raw, "disk_after": after}
     if as_json:
         print(json.dumps({**facts, "claims": rows, "cycles": cycles}))
         return
-    title = f"tasks of {atoms} atoms, {facts['bytes']} bytes; {facts['cores']} cores; one process does"
-    print(f"{title} {raw['renames_per_s']:.0f} renames/s and {raw['fsyncs_per_s']:.0f} fsyncs/s (before),")
+    machine = f"{facts['cores']} cores, load {facts['load']:.1f}"
+    print(f"tasks of {atoms} atoms, {facts['bytes']} bytes; {machine}; one process does")
+    print(f"{raw['renames_per_s']:.0f} renames/s and {raw['fsyncs_per_s']:.0f} fsyncs/s (before),")
     print(f"{after['renames_per_s']:.0f} and {after['fsyncs_per_s']:.0f} (after)")
     print_table("claims (the fsync of autopipe's setting is not in this path)", COLUMNS, _cells(rows))
     print_table("claim, write the result, move to done", COLUMNS, _cells(cycles))
