@@ -1,5 +1,6 @@
 """Mutated task and result files: no crash, no acceptance of nonsense, no escape from the queue's folder."""
 
+import copy
 import json
 import math
 import os
@@ -38,6 +39,10 @@ def places(value, path=()):
     return found
 
 
+def nasty(rng):
+    return copy.deepcopy(rng.choice(NASTY))
+
+
 def mutate_value(rng, text):
     """Change, remove, add or swap values."""
     data = json.loads(text)
@@ -51,13 +56,13 @@ def mutate_value(rng, text):
             if action == 0:
                 del owner[last]
             elif action == 1 and isinstance(owner, dict):
-                owner[rng.choice(["id", "command", "path", "schema", "x", ""])] = rng.choice(NASTY)
+                owner[rng.choice(["id", "command", "path", "schema", "x", ""])] = nasty(rng)
             elif action == 2 and isinstance(owner[last], int | float):
                 owner[last] = owner[last] * rng.choice([-1, 1 + 1e-9, 2, 1e300]) + rng.choice([0, 0, 1e-3])
             elif action == 3 and isinstance(owner, list):
-                owner.insert(last, rng.choice([owner[last], rng.choice(NASTY)]))
+                owner.insert(last, copy.deepcopy(rng.choice([owner[last], nasty(rng)])))
             else:
-                owner[last] = rng.choice(NASTY)
+                owner[last] = nasty(rng)
         except (KeyError, IndexError, TypeError, OverflowError):
             continue  # an earlier change took this place away, or left a number that is too large
     return json.dumps(data, indent=rng.choice([None, 1])).encode()
