@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.flow, pytest.mark.slow]
 def test_pw_x_labels_carved_cells_in_the_loop(pw_x: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     autopipe("init", run, "--example", "al-espresso")
-    # At most two labels for each walker: each is minutes of DFT here.
-    edit_config(run, otf={"steps": 60, "max_extractions": 1})
+    # One region for each walker: each is minutes of DFT here.
+    edit_config(run, otf={"max_extractions": 1})
     autopipe("otf", "start", "-C", run, "--foreground", timeout=7200)
     facts = status(run)
     assert facts["workflow"]["phase"] == "done"
