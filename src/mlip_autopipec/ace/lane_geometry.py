@@ -1,0 +1,144 @@
+"""First stage of the vectorised evaluator: the neighbours within the cutoff, by species, in blocks of eight."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.ace.lanes import (
+    HAS_COMPRESS,
+    WIDTH,
+    Lanes,
+    columns_of_rows,
+    count_bits,
+    inverse_root,
+    load,
+    load_row,
+    mask_inside,
+    maximum,
+    spread,
+    store,
+    store_packed,
+    store_packed_indices,
+)
+from mlip_autopipec.ace.program import INVERSE_STEP, RCUT2, Program
+from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
+
+
+@inline
+def gather(
+    t: Program, s: Scratch, places: FloatArray, listed: IntArray, begin: int, end: int, i: int, mu: int, centre: int
+) -> int:
+    """Fill the bond blocks of one centre; return the number of pairs closer than one spline bin.
+
+    `places` (M + 1, 4) flat: x, y, z, species; its last row lies far outside and stands for "no neighbour".
+    """
+    n_species = t.sizes[0]
+    dummy = len(places) // 4 - 1
+    for nu in range(n_species):
+        s.blocks[centre * n_species + nu] = 0
+    for first in range(begin, end, WIDTH):
+        if first + WIDTH <= end:
+            _sort_in(t, s, places, listed, first, i, mu, centre)
+        else:
+            for lane in range(WIDTH):
+                s.bins[lane] = listed[first + lane] if first + lane < end else dummy
+            _sort_in(t, s, places, s.bins, 0, i, mu, centre)
+    return _make_blocks(t, s, mu, centre, dummy)
+
+
+@inline
+def _sort_in(
+    t: Program, s: Scratch, places: FloatArray, listed: IntArray, first: int, i: int, mu: int, centre: int
+) -> None:
+    """Append eight listed neighbours to the streams of their species if they are inside."""
+    n_species = t.sizes[0]
+    # The fourth number of the centre's row is left out, so that the neighbours' species survive the subtraction.
+    origin = load_row(places, 4 * i)
+    columns = columns_of_rows(
+        load_row(places, 4 * listed[first]),
+        load_row(places, 4 * listed[first + 1]),
+        load_row(places, 4 * listed[first + 2]),
+        load_row(places, 4 * listed[first + 3]),
+        load_row(places, 4 * listed[first + 4]),
+        load_row(places, 4 * listed[first + 5]),
+        load_row(places, 4 * listed[first + 6]),
+        load_row(places, 4 * listed[first + 7]),
+    )
+    x = columns[0] - places[4 * i]
+    y = columns[1] - places[4 * i + 1]
+    z = columns[2] - places[4 * i + 2]
+    square = x * x + y * y + z * z
+    for nu in range(n_species):
+        mask = mask_inside(square, t.pair_reals[mu * n_species + nu, RCUT2], columns[3], float(nu))
+        count = s.blocks[centre * n_species + nu]
+        at = nu * s.strides[0] + count
+        span = n_species * s.strides[0]
+        if HAS_COMPRESS:
+            store_packed(s.streams, at, x, mask)
+            store_packed(s.streams, span + at, y, mask)
+            store_packed(s.streams, 2 * span + at, z, mask)
+            store_packed(s.streams, 3 * span + at, square, mask)
+            store_packed_indices(s.stream_rows, at, listed, first, mask)
+        else:
+            _pack_by_lane(s, at, span, listed, first, mask, x, y, z, square)
+        s.blocks[centre * n_species + nu] = count + count_bits(mask)
+
+
+@inline
+def _pack_by_lane(
+    s: Scratch, at: int, span: int, listed: IntArray, first: int, mask: int, x: Lanes, y: Lanes, z: Lanes, square: Lanes
+) -> None:
+    """`store_packed` for machines without that instruction: write every lane, advance past those inside."""
+    store(s.spline, 0, x)
+    store(s.spline, WIDTH, y)
+    store(s.spline, 2 * WIDTH, z)
+    store(s.spline, 3 * WIDTH, square)
+    for lane in range(WIDTH):
+        s.streams[at] = s.spline[lane]
+        s.streams[span + at] = s.spline[WIDTH + lane]
+        s.streams[2 * span + at] = s.spline[2 * WIDTH + lane]
+        s.streams[3 * span + at] = s.spline[3 * WIDTH + lane]
+        s.stream_rows[at] = listed[first + lane]
+        at += (mask >> lane) & 1
+
+
+@inline
+def _make_blocks(t: Program, s: Scratch, mu: int, centre: int, dummy: int) -> int:
+    """Pad the streams to whole blocks and write unit vectors and 1/r (r stands in for the first radial row)."""
+    n_species = t.sizes[0]
+    span = n_species * s.strides[0]
+    at = centre * s.strides[2]
+    row_at = centre * (s.strides[2] // s.strides[1]) * WIDTH
+    too_close = 0
+    for nu in range(n_species):
+        pair = mu * n_species + nu
+        count = s.blocks[centre * n_species + nu]
+        rcut2 = t.pair_reals[pair, RCUT2]
+        start = nu * s.strides[0]
+        for k in range(count, count + WIDTH):
+            s.streams[start + k] = np.sqrt(rcut2)
+            s.streams[span + start + k] = 0.0
+            s.streams[2 * span + start + k] = 0.0
+            s.streams[3 * span + start + k] = rcut2
+            s.stream_rows[start + k] = dummy
+        blocks = (count + WIDTH - 1) // WIDTH
+        step2 = 1.0 / t.pair_reals[pair, INVERSE_STEP] ** 2
+        for block in range(blocks):
+            k = start + block * WIDTH
+            square = load(s.streams, 3 * span + k)
+            too_close += count_bits(mask_inside(square, step2, square * 0.0, 0.0))
+            square = maximum(square, spread(step2))
+            inverse = inverse_root(square)
+            store(s.bonds, at, load(s.streams, k) * inverse)
+            store(s.bonds, at + WIDTH, load(s.streams, span + k) * inverse)
+            store(s.bonds, at + 2 * WIDTH, load(s.streams, 2 * span + k) * inverse)
+            store(s.bonds, at + 3 * WIDTH, inverse)
+            store(s.bonds, at + GEOMETRY_ROWS * WIDTH, square * inverse)
+            for lane in range(WIDTH):
+                s.bond_rows[row_at + lane] = s.stream_rows[k + lane]
+            at += s.strides[1]
+            row_at += WIDTH
+        s.blocks[centre * n_species + nu] = blocks
+    return too_close
