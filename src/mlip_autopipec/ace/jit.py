@@ -27,7 +27,7 @@ FAST_FLAGS = {"contract", "reassoc", "nsz"}
 
 def inline(function: _Function) -> _Function:
     """Compile a helper that kernels call."""
-    return cast(_Function, numba.njit(function, fastmath=FAST_FLAGS, nogil=True, error_model="numpy"))
+    return cast(_Function, numba.njit(function, fastmath=FAST_FLAGS, nogil=True, error_model="numpy", forceinline=True))
 
 
 def kernel(function: _Function) -> _Function:

@@ -21,21 +21,20 @@ from mlip_autopipec.ace.lanes import (
     store_packed,
     store_packed_indices,
 )
-from mlip_autopipec.ace.program import INVERSE_STEP, RCUT2, Program
+from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
 
 
 @inline
 def gather(
-    t: Program, s: Scratch, places: FloatArray, listed: IntArray, begin: int, end: int, i: int, mu: int, centre: int
+    t: Program, s: Scratch, places: FloatArray, listed: IntArray, begin: int, end: int, i: int, mu: int, centre: int, dummy: int
 ) -> int:
     """Fill the bond blocks of one centre; return the number of pairs closer than one spline bin.
 
-    `places` (M + 1, 4) flat: x, y, z, species; its last row lies far outside and stands for "no neighbour".
+    `places` (M + 1, 4) flat: x, y, z, species; row `dummy` lies far outside and stands for "no neighbour".
     """
-    n_species = t.sizes[0]
-    dummy = len(places) // 4 - 1
+    n_species = t.n_species
     for nu in range(n_species):
         s.blocks[centre * n_species + nu] = 0
     for first in range(begin, end, WIDTH):
@@ -53,7 +52,7 @@ def _sort_in(
     t: Program, s: Scratch, places: FloatArray, listed: IntArray, first: int, i: int, mu: int, centre: int
 ) -> None:
     """Append eight listed neighbours to the streams of their species if they are inside."""
-    n_species = t.sizes[0]
+    n_species = t.n_species
     # The fourth number of the centre's row is left out, so that the neighbours' species survive the subtraction.
     origin = load_row(places, 4 * i)
     columns = columns_of_rows(
@@ -71,10 +70,10 @@ def _sort_in(
     z = columns[2] - places[4 * i + 2]
     square = x * x + y * y + z * z
     for nu in range(n_species):
-        mask = mask_inside(square, t.pair_reals[mu * n_species + nu, RCUT2], columns[3], float(nu))
+        mask = mask_inside(square, t.rcut2[mu * n_species + nu], columns[3], float(nu))
         count = s.blocks[centre * n_species + nu]
-        at = nu * s.strides[0] + count
-        span = n_species * s.strides[0]
+        at = nu * s.capacity + count
+        span = n_species * s.capacity
         if HAS_COMPRESS:
             store_packed(s.streams, at, x, mask)
             store_packed(s.streams, span + at, y, mask)
@@ -107,16 +106,16 @@ def _pack_by_lane(
 @inline
 def _make_blocks(t: Program, s: Scratch, mu: int, centre: int, dummy: int) -> int:
     """Pad the streams to whole blocks and write unit vectors and 1/r (r stands in for the first radial row)."""
-    n_species = t.sizes[0]
-    span = n_species * s.strides[0]
-    at = centre * s.strides[2]
-    row_at = centre * (s.strides[2] // s.strides[1]) * WIDTH
+    n_species = t.n_species
+    span = n_species * s.capacity
+    at = centre * s.centre
+    row_at = centre * s.centre_blocks * WIDTH
     too_close = 0
     for nu in range(n_species):
         pair = mu * n_species + nu
         count = s.blocks[centre * n_species + nu]
-        rcut2 = t.pair_reals[pair, RCUT2]
-        start = nu * s.strides[0]
+        rcut2 = t.rcut2[pair]
+        start = nu * s.capacity
         for k in range(count, count + WIDTH):
             s.streams[start + k] = np.sqrt(rcut2)
             s.streams[span + start + k] = 0.0
@@ -124,7 +123,7 @@ def _make_blocks(t: Program, s: Scratch, mu: int, centre: int, dummy: int) -> in
             s.streams[3 * span + start + k] = rcut2
             s.stream_rows[start + k] = dummy
         blocks = (count + WIDTH - 1) // WIDTH
-        step2 = 1.0 / t.pair_reals[pair, INVERSE_STEP] ** 2
+        step2 = 1.0 / t.inverse_step[pair] ** 2
         for block in range(blocks):
             k = start + block * WIDTH
             square = load(s.streams, 3 * span + k)
@@ -138,7 +137,7 @@ def _make_blocks(t: Program, s: Scratch, mu: int, centre: int, dummy: int) -> in
             store(s.bonds, at + GEOMETRY_ROWS * WIDTH, square * inverse)
             for lane in range(WIDTH):
                 s.bond_rows[row_at + lane] = s.stream_rows[k + lane]
-            at += s.strides[1]
+            at += s.block
             row_at += WIDTH
         s.blocks[centre * n_species + nu] = blocks
     return too_close

@@ -11,8 +11,9 @@ from mlip_autopipec.ace.lane_geometry import gather
 from mlip_autopipec.ace.lane_moments import sum_neighbours
 from mlip_autopipec.ace.lane_radial import interpolate
 from mlip_autopipec.ace.lanes import WIDTH, take_ticket
+from mlip_autopipec.ace.pointers import pointer, pointers, shifted
 from mlip_autopipec.ace.program import Program
-from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 from mlip_autopipec.ace.scratch import Scratch
 
 
@@ -23,17 +24,19 @@ class Frame(NamedTuple):
     ----------
     places : ((M + 1) * 4,) x, y, z, species; the last row is far outside
     first, neighbours : the list
-    blocks : (n_blocks, 8) centres; missing ones are -1
+    n_rows : M
+    blocks : (n_blocks * 8,) centres; missing ones are -1
     block_species : (n_blocks,)
     slabs : (n_slabs + 1,) first block of each slab; a slab has its own forces, added up in order at the end
     """
 
     places: FloatArray
+    n_rows: int
     first: IntArray
     neighbours: IntArray
-    blocks: IntArray
-    block_species: IntArray
-    slabs: IntArray
+    blocks: LongArray
+    block_species: LongArray
+    slabs: LongArray
 
 
 class Outcome(NamedTuple):
@@ -42,24 +45,27 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     energies : (N,)
-    forces : (n_slabs, (M + 1) * 4)
+    forces : (n_slabs * (M + 1) * 4,)
     trouble : (n_slabs,) pairs closer than one spline bin
     """
 
     energies: FloatArray
     forces: FloatArray
-    trouble: IntArray
+    trouble: LongArray
 
 
 @kernel
-def evaluate_slabs(t: Program, frame: Frame, s: Scratch, out: Outcome, counter: IntArray) -> None:
+def evaluate_slabs(t: Program, frame: Frame, s: Scratch, out: Outcome, counter: LongArray) -> None:
     """Take slabs from the shared `counter` until none is left."""
+    n_slabs, width = len(frame.slabs) - 1, 4 * (frame.n_rows + 1)
+    program, bare_frame, bare_scratch, results = pointers(t), pointers(frame), pointers(s), pointers(out)
     while True:
-        slab = take_ticket(counter)
-        if slab >= len(frame.slabs) - 1:
+        slab = take_ticket(pointer(counter))
+        if slab >= n_slabs:
             break
-        for block in range(frame.slabs[slab], frame.slabs[slab + 1]):
-            out.trouble[slab] += _evaluate_block(t, frame, s, out, block, out.forces[slab])
+        forces = shifted(results.forces, slab * width)
+        for block in range(bare_frame.slabs[slab], bare_frame.slabs[slab + 1]):
+            results.trouble[slab] += _evaluate_block(program, bare_frame, bare_scratch, results, block, forces)
 
 
 @inline
@@ -67,23 +73,23 @@ def _evaluate_block(t: Program, frame: Frame, s: Scratch, out: Outcome, block: i
     mu = frame.block_species[block]
     count, trouble = 0, 0
     for centre in range(WIDTH):
-        i = frame.blocks[block, centre]
+        i = frame.blocks[block * WIDTH + centre]
         if i < 0:
             break
         count += 1
-        begin, end = frame.first[i], frame.first[i + 1]
-        trouble += gather(t, s, frame.places, frame.neighbours, begin, end, i, mu, centre)
-        at = centre * s.strides[2]
-        for nu in range(t.sizes[0]):
-            for _ in range(s.blocks[centre * t.sizes[0] + nu]):
-                interpolate(t, s, mu * t.sizes[0] + nu, at)
-                at += s.strides[1]
+        begin, end = int(frame.first[i]), int(frame.first[i + 1])
+        trouble += gather(t, s, frame.places, frame.neighbours, begin, end, i, mu, centre, frame.n_rows)
+        at = centre * s.centre
+        for nu in range(t.n_species):
+            for _ in range(s.blocks[centre * t.n_species + nu]):
+                interpolate(t, s, mu * t.n_species + nu, at)
+                at += s.block
         sum_neighbours(t, s, mu, centre)
     evaluate_graph(t, s, mu)
-    embed_centres(t, s, mu, count, s.energies, s.bare)
+    embed_centres(t, s, mu, count, s.energies)
     adjoint_graph(t, s, mu)
     for centre in range(count):
-        i = frame.blocks[block, centre]
+        i = frame.blocks[block * WIDTH + centre]
         out.energies[i] = s.energies[centre]
         scatter_forces(t, s, mu, centre, i, forces)
     return trouble

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from mlip_autopipec.ace.jit import inline
 from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, spread, store, transpose
-from mlip_autopipec.ace.program import (
-    CORE,
-    FIRST_COLUMN,
-    FIRST_VARIABLE,
-    GROUP_SIZE,
-    LMAX,
-    N_DENSITIES,
-    PHI,
-    VARIABLES,
-    Program,
-)
+from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
 
@@ -22,13 +12,13 @@ from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
 @inline
 def write_legendre(t: Program, s: Scratch, z: Lanes, lmax: int) -> None:
     """Write Q_lm(z), m <= l <= lmax, to row l (lmax + 2) + m of `s.legendre`."""
-    size = t.sizes[1] + 2
+    size = t.top_l + 2
     for m in range(lmax + 1):
         last = spread(0.0)
-        q = spread(t.legendre[3, m, m])
+        q = spread(t.q_start[m * size + m])
         store(s.legendre, (m * size + m) * WIDTH, q)
         for angular in range(m + 1, lmax + 1):
-            q, last = z * q * t.legendre[0, angular, m] - last * t.legendre[1, angular, m], q
+            q, last = z * q * t.q_a[angular * size + m] - last * t.q_b[angular * size + m], q
             store(s.legendre, (angular * size + m) * WIDTH, q)
 
 
@@ -46,14 +36,14 @@ def write_powers(s: Scratch, x: Lanes, y: Lanes, lmax: int) -> None:
 def write_harmonics(t: Program, s: Scratch, at: int, out: int, lmax: int) -> None:
     """Write Y_lm of the bond block at `at`: row l^2 for m = 0, rows l^2 + 2 m - 1 and l^2 + 2 m for Re and Im."""
     write_powers(s, load(s.bonds, at), load(s.bonds, at + WIDTH), lmax)
-    z = load(s.bonds, at + 2 * WIDTH)
+    z, size = load(s.bonds, at + 2 * WIDTH), t.top_l + 2
     for m in range(lmax + 1):
         re, im = load(s.powers, 2 * m * WIDTH), load(s.powers, (2 * m + 1) * WIDTH)
         last = spread(0.0)
-        q = spread(t.legendre[3, m, m])
+        q = spread(t.q_start[m * size + m])
         for angular in range(m, lmax + 1):
             if angular > m:
-                q, last = z * q * t.legendre[0, angular, m] - last * t.legendre[1, angular, m], q
+                q, last = z * q * t.q_a[angular * size + m] - last * t.q_b[angular * size + m], q
             row = out + angular * angular * WIDTH
             if m == 0:
                 store(s.harmonics, row, q)
@@ -65,28 +55,28 @@ def write_harmonics(t: Program, s: Scratch, at: int, out: int, lmax: int) -> Non
 @inline
 def sum_neighbours(t: Program, s: Scratch, mu: int, centre: int) -> None:
     """Fill `s.sums` of one centre from its bond blocks."""
-    n_species = t.sizes[0]
-    phi_row, core_row = s.strides[4], s.strides[4] + t.sizes[4]
-    for variable in range(t.species[mu, VARIABLES]):
+    n_species = t.n_species
+    phi_row, core_row = t.top_variables, t.top_variables + t.top_densities
+    for variable in range(t.variables[mu]):
         store(s.sums, (variable * WIDTH + centre) * WIDTH, spread(0.0))
     for row in range(phi_row, core_row + 1):
         store(s.sums, (row * WIDTH + centre) * WIDTH, spread(0.0))
-    at = centre * s.strides[2]
+    at = centre * s.centre
     for nu in range(n_species):
         pair = mu * n_species + nu
         blocks = s.blocks[centre * n_species + nu]
-        lmax = t.pair_sizes[pair, LMAX]
+        lmax = t.lmax[pair]
         if blocks and lmax >= 0:
             for block in range(blocks):
-                write_harmonics(t, s, at + block * s.strides[1], block * s.strides[3], lmax)
+                write_harmonics(t, s, at + block * s.block, block * s.harmonics_block, lmax)
             for angular in range(lmax + 1):
                 _sum_group(t, s, pair, angular, at, blocks, centre)
-        if t.pair_sizes[pair, PHI] >= 0:
-            for p in range(t.species[mu, N_DENSITIES]):
-                _sum_column(s, at, blocks, t.pair_sizes[pair, PHI] + p, phi_row + p, centre)
-        if t.pair_sizes[pair, CORE] >= 0:
-            _sum_column(s, at, blocks, t.pair_sizes[pair, CORE], core_row, centre)
-        at += blocks * s.strides[1]
+        if t.phi[pair] >= 0:
+            for p in range(t.n_densities[mu]):
+                _sum_column(s, at, blocks, t.phi[pair] + p, phi_row + p, centre)
+        if t.core[pair] >= 0:
+            _sum_column(s, at, blocks, t.core[pair], core_row, centre)
+        at += blocks * s.block
 
 
 @inline
@@ -94,17 +84,18 @@ def _sum_column(s: Scratch, at: int, blocks: int, column: int, row: int, centre:
     place = (row * WIDTH + centre) * WIDTH
     sum_ = load(s.sums, place)
     for block in range(blocks):
-        sum_ += load(s.bonds, at + block * s.strides[1] + (GEOMETRY_ROWS + column) * WIDTH)
+        sum_ += load(s.bonds, at + block * s.block + (GEOMETRY_ROWS + column) * WIDTH)
     store(s.sums, place, sum_)
 
 
 @inline
 def _sum_group(t: Program, s: Scratch, pair: int, angular: int, at: int, blocks: int, centre: int) -> None:
     """A[n][l][m] for all n and m >= 0 of one l."""
-    size = t.groups[pair, angular, GROUP_SIZE]
-    column = at + (GEOMETRY_ROWS + t.groups[pair, angular, FIRST_COLUMN]) * WIDTH
+    group = pair * (t.top_l + 1) + angular
+    size = t.group_size[group]
+    column = at + (GEOMETRY_ROWS + t.group_column[group]) * WIDTH
     row = angular * angular * WIDTH
-    out = (t.groups[pair, angular, FIRST_VARIABLE] * WIDTH + centre) * WIDTH
+    out = (t.group_variable[group] * WIDTH + centre) * WIDTH
     n = 0
     while n < size:
         step = 4 if size - n >= 4 else 2 if size - n >= 2 else 1
@@ -125,8 +116,8 @@ def _sum_group(t: Program, s: Scratch, pair: int, angular: int, at: int, blocks:
 def _sum_four(s: Scratch, column: int, row: int, blocks: int, out: int) -> None:
     a, b, c, d = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
     for block in range(blocks):
-        Y = load(s.harmonics, row + block * s.strides[3])
-        k = column + block * s.strides[1]
+        Y = load(s.harmonics, row + block * s.harmonics_block)
+        k = column + block * s.block
         a += load(s.bonds, k) * Y
         b += load(s.bonds, k + WIDTH) * Y
         c += load(s.bonds, k + 2 * WIDTH) * Y
@@ -141,8 +132,8 @@ def _sum_four(s: Scratch, column: int, row: int, blocks: int, out: int) -> None:
 def _sum_two(s: Scratch, column: int, row: int, blocks: int, out: int) -> None:
     a, b = spread(0.0), spread(0.0)
     for block in range(blocks):
-        Y = load(s.harmonics, row + block * s.strides[3])
-        k = column + block * s.strides[1]
+        Y = load(s.harmonics, row + block * s.harmonics_block)
+        k = column + block * s.block
         a += load(s.bonds, k) * Y
         b += load(s.bonds, k + WIDTH) * Y
     store(s.sums, out, a)
@@ -153,7 +144,7 @@ def _sum_two(s: Scratch, column: int, row: int, blocks: int, out: int) -> None:
 def _sum_one(s: Scratch, column: int, row: int, blocks: int, out: int) -> None:
     a = spread(0.0)
     for block in range(blocks):
-        a += load(s.bonds, column + block * s.strides[1]) * load(s.harmonics, row + block * s.strides[3])
+        a += load(s.bonds, column + block * s.block) * load(s.harmonics, row + block * s.harmonics_block)
     store(s.sums, out, a)
 
 

@@ -19,7 +19,7 @@ from mlip_autopipec.ace.lanes import (
     transpose,
     whole_part,
 )
-from mlip_autopipec.ace.program import COLUMNS, INVERSE_STEP, N_BINS, TABLE, Program
+from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
 
@@ -27,11 +27,11 @@ from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
 @inline
 def interpolate(t: Program, s: Scratch, pair: int, at: int) -> None:
     """Replace r in the bond block at `at` by its radial functions R and derivatives R'."""
-    columns = t.pair_sizes[pair, COLUMNS]
+    columns = t.columns[pair]
     row = 2 * columns
     _spline_weights(t, s, pair, load(s.bonds, at + GEOMETRY_ROWS * WIDTH))
     for lane in range(WIDTH):
-        s.bins[lane] = t.pair_sizes[pair, TABLE] + s.bins[lane] * row
+        s.offsets[lane] = t.table_at[pair] + s.bins[lane] * row
     value_at = at + GEOMETRY_ROWS * WIDTH
     slope_at = value_at + columns * WIDTH
     for column in range(0, columns - 4, 8):
@@ -44,10 +44,10 @@ def interpolate(t: Program, s: Scratch, pair: int, at: int) -> None:
 @inline
 def _spline_weights(t: Program, s: Scratch, pair: int, r: Lanes) -> None:
     """Store bins, and the weights of f1 - f0, d0, d1 in value and derivative."""
-    inverse_step = t.pair_reals[pair, INVERSE_STEP]
+    inverse_step = t.inverse_step[pair]
     position = r * inverse_step
     # A neighbour at the cutoff (padding) belongs to the end of the last bin, where everything is zero.
-    w = position - whole_part(minimum(position, spread(t.pair_sizes[pair, N_BINS] - 0.5)), s.bins, 0)
+    w = position - whole_part(minimum(position, spread(t.n_bins[pair] - 0.5)), s.bins, 0)
     rest = 1.0 - w
     square = w * w
     store(s.spline, 0, square * (3.0 - 2.0 * w))
@@ -71,7 +71,7 @@ def _hermite(
 
 @inline
 def _eight(t: Program, s: Scratch, lane: int, chunk: int, row: int) -> tuple[Lanes, Lanes]:
-    at = s.bins[lane] + chunk
+    at = s.offsets[lane] + chunk
     return _hermite(
         s.spline, lane, load(t.table, at), load(t.table, at + row), load(t.table, at + 8), load(t.table, at + row + 8)
     )
@@ -79,7 +79,7 @@ def _eight(t: Program, s: Scratch, lane: int, chunk: int, row: int) -> tuple[Lan
 
 @inline
 def _four(t: Program, s: Scratch, lane: int, chunk: int, row: int) -> tuple[Lanes, Lanes]:
-    at = s.bins[lane] + chunk
+    at = s.offsets[lane] + chunk
     return _hermite(
         s.spline,
         lane,

@@ -115,21 +115,20 @@ def _lower_neg(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.fsub(ir.Constant(args[0].type, [-0.0] * sig.return_type.width), args[0], flags=_FLAGS)
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, pointee: Any) -> Any:
-    data = cgutils.create_struct_proxy(kind)(context, builder, value=array).data
-    return builder.bitcast(builder.gep(data, [index]), pointee.as_pointer())
+def _at(builder: Any, pointer: Any, index: Any, pointee: Any) -> Any:
+    return builder.bitcast(builder.gep(pointer, [index]), pointee.as_pointer())
 
 
 def _loader(width: int) -> Any:
     @intrinsic  # type: ignore[misc]
-    def load_lanes(typingctx: Any, array: Any, index: Any) -> Any:
+    def load_lanes(typingctx: Any, pointer_: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _vector(width))
+            pointer = _at(builder, args[0], args[1], _vector(width))
             value = builder.load(pointer)
             value.align = 8
             return value
 
-        return LanesType(width)(array, types.int64), codegen
+        return LanesType(width)(pointer_, types.int64), codegen
 
     return load_lanes
 
@@ -139,15 +138,15 @@ load_row = _loader(4)
 
 
 @intrinsic  # type: ignore[misc]
-def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+def store(typingctx: Any, pointer_: Any, index: Any, value: Any) -> Any:
     """Store all lanes at array[index:]."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], args[2].type)
+        pointer = _at(builder, args[0], args[1], args[2].type)
         builder.store(args[2], pointer).align = 8
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, value), codegen
+    return types.void(pointer_, types.int64, value), codegen
 
 
 @intrinsic  # type: ignore[misc]
@@ -293,16 +292,16 @@ def magnitude(typingctx: Any, a: Any) -> Any:
 
 
 @intrinsic  # type: ignore[misc]
-def whole_part(typingctx: Any, value: Any, array: Any, index: Any) -> Any:
+def whole_part(typingctx: Any, value: Any, pointer_: Any, index: Any) -> Any:
     """Store the lanes, truncated, as integers at array[index:] (int32) and return them as doubles."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         integers = builder.fptosi(args[0], _vector(WIDTH, _INT32))
-        pointer = _pointer(context, builder, sig.args[1], args[1], args[2], integers.type)
+        pointer = _at(builder, args[1], args[2], integers.type)
         builder.store(integers, pointer).align = 4
         return builder.sitofp(integers, _vector(WIDTH))
 
-    return lanes8(lanes8, array, types.int64), codegen
+    return lanes8(lanes8, pointer_, types.int64), codegen
 
 
 @intrinsic  # type: ignore[misc]
@@ -357,33 +356,33 @@ def count_bits(typingctx: Any, mask: Any) -> Any:
 
 
 @intrinsic  # type: ignore[misc]
-def store_packed(typingctx: Any, array: Any, index: Any, value: Any, mask: Any) -> Any:
+def store_packed(typingctx: Any, pointer_: Any, index: Any, value: Any, mask: Any) -> Any:
     """Store the lanes whose bit is set side by side at array[index:]; what follows them is overwritten too."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         bits = builder.bitcast(builder.trunc(args[3], ir.IntType(8)), _vector(WIDTH, ir.IntType(1)))
         packed = _compressed(builder, args[2], bits)
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], packed.type)
+        pointer = _at(builder, args[0], args[1], packed.type)
         builder.store(packed, pointer).align = 8
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, lanes8, types.int64), codegen
+    return types.void(pointer_, types.int64, lanes8, types.int64), codegen
 
 
 @intrinsic  # type: ignore[misc]
-def store_packed_indices(typingctx: Any, array: Any, index: Any, source: Any, place: Any, mask: Any) -> Any:
+def store_packed_indices(typingctx: Any, pointer_: Any, index: Any, source: Any, place: Any, mask: Any) -> Any:
     """Like `store_packed` for the eight integers (int32) at source[place:]."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         integers = _vector(WIDTH, _INT32)
         bits = builder.bitcast(builder.trunc(args[4], ir.IntType(8)), _vector(WIDTH, ir.IntType(1)))
-        loaded = builder.load(_pointer(context, builder, sig.args[2], args[2], args[3], integers))
+        loaded = builder.load(_at(builder, args[2], args[3], integers))
         loaded.align = 4
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], integers)
+        pointer = _at(builder, args[0], args[1], integers)
         builder.store(_compressed(builder, loaded, bits), pointer).align = 4
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, source, types.int64, types.int64), codegen
+    return types.void(pointer_, types.int64, source, types.int64, types.int64), codegen
 
 
 def _compressed(builder: Any, vector: Any, bits: Any) -> Any:
@@ -397,12 +396,12 @@ def _compressed(builder: Any, vector: Any, bits: Any) -> Any:
 
 
 @intrinsic  # type: ignore[misc]
-def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+def prefetch(typingctx: Any, pointer_: Any, index: Any) -> Any:
     """Ask for the cache line of array[index]."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         byte = ir.IntType(8)
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], byte)
+        pointer = _at(builder, args[0], args[1], byte)
         function = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(ir.VoidType(), [byte.as_pointer(), _INT32, _INT32, _INT32]),
@@ -411,7 +410,7 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
         builder.call(function, [pointer, _INT32(0), _INT32(3), _INT32(1)])
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), codegen
+    return types.void(pointer_, types.int64), codegen
 
 
 @intrinsic  # type: ignore[misc]
@@ -419,7 +418,7 @@ def take_ticket(typingctx: Any, counter: Any) -> Any:
     """Add 1 to counter[0] (int64) atomically and return what it was."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, sig.args[0], args[0], _INT64(0), _INT64)
+        pointer = _at(builder, args[0], _INT64(0), _INT64)
         return builder.atomic_rmw("add", pointer, _INT64(1), "monotonic")
 
     return types.int64(counter), codegen

@@ -6,7 +6,7 @@ the R_nl in use are tabulated; products of A become a graph of real multiplicati
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,49 +17,74 @@ from mlip_autopipec.ace.harmonics import recursion_coefficients
 from mlip_autopipec.ace.lanes import aligned_zeros
 from mlip_autopipec.ace.polynomial import Monomial, Variables, number_variables, real_part
 from mlip_autopipec.ace.radial import radial_basis, radial_functions
-from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, IntArray
+from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, LongArray
 from mlip_autopipec.ace.splines import hermite_table, nodes
 from mlip_autopipec.ace.terms import Potential, SpeciesTerms
 
-RCUT2, INVERSE_STEP, R_IN, DELTA_IN = range(4)
-TABLE, N_BINS, COLUMNS, PHI, CORE, LMAX = range(6)
-FIRST_COLUMN, GROUP_SIZE, FIRST_VARIABLE = range(3)
-VARIABLES, FIRST_PRODUCT, LAST_PRODUCT, FIRST_OUTPUT, LAST_OUTPUT, N_DENSITIES = range(6)
-
 
 class Program(NamedTuple):
-    """Tables of pairs (p = mu_i * n_species + mu_j) and of central species.
+    """Flat arrays of pairs (p = mu_i * n_species + mu_j) and of central species; sizes are plain integers.
 
     Attributes
     ----------
-    sizes : (6,) n_species, largest lmax, most columns, most nodes, most densities, most variables
-    pair_reals : (P, 4) columns RCUT2, INVERSE_STEP, R_IN, DELTA_IN
-    pair_sizes : (P, 6) columns TABLE (place of the first node), N_BINS, COLUMNS (a multiple of 4; a node has twice as many
-        numbers), PHI, CORE (column or -1), LMAX (-1 without angular functions)
-    groups : (P, lmax + 1, 3) columns FIRST_COLUMN, GROUP_SIZE (number of n), FIRST_VARIABLE per l
-    table : Hermite nodes; a row is, per chunk of 8 or 4 columns, values then slopes times bin width
-    legendre : (4, lmax + 2, lmax + 2), see `harmonics.recursion_coefficients`
+    n_species, top_l, top_columns, top_nodes, top_densities, top_variables : largest values over pairs and species
     inner : index into INNER_CUTOFF_TYPES
-    species : (n_species, 6) columns VARIABLES, FIRST_PRODUCT, ..., N_DENSITIES
-    factors : (products, 2) of all species one after the other
-    output_nodes, output_weights : nodes that enter the densities, (outputs, ndensity)
+    has_core : 1 if any pair has a core repulsion
+    rcut2, inverse_step, r_in, delta_in : (P,)
+    table_at, n_bins : (P,) place of a pair's first node in `table`, number of bins
+    columns : (P,) number of tabulated functions, padded to a multiple of 4; a node has twice as many numbers
+    phi, core : (P,) column of phi_1 and of the core function, or -1
+    lmax : (P,) largest l with functions, or -1
+    group_column, group_size, group_variable : (P * (top_l + 1),) per l: first column, number of n, first variable
+    table : Hermite nodes; a row is, per chunk of 8 or 4 columns, values then slopes times bin width
+    q_a, q_b, q_slope, q_start : ((top_l + 2)^2,) see `harmonics.recursion_coefficients`
+    variables, first_product, last_product, first_output, last_output, n_densities : (n_species,)
+    factors : (2 * products,) of all species one after the other
+    output_nodes, output_weights : (outputs,), (outputs * top_densities,) what the densities are made of
+    embedding_kind, rho_cut, drho_cut, isolated : (n_species,)
+    embedding : (n_species * 2 * top_densities,) w, m of each density
     """
 
-    sizes: IntArray
-    pair_reals: FloatArray
-    pair_sizes: IntArray
-    groups: IntArray
-    table: FloatArray
-    legendre: FloatArray
+    n_species: int
+    top_l: int
+    top_columns: int
+    top_nodes: int
+    top_densities: int
+    top_variables: int
     inner: int
-    has_core: bool
-    isolated: FloatArray
-    embeddings: FloatArray
-    embedding_shapes: FloatArray
-    species: IntArray
-    factors: IntArray
-    output_nodes: IntArray
+    has_core: int
+    rcut2: FloatArray
+    inverse_step: FloatArray
+    r_in: FloatArray
+    delta_in: FloatArray
+    table_at: LongArray
+    n_bins: LongArray
+    columns: LongArray
+    phi: LongArray
+    core: LongArray
+    lmax: LongArray
+    group_column: LongArray
+    group_size: LongArray
+    group_variable: LongArray
+    table: FloatArray
+    q_a: FloatArray
+    q_b: FloatArray
+    q_slope: FloatArray
+    q_start: FloatArray
+    variables: LongArray
+    first_product: LongArray
+    last_product: LongArray
+    first_output: LongArray
+    last_output: LongArray
+    n_densities: LongArray
+    factors: LongArray
+    output_nodes: LongArray
     output_weights: FloatArray
+    embedding_kind: FloatArray
+    rho_cut: FloatArray
+    drho_cut: FloatArray
+    isolated: FloatArray
+    embedding: FloatArray
 
 
 class SpeciesGraph(NamedTuple):
@@ -78,29 +103,30 @@ class SpeciesGraph(NamedTuple):
 def make_program(potential: Potential) -> tuple[Program, tuple[SpeciesGraph, ...]]:
     """Tabulate, fold and flatten a potential; also return the graphs, which the extrapolation grade needs."""
     graphs = tuple(_species_graph(terms) for terms in potential.terms)
-    n_species = len(potential.elements)
-    ndensity = max(embedding.ndensity for embedding in potential.embeddings)
-    lmax = max((key[1] for graph in graphs for key in graph.variables.groups), default=0)
-    pair_reals, pair_sizes, groups, table = _pair_arrays(potential, graphs, lmax)
-    species, factors, outputs, weights = _species_arrays(potential, graphs, ndensity)
+    top_l = max((key[1] for graph in graphs for key in graph.variables.groups), default=0)
+    pairs = _pair_arrays(potential, graphs, top_l)
+    q_a, q_b, q_slope, q_start = (table.ravel() for table in recursion_coefficients(top_l))
     parameters, shapes = embedding_arrays(potential.embeddings)
-    sizes = [n_species, lmax, int(pair_sizes[:, COLUMNS].max()), max(g.graph.n_nodes for g in graphs), ndensity]
     program = Program(
-        sizes=np.array([*sizes, max(g.variables.count for g in graphs)], dtype=np.int32),
-        pair_reals=pair_reals,
-        pair_sizes=pair_sizes,
-        groups=groups,
-        table=table,
-        legendre=np.array(recursion_coefficients(lmax)),
+        n_species=len(potential.elements),
+        top_l=top_l,
+        top_columns=int(pairs["columns"].max()),
+        top_nodes=max(graph.graph.n_nodes for graph in graphs),
+        top_densities=max(embedding.ndensity for embedding in potential.embeddings),
+        top_variables=max(graph.variables.count for graph in graphs),
         inner=INNER_CUTOFF_TYPES.index(potential.bonds[0, 0].inner_cutoff_type),
-        has_core=any(bond.prehc != 0.0 for bond in potential.bonds.values()),
+        has_core=int(any(bond.prehc != 0.0 for bond in potential.bonds.values())),
+        q_a=q_a,
+        q_b=q_b,
+        q_slope=q_slope,
+        q_start=q_start,
+        embedding_kind=shapes[:, 0].copy(),
+        rho_cut=shapes[:, 2].copy(),
+        drho_cut=shapes[:, 3].copy(),
         isolated=potential.isolated_energies,
-        embeddings=parameters,
-        embedding_shapes=shapes,
-        species=species,
-        factors=factors,
-        output_nodes=outputs,
-        output_weights=weights,
+        embedding=parameters.ravel(),
+        **pairs,
+        **_species_arrays(potential, graphs),
     )
     return program, graphs
 
@@ -115,64 +141,70 @@ def _species_graph(terms: SpeciesTerms) -> SpeciesGraph:
     return SpeciesGraph(variables, build_graph(list(numbers), variables.count), rows)
 
 
-def _species_arrays(
-    potential: Potential, graphs: tuple[SpeciesGraph, ...], ndensity: int
-) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    species, outputs, weights = [], [], []
-    products = first_output = 0
+def _species_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...]) -> dict[str, Any]:
+    ndensity = max(embedding.ndensity for embedding in potential.embeddings)
+    arrays: dict[str, list[Any]] = {name: [] for name in ("variables", "n_densities", "output_nodes", "output_weights")}
+    product_ends, output_ends = [0], [0]
     for terms, graph, embedding in zip(potential.terms, graphs, potential.embeddings, strict=True):
         dense = np.zeros((graph.graph.n_nodes, ndensity))
-        product_ctildes = terms.ctildes[len(terms.rank1) :]
-        for row, ctilde in zip(graph.rows, product_ctildes, strict=True):
+        for row, ctilde in zip(graph.rows, terms.ctildes[len(terms.rank1) :], strict=True):
             for monomial, value in row:
                 dense[graph.graph.nodes[monomial], : embedding.ndensity] += value * ctilde
         used = np.flatnonzero((dense != 0.0).any(axis=1))
-        n_products = len(graph.graph.factors)
-        last_output = first_output + len(used)
-        species.append(
-            (graph.variables.count, products, products + n_products, first_output, last_output, embedding.ndensity)
-        )
-        products, first_output = products + n_products, last_output
-        outputs.append(used)
-        weights.append(dense[used])
-    factors = np.concatenate([graph.graph.factors for graph in graphs])
-    return (
-        np.array(species, dtype=np.int32),
-        np.ascontiguousarray(factors),
-        np.concatenate(outputs).astype(np.int32),
-        np.concatenate(weights),
-    )
+        arrays["variables"].append(graph.variables.count)
+        arrays["n_densities"].append(embedding.ndensity)
+        arrays["output_nodes"] += used.tolist()
+        arrays["output_weights"].append(dense[used].ravel())
+        product_ends.append(product_ends[-1] + len(graph.graph.factors))
+        output_ends.append(output_ends[-1] + len(used))
+    return {
+        "variables": _integers(arrays["variables"]),
+        "n_densities": _integers(arrays["n_densities"]),
+        "first_product": _integers(product_ends[:-1]),
+        "last_product": _integers(product_ends[1:]),
+        "first_output": _integers(output_ends[:-1]),
+        "last_output": _integers(output_ends[1:]),
+        "factors": _integers(np.concatenate([graph.graph.factors.ravel() for graph in graphs])),
+        "output_nodes": _integers(arrays["output_nodes"]),
+        "output_weights": np.concatenate(arrays["output_weights"]),
+    }
 
 
-def _pair_arrays(
-    potential: Potential, graphs: tuple[SpeciesGraph, ...], lmax: int
-) -> tuple[FloatArray, IntArray, IntArray, FloatArray]:
-    n_species = len(potential.elements)
-    reals, sizes, tables = [], [], []
-    groups = np.zeros((n_species**2, lmax + 1, 3), dtype=np.int32)
-    position = 0
+def _integers(values: Any) -> LongArray:
+    return np.array(values, dtype=np.int64)
+
+
+def _pair_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...], top_l: int) -> dict[str, Any]:
+    names = ("rcut2", "inverse_step", "r_in", "delta_in", "table_at", "n_bins", "columns", "phi", "core", "lmax")
+    arrays: dict[str, list[Any]] = {name: [] for name in names}
+    tables, groups, position = [], np.zeros((3, len(potential.elements) ** 2, top_l + 1), dtype=np.int64), 0
     for pair, ((i, j), bond) in enumerate(sorted(potential.bonds.items())):
-        columns = _group_columns(graphs[i].variables, j, groups[pair])
+        columns = _group_columns(graphs[i].variables, j, groups[:, pair])
         r = nodes(bond.rcut, potential.spline_step)
         values, slopes, phi, core = _columns(potential, i, j, bond, r, columns)
         table = hermite_table(r, values, slopes)
         packed = _packed(table.values, table.slopes)
-        lmax_pair = max((angular for _, angular in columns), default=-1)
-        reals.append((bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in))
-        sizes.append((position, table.n_bins, packed.shape[1] // 2, phi, core, lmax_pair))
+        lmax = max((angular for _, angular in columns), default=-1)
+        row = (bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in)
+        row += (position, table.n_bins, packed.shape[1] // 2, phi, core, lmax)
+        for name, value in zip(names, row, strict=True):
+            arrays[name].append(value)
         position += packed.size
         tables.append(packed.ravel())
     flat = aligned_zeros(position)
     flat[:] = np.concatenate(tables)
-    return np.array(reals), np.array(sizes, dtype=np.int32), groups, flat
+    result: dict[str, Any] = {name: np.array(arrays[name], dtype=float) for name in names[:4]}
+    result |= {name: np.array(arrays[name], dtype=np.int64) for name in names[4:]}
+    group_arrays = zip(("group_column", "group_size", "group_variable"), groups, strict=True)
+    return result | {"table": flat} | {name: _integers(array.ravel()) for name, array in group_arrays}
 
 
-def _group_columns(variables: Variables, mu: int, groups: IntArray) -> list[tuple[int, int]]:
-    """Fill `groups` (lmax + 1, 3) for neighbour species mu and return (n, l) of each column."""
+def _group_columns(variables: Variables, mu: int, groups: LongArray) -> list[tuple[int, int]]:
+    """Fill `groups` (3, top_l + 1) for neighbour species mu and return (n, l) of each column."""
     columns: list[tuple[int, int]] = []
     for (other, angular), ns in variables.groups.items():
         if other == mu:
-            groups[angular] = len(columns), len(ns), variables.first[other, angular]
+            groups[:, angular] = len(columns), len(ns), variables.first[other, angular]
             columns += [(n, angular) for n in ns]
     return columns
 

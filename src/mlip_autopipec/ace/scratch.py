@@ -8,7 +8,7 @@ import numpy as np
 
 from mlip_autopipec.ace.lanes import WIDTH, aligned_zeros
 from mlip_autopipec.ace.program import Program
-from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 
 GEOMETRY_ROWS = 4
 """Rows of a bond block before its radial functions: unit vector x, y, z and 1/r."""
@@ -21,30 +21,38 @@ class Scratch(NamedTuple):
     ----------
     streams : x, y, z, r^2 of the neighbours of one centre, sorted by species, packed
     stream_rows : the same neighbours' rows in the frame
-    strides : (5,) stream capacity, bond block, bond blocks of a centre, harmonics block, first row of phi in `sums`
+    capacity : neighbours in a stream
+    block, centre : numbers in a bond block, in all blocks of a centre
+    centre_blocks : blocks of a centre
+    harmonics_block : numbers of Y_lm of one block
     bonds : per centre and block of eight neighbours: geometry rows, R, R'
     bond_rows : rows in the frame of the neighbours in `bonds`
     blocks : (8 * n_species,) blocks per centre and neighbour species
-    spline : Hermite weights of one block; bins : its bins
+    spline : Hermite weights of one block; bins : its bins; offsets : their place in the table
     harmonics : Y_lm of the blocks of one centre
     legendre, powers : Q_lm(z) and (x + i y)^m of one block
     sums : per variable (then phi_p, then core) and centre the sum over neighbours, still in eight lanes
     nodes, adjoint : per node of the graph, lanes = centres
     densities : rho_p, then core, lanes = centres
     drho : w F'(rho_p) times the core's switch, then dE/dcore
-    nearest : (8, 3) place in `bonds`, lane and dE/dr of the neighbour that switches ZBL on
+    nearest : (3 * 8,) place in `bonds`, lane and dE/dr of the neighbour that switches ZBL on
     energies : (8,) of the centres
     bare : w F'(rho_p), lanes = centres
     """
 
     streams: FloatArray
     stream_rows: IntArray
-    strides: IntArray
+    capacity: int
+    block: int
+    centre: int
+    centre_blocks: int
+    harmonics_block: int
     bonds: FloatArray
     bond_rows: IntArray
-    blocks: IntArray
+    blocks: LongArray
     spline: FloatArray
     bins: IntArray
+    offsets: LongArray
     harmonics: FloatArray
     legendre: FloatArray
     powers: FloatArray
@@ -60,31 +68,36 @@ class Scratch(NamedTuple):
 
 def make_scratch(program: Program, longest: int) -> Scratch:
     """Allocate working memory for centres with up to `longest` listed neighbours."""
-    n_species, lmax, columns, n_nodes, ndensity, variables = (int(size) for size in program.sizes)
+    n_species, lmax, ndensity = program.n_species, program.top_l, program.top_densities
     capacity = (longest // WIDTH + 3) * WIDTH
     blocks = longest // WIDTH + 1 + n_species
-    block = (GEOMETRY_ROWS + 2 * (columns + WIDTH)) * WIDTH
+    block = (GEOMETRY_ROWS + 2 * program.top_columns) * WIDTH
     # Not a multiple of a page: centres at equal places of their pages would fight for cache sets.
     centre = blocks * block + WIDTH
     harmonics = (lmax + 1) ** 2 * WIDTH
     return Scratch(
         streams=aligned_zeros(4 * n_species * capacity),
         stream_rows=aligned_zeros(n_species * capacity, np.int32),
-        strides=np.array([capacity, block, centre, harmonics, variables], dtype=np.int32),
+        capacity=capacity,
+        block=block,
+        centre=centre,
+        centre_blocks=blocks,
+        harmonics_block=harmonics,
         bonds=aligned_zeros(WIDTH * centre),
         bond_rows=aligned_zeros(WIDTH * blocks * WIDTH, np.int32),
-        blocks=np.zeros(WIDTH * n_species, np.int32),
+        blocks=np.zeros(WIDTH * n_species, np.int64),
         spline=aligned_zeros(6 * WIDTH),
         bins=aligned_zeros(WIDTH, np.int32),
+        offsets=aligned_zeros(WIDTH, np.int64),
         harmonics=aligned_zeros(blocks * harmonics),
         legendre=aligned_zeros((lmax + 2) ** 2 * WIDTH),
         powers=aligned_zeros(2 * (lmax + 2) * WIDTH),
-        sums=aligned_zeros((variables + ndensity + 1) * WIDTH * WIDTH),
-        nodes=aligned_zeros(n_nodes * WIDTH),
-        adjoint=aligned_zeros(n_nodes * WIDTH),
+        sums=aligned_zeros((program.top_variables + ndensity + 1) * WIDTH * WIDTH),
+        nodes=aligned_zeros(program.top_nodes * WIDTH),
+        adjoint=aligned_zeros(program.top_nodes * WIDTH),
         densities=aligned_zeros((ndensity + 1) * WIDTH),
         drho=aligned_zeros((ndensity + 1) * WIDTH),
-        nearest=np.zeros((WIDTH, 3)),
+        nearest=np.zeros(3 * WIDTH),
         energies=np.zeros(WIDTH),
         bare=aligned_zeros(ndensity * WIDTH),
     )
