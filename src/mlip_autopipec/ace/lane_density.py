@@ -87,7 +87,7 @@ def _nearest(t: Program, s: Scratch, mu: int, centre: int) -> tuple[int, int, fl
         begin = t.r_in[pair] - t.delta_in[pair]
         for _ in range(s.blocks[centre * n_species + nu]):
             for lane in range(WIDTH):
-                x = 1.0 / s.bonds[at + 3 * WIDTH + lane] - begin
+                x = s.bonds[at + 4 * WIDTH + lane] - begin
                 # Padding stands at the cutoff and is never nearer than a real neighbour.
                 if x < closest:
                     found, lane_found, closest, width = at, lane, x, t.delta_in[pair]

@@ -23,7 +23,7 @@ from mlip_autopipec.ace.lanes import (
 )
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray
-from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
+from mlip_autopipec.ace.scratch import Scratch
 
 
 @inline
@@ -105,7 +105,7 @@ def _pack_by_lane(
 
 @inline
 def _make_blocks(t: Program, s: Scratch, mu: int, centre: int, dummy: int) -> int:
-    """Pad the streams to whole blocks and write unit vectors and 1/r (r stands in for the first radial row)."""
+    """Pad the streams to whole blocks and write unit vectors, 1/r and r."""
     n_species = t.n_species
     span = n_species * s.capacity
     at = centre * s.centre
@@ -134,7 +134,7 @@ def _make_blocks(t: Program, s: Scratch, mu: int, centre: int, dummy: int) -> in
             store(s.bonds, at + WIDTH, load(s.streams, span + k) * inverse)
             store(s.bonds, at + 2 * WIDTH, load(s.streams, 2 * span + k) * inverse)
             store(s.bonds, at + 3 * WIDTH, inverse)
-            store(s.bonds, at + GEOMETRY_ROWS * WIDTH, square * inverse)
+            store(s.bonds, at + 4 * WIDTH, square * inverse)
             for lane in range(WIDTH):
                 s.bond_rows[row_at + lane] = s.stream_rows[k + lane]
             at += s.block

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mlip_autopipec.ace.grade_tables import GradeTables
 from mlip_autopipec.ace.jit import inline, kernel
 from mlip_autopipec.ace.lane_density import adjoint_graph, embed_centres, evaluate_graph
 from mlip_autopipec.ace.lane_forces import scatter_forces
 from mlip_autopipec.ace.lane_geometry import gather
+from mlip_autopipec.ace.lane_grade import grade, project, start_recurrence, sum_recurrence
 from mlip_autopipec.ace.lane_moments import sum_neighbours
 from mlip_autopipec.ace.lane_radial import interpolate
-from mlip_autopipec.ace.lanes import WIDTH, take_ticket
+from mlip_autopipec.ace.lanes import WIDTH, store, take_ticket
 from mlip_autopipec.ace.pointers import pointer, pointers, shifted
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 from mlip_autopipec.ace.scratch import Scratch
+
+FORCES, PROJECTIONS, GRADE = 1, 2, 4
+"""What is wanted of a frame, as bits of `Frame.wanted`; energies always come."""
 
 
 class Frame(NamedTuple):
@@ -22,16 +27,20 @@ class Frame(NamedTuple):
 
     Attributes
     ----------
+    n_rows : M, owned atoms and ghosts
+    n_slabs : a slab is a run of blocks with its own forces, added up in order at the end
+    wanted : bits FORCES, PROJECTIONS, GRADE
     places : ((M + 1) * 4,) x, y, z, species; the last row is far outside
     first, neighbours : the list
-    n_rows : M
-    blocks : (n_blocks * 8,) centres; missing ones are -1
+    blocks : (n_blocks * 8,) centres of one species; missing ones are -1 and stand last
     block_species : (n_blocks,)
-    slabs : (n_slabs + 1,) first block of each slab; a slab has its own forces, added up in order at the end
+    slabs : (n_slabs + 1,) first block of each slab
     """
 
-    places: FloatArray
     n_rows: int
+    n_slabs: int
+    wanted: int
+    places: FloatArray
     first: IntArray
     neighbours: IntArray
     blocks: LongArray
@@ -46,50 +55,85 @@ class Outcome(NamedTuple):
     ----------
     energies : (N,)
     forces : (n_slabs * (M + 1) * 4,)
+    grade : (N,)
+    projections : (N * n_max,)
     trouble : (n_slabs,) pairs closer than one spline bin
     """
 
     energies: FloatArray
     forces: FloatArray
+    grade: FloatArray
+    projections: FloatArray
     trouble: LongArray
 
 
 @kernel
-def evaluate_slabs(t: Program, frame: Frame, s: Scratch, out: Outcome, counter: LongArray) -> None:
+def evaluate_slabs(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, counter: LongArray) -> None:
     """Take slabs from the shared `counter` until none is left."""
-    n_slabs, width = len(frame.slabs) - 1, 4 * (frame.n_rows + 1)
-    program, bare_frame, bare_scratch, results = pointers(t), pointers(frame), pointers(s), pointers(out)
-    while True:
-        slab = take_ticket(pointer(counter))
-        if slab >= n_slabs:
-            break
-        forces = shifted(results.forces, slab * width)
-        for block in range(bare_frame.slabs[slab], bare_frame.slabs[slab + 1]):
-            results.trouble[slab] += _evaluate_block(program, bare_frame, bare_scratch, results, block, forces)
+    _work(pointers(t), pointers(g), pointers(frame), pointers(s), pointers(out), pointer(counter))
 
 
 @inline
-def _evaluate_block(t: Program, frame: Frame, s: Scratch, out: Outcome, block: int, forces: FloatArray) -> int:
-    mu = frame.block_species[block]
-    count, trouble = 0, 0
-    for centre in range(WIDTH):
-        i = frame.blocks[block * WIDTH + centre]
-        if i < 0:
+def _work(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, counter: LongArray) -> None:
+    while True:
+        slab = take_ticket(counter)
+        if slab >= frame.n_slabs:
             break
-        count += 1
-        begin, end = int(frame.first[i]), int(frame.first[i + 1])
-        trouble += gather(t, s, frame.places, frame.neighbours, begin, end, i, mu, centre, frame.n_rows)
-        at = centre * s.centre
-        for nu in range(t.n_species):
-            for _ in range(s.blocks[centre * t.n_species + nu]):
-                interpolate(t, s, mu * t.n_species + nu, at)
-                at += s.block
-        sum_neighbours(t, s, mu, centre)
+        forces = shifted(out.forces, slab * 4 * (frame.n_rows + 1))
+        for block in range(frame.slabs[slab], frame.slabs[slab + 1]):
+            mu = frame.block_species[block]
+            count = 0
+            for centre in range(WIDTH):
+                i = frame.blocks[block * WIDTH + centre]
+                if i >= 0:
+                    count += 1
+                    out.trouble[slab] += _sum_centre(t, g, frame, s, i, mu, centre)
+            _evaluate_centres(t, g, frame, s, out, block * WIDTH, mu, count)
+            if frame.wanted & FORCES:
+                adjoint_graph(t, s, mu)
+                for centre in range(count):
+                    scatter_forces(t, s, mu, centre, frame.blocks[block * WIDTH + centre], forces)
+
+
+@inline
+def _sum_centre(t: Program, g: GradeTables, frame: Frame, s: Scratch, i: int, mu: int, centre: int) -> int:
+    """Everything that is a sum over the neighbours of one centre."""
+    begin, end = int(frame.first[i]), int(frame.first[i + 1])
+    trouble = gather(t, s, frame.places, frame.neighbours, begin, end, i, mu, centre, frame.n_rows)
+    if frame.wanted & (PROJECTIONS | GRADE):
+        for k in range(t.n_species * g.n_base):
+            s.exact_sums[k * WIDTH + centre] = 0.0
+    at, block = centre * s.centre, 0
+    for nu in range(t.n_species):
+        for _ in range(s.blocks[centre * t.n_species + nu]):
+            interpolate(t, s, mu * t.n_species + nu, at)
+            if frame.wanted & (PROJECTIONS | GRADE):
+                start_recurrence(g, s, mu * t.n_species + nu, block, at, nu * g.n_base * WIDTH + centre)
+            at += s.block
+            block += 1
+    sum_neighbours(t, s, mu, centre)
+    if frame.wanted & (PROJECTIONS | GRADE):
+        sum_recurrence(t, g, s, centre)
+    return trouble
+
+
+@inline
+def _evaluate_centres(
+    t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, first: int, mu: int, count: int
+) -> None:
+    """Energies, projections and grades of one block."""
     evaluate_graph(t, s, mu)
     embed_centres(t, s, mu, count, s.energies)
-    adjoint_graph(t, s, mu)
     for centre in range(count):
-        i = frame.blocks[block * WIDTH + centre]
-        out.energies[i] = s.energies[centre]
-        scatter_forces(t, s, mu, centre, i, forces)
-    return trouble
+        out.energies[frame.blocks[first + centre]] = s.energies[centre]
+    if frame.wanted & (PROJECTIONS | GRADE):
+        project(t, g, s, mu)
+    if frame.wanted & PROJECTIONS:
+        for centre in range(count):
+            place = frame.blocks[first + centre] * g.top_functions
+            for k in range(g.first_function[mu + 1] - g.first_function[mu]):
+                out.projections[place + k] = s.projections[k * WIDTH + centre]
+    if frame.wanted & GRADE:
+        store(s.energies, 0, grade(t, g, s, mu))
+        for centre in range(count):
+            out.grade[frame.blocks[first + centre]] = s.energies[centre]

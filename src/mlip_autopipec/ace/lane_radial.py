@@ -26,10 +26,10 @@ from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
 
 @inline
 def interpolate(t: Program, s: Scratch, pair: int, at: int) -> None:
-    """Replace r in the bond block at `at` by its radial functions R and derivatives R'."""
+    """Write the radial functions R and derivatives R' of the bond block at `at`."""
     columns = t.columns[pair]
     row = 2 * columns
-    _spline_weights(t, s, pair, load(s.bonds, at + GEOMETRY_ROWS * WIDTH))
+    _spline_weights(t, s, pair, load(s.bonds, at + 4 * WIDTH))
     for lane in range(WIDTH):
         s.offsets[lane] = t.table_at[pair] + s.bins[lane] * row
     value_at = at + GEOMETRY_ROWS * WIDTH

@@ -6,6 +6,8 @@ spherical Bessel kind: Kocer et al., doi:10.1063/1.5086167.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from mlip_autopipec.ace.records import Bond, FloatArray
@@ -84,38 +86,49 @@ def _half_complement(x: FloatArray, dx: FloatArray, orders: FloatArray) -> tuple
 
 
 def _cheb_exp_cos(bond: Bond, r: FloatArray) -> tuple[FloatArray, FloatArray]:
-    lam, rcut = bond.radparameters[0], bond.rcut
-    rows = r[:, None]
-    decay, scale = np.exp(-lam * rows / rcut), 1.0 - np.exp(-lam)
-    x = 1.0 - 2.0 * (decay - np.exp(-lam)) / scale
-    h, dh = _half_complement(x, 2.0 * lam / rcut * decay / scale, np.arange(bond.nradbase))
+    x, dx = (part[:, None] for part in _exponential_coordinate(bond, r))
+    h, dh = _half_complement(x, dx, np.arange(bond.nradbase))
     h[:, :1], dh[:, :1] = 1.0, 0.0
-    envelope, slope = cosine_cutoff(rows, rcut)
-    if bond.dcut > 0:
-        start = rcut - bond.dcut
-        taper, dtaper = cosine_cutoff(np.clip(rows - start, 0.0, None), bond.dcut)
-        envelope, slope = envelope * taper, slope * taper + envelope * dtaper
+    envelope, slope = (part[:, None] for part in _envelope(bond, r))
     return h * envelope, dh * envelope + h * slope
+
+
+def _exponential_coordinate(bond: Bond, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return x from -1 at r = 0 to 1 at rcut, and dx/dr."""
+    lam = bond.radparameters[0]
+    decay, scale = np.exp(-lam * r / bond.rcut), 1.0 - np.exp(-lam)
+    return 1.0 - 2.0 * (decay - np.exp(-lam)) / scale, 2.0 * lam / bond.rcut * decay / scale
+
+
+def _envelope(bond: Bond, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the cosine cutoff with the extra taper over the last dcut, and its derivative."""
+    envelope, slope = cosine_cutoff(r, bond.rcut)
+    if bond.dcut <= 0:
+        return envelope, slope
+    taper, dtaper = cosine_cutoff(np.clip(r - (bond.rcut - bond.dcut), 0.0, None), bond.dcut)
+    return envelope * taper, slope * taper + envelope * dtaper
+
+
+def _bessel_steps(count: int, rcut: float) -> Iterator[tuple[float, float, float]]:
+    """Yield per function: factor of s((n+1) ..) + s((n+2) ..), share of the function before, norm."""
+    d_last = 1.0
+    for n in range(count):
+        factor = (-1.0) ** n * np.sqrt(2.0) * np.pi * rcut**-1.5 * (n + 1) * (n + 2) / np.hypot(n + 1, n + 2)
+        e = n**2 * (n + 2) ** 2 / (4.0 * (n + 1) ** 4 + 1.0)
+        d = 1.0 - e / d_last
+        yield factor, np.sqrt(e / d_last), np.sqrt(d)
+        d_last = d
 
 
 def _spherical_bessel(count: int, rcut: float, r: FloatArray) -> tuple[FloatArray, FloatArray]:
     g, dg = np.zeros((len(r), count)), np.zeros((len(r), count))
-    d_last = 1.0
-    for n in range(count):
+    last, dlast = np.zeros_like(r), np.zeros_like(r)
+    for n, (factor, shift, norm) in enumerate(_bessel_steps(count, rcut)):
         q1, q2 = (n + 1) * np.pi / rcut, (n + 2) * np.pi / rcut
-        factor = (-1.0) ** n * np.sqrt(2.0) * np.pi * rcut**-1.5
-        factor *= (n + 1) * (n + 2) / np.hypot(n + 1, n + 2)
         (s1, ds1), (s2, ds2) = _sinc(q1 * r), _sinc(q2 * r)
-        f, df = factor * (s1 + s2), factor * (q1 * ds1 + q2 * ds2)
-        if n == 0:
-            g[:, 0], dg[:, 0] = f, df
-            continue
-        e = n**2 * (n + 2) ** 2 / (4.0 * (n + 1) ** 4 + 1.0)
-        d = 1.0 - e / d_last
-        mix = np.sqrt(e / d_last)
-        g[:, n] = (f + mix * g[:, n - 1]) / np.sqrt(d)
-        dg[:, n] = (df + mix * dg[:, n - 1]) / np.sqrt(d)
-        d_last = d
+        last = (factor * (s1 + s2) + shift * last) / norm
+        dlast = (factor * (q1 * ds1 + q2 * ds2) + shift * dlast) / norm
+        g[:, n], dg[:, n] = last, dlast
     return g, dg
 
 
@@ -138,3 +151,60 @@ def _inner_cutoff(bond: Bond, r: FloatArray, g: FloatArray, dg: FloatArray) -> t
     below = bond.r_in - bond.delta_in if bond.inner_cutoff_type == "density" else float(bond.delta_in == 0.0)
     inside = (r <= below)[:, None]
     return np.where(inside, 0.0, g), np.where(inside, 0.0, dg)
+
+
+def recurrence_start(bond: Bond, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return x, t_0, t_1 and 0, (nr, 4), and their derivatives, of the recurrence t_(k+1) = 2 x t_k - t_(k-1).
+
+    Together with `recurrence_mix` this gives all g_k, inner and outer cutoffs included.
+    """
+    zeros, ones = np.zeros_like(r), np.ones_like(r)
+    kind = bond.radbase.removeprefix("TEST_")
+    if kind == "SBessel":
+        phase, scale = np.pi * r / bond.rcut, np.pi / bond.rcut
+        x, dx = np.cos(phase), -scale * np.sin(phase)
+        sinc, dsinc = _sinc(phase)
+        starts = (zeros, zeros), (sinc, scale * dsinc)
+    else:
+        if kind == "ChebExpCos":
+            x, dx = _exponential_coordinate(bond, r)
+            envelope, slope = _envelope(bond, r)
+        else:
+            lam, ratio = bond.radparameters[0] if kind == "ChebPow" else 1.0, np.clip(1.0 - r / bond.rcut, 0.0, None)
+            x, dx = 1.0 - 2.0 * ratio**lam, 2.0 * lam / bond.rcut * ratio ** (lam - 1.0)
+            if kind == "ChebLinear":
+                x, dx = ratio, -ones / bond.rcut
+            envelope, slope = ones, zeros
+        starts = (envelope, slope), (envelope * x, slope * x + envelope * dx)
+    t, dt = np.stack([start for start, _ in starts], 1), np.stack([slope for _, slope in starts], 1)
+    t, dt = _inner_cutoff(bond, r, t, dt)
+    outside = r >= bond.rcut
+    t[outside], dt[outside] = 0.0, 0.0
+    return np.column_stack([x, t, zeros]), np.column_stack([dx, dt, zeros])
+
+
+def recurrence_mix(bond: Bond) -> FloatArray:
+    """Return (nradbase, nradbase + 2), g_k = sum_q mix[k, q] t_q."""
+    count = bond.nradbase
+    mix = np.zeros((count, count + 2))
+    kind = bond.radbase.removeprefix("TEST_")
+    if kind == "SBessel":
+        _mix_bessel(mix, bond.rcut)
+    elif kind == "ChebExpCos":
+        mix[:, 0] = 0.5
+        mix[np.arange(1, count), np.arange(1, count)] = -0.5
+        mix[:1, 0] = 1.0
+    elif kind in KINDS:
+        mix[:, 0] = 0.5
+        mix[np.arange(count), np.arange(1, count + 1)] = -0.5
+    return mix
+
+
+def _mix_bessel(mix: FloatArray, rcut: float) -> None:
+    """Fill the mix of t_q = sin(q pi r / rcut) / (pi r / rcut)."""
+    last = np.zeros(mix.shape[1])
+    for n, (factor, shift, norm) in enumerate(_bessel_steps(len(mix), rcut)):
+        f = np.zeros(mix.shape[1])
+        f[n + 1], f[n + 2] = factor / (n + 1), factor / (n + 2)
+        last = (f + shift * last) / norm
+        mix[n] = last

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlip_autopipec.ace.grade_tables import GradeTables
 from mlip_autopipec.ace.lanes import WIDTH, aligned_zeros
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 
-GEOMETRY_ROWS = 4
-"""Rows of a bond block before its radial functions: unit vector x, y, z and 1/r."""
+GEOMETRY_ROWS = 5
+"""Rows of a bond block before its radial functions: unit vector x, y, z, 1/r and r."""
 
 
 class Scratch(NamedTuple):
@@ -38,6 +39,10 @@ class Scratch(NamedTuple):
     nearest : (3 * 8,) place in `bonds`, lane and dE/dr of the neighbour that switches ZBL on
     energies : (8,) of the centres
     bare : w F'(rho_p), lanes = centres
+    starts : recurrence of the radial basis, per block of one centre
+    base_sums, folded : its sums, in eight lanes per centre; of one species, lanes = centres
+    exact_sums : sums of g_k over neighbours inside of the inner cutoff, lanes = centres
+    projections, grade_vector : lanes = centres
     """
 
     streams: FloatArray
@@ -64,9 +69,15 @@ class Scratch(NamedTuple):
     nearest: FloatArray
     energies: FloatArray
     bare: FloatArray
+    starts: FloatArray
+    base_sums: FloatArray
+    folded: FloatArray
+    exact_sums: FloatArray
+    projections: FloatArray
+    grade_vector: FloatArray
 
 
-def make_scratch(program: Program, longest: int) -> Scratch:
+def make_scratch(program: Program, grade: GradeTables, longest: int) -> Scratch:
     """Allocate working memory for centres with up to `longest` listed neighbours."""
     n_species, lmax, ndensity = program.n_species, program.top_l, program.top_densities
     capacity = (longest // WIDTH + 3) * WIDTH
@@ -93,11 +104,17 @@ def make_scratch(program: Program, longest: int) -> Scratch:
         legendre=aligned_zeros((lmax + 2) ** 2 * WIDTH),
         powers=aligned_zeros(2 * (lmax + 2) * WIDTH),
         sums=aligned_zeros((program.top_variables + ndensity + 1) * WIDTH * WIDTH),
-        nodes=aligned_zeros(program.top_nodes * WIDTH),
+        nodes=aligned_zeros((program.top_nodes + n_species * grade.n_base) * WIDTH),
         adjoint=aligned_zeros(program.top_nodes * WIDTH),
         densities=aligned_zeros((ndensity + 1) * WIDTH),
         drho=aligned_zeros((ndensity + 1) * WIDTH),
         nearest=np.zeros(3 * WIDTH),
         energies=np.zeros(WIDTH),
         bare=aligned_zeros(ndensity * WIDTH),
+        starts=aligned_zeros(3 * blocks * WIDTH),
+        base_sums=aligned_zeros(n_species * (grade.n_sums + WIDTH) * WIDTH * WIDTH),
+        exact_sums=aligned_zeros(n_species * grade.n_base * WIDTH),
+        folded=aligned_zeros(grade.n_sums * WIDTH),
+        projections=aligned_zeros(grade.top_functions * WIDTH),
+        grade_vector=aligned_zeros(grade.top_functions * ndensity * WIDTH),
     )
