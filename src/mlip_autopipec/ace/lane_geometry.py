@@ -21,6 +21,7 @@ from mlip_autopipec.ace.lanes import (
     store_packed,
     store_packed_indices,
 )
+from mlip_autopipec.ace.views import shifted
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.scratch import Scratch
@@ -39,31 +40,29 @@ def gather(
         s.blocks[centre * n_species + nu] = 0
     for first in range(begin, end, WIDTH):
         if first + WIDTH <= end:
-            _sort_in(t, s, places, listed, first, i, mu, centre)
+            _sort_in(t, s, places, shifted(listed, first), i, mu, centre)
         else:
             for lane in range(WIDTH):
                 s.bins[lane] = listed[first + lane] if first + lane < end else dummy
-            _sort_in(t, s, places, s.bins, 0, i, mu, centre)
+            _sort_in(t, s, places, s.bins, i, mu, centre)
     return _make_blocks(t, s, mu, centre, dummy)
 
 
 @inline
 def _sort_in(
-    t: Program, s: Scratch, places: FloatArray, listed: IntArray, first: int, i: int, mu: int, centre: int
+    t: Program, s: Scratch, places: FloatArray, listed: IntArray, i: int, mu: int, centre: int
 ) -> None:
     """Append eight listed neighbours to the streams of their species if they are inside."""
     n_species = t.n_species
-    # The fourth number of the centre's row is left out, so that the neighbours' species survive the subtraction.
-    origin = load_row(places, 4 * i)
     columns = columns_of_rows(
-        load_row(places, 4 * listed[first]),
-        load_row(places, 4 * listed[first + 1]),
-        load_row(places, 4 * listed[first + 2]),
-        load_row(places, 4 * listed[first + 3]),
-        load_row(places, 4 * listed[first + 4]),
-        load_row(places, 4 * listed[first + 5]),
-        load_row(places, 4 * listed[first + 6]),
-        load_row(places, 4 * listed[first + 7]),
+        load_row(places, 4 * listed[0]),
+        load_row(places, 4 * listed[1]),
+        load_row(places, 4 * listed[2]),
+        load_row(places, 4 * listed[3]),
+        load_row(places, 4 * listed[4]),
+        load_row(places, 4 * listed[5]),
+        load_row(places, 4 * listed[6]),
+        load_row(places, 4 * listed[7]),
     )
     x = columns[0] - places[4 * i]
     y = columns[1] - places[4 * i + 1]
@@ -79,15 +78,15 @@ def _sort_in(
             store_packed(s.streams, span + at, y, mask)
             store_packed(s.streams, 2 * span + at, z, mask)
             store_packed(s.streams, 3 * span + at, square, mask)
-            store_packed_indices(s.stream_rows, at, listed, first, mask)
+            store_packed_indices(s.stream_rows, at, listed, mask)
         else:
-            _pack_by_lane(s, at, span, listed, first, mask, x, y, z, square)
+            _pack_by_lane(s, at, span, listed, mask, x, y, z, square)
         s.blocks[centre * n_species + nu] = count + count_bits(mask)
 
 
 @inline
 def _pack_by_lane(
-    s: Scratch, at: int, span: int, listed: IntArray, first: int, mask: int, x: Lanes, y: Lanes, z: Lanes, square: Lanes
+    s: Scratch, at: int, span: int, listed: IntArray, mask: int, x: Lanes, y: Lanes, z: Lanes, square: Lanes
 ) -> None:
     """`store_packed` for machines without that instruction: write every lane, advance past those inside."""
     store(s.spline, 0, x)
@@ -99,7 +98,7 @@ def _pack_by_lane(
         s.streams[span + at] = s.spline[WIDTH + lane]
         s.streams[2 * span + at] = s.spline[2 * WIDTH + lane]
         s.streams[3 * span + at] = s.spline[3 * WIDTH + lane]
-        s.stream_rows[at] = listed[first + lane]
+        s.stream_rows[at] = listed[lane]
         at += (mask >> lane) & 1
 
 

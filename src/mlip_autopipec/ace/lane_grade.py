@@ -6,44 +6,46 @@ from mlip_autopipec.ace.grade_tables import GradeTables
 from mlip_autopipec.ace.jit import inline
 from mlip_autopipec.ace.lane_moments import fold_lanes
 from mlip_autopipec.ace.lanes import WIDTH, Lanes, columns_of_rows, load, load_row, magnitude, maximum, spread, store
+from mlip_autopipec.ace.views import shifted
 from mlip_autopipec.ace.program import Program
+from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.scratch import Scratch
 
-_STARTS = 3 * WIDTH
+STARTS = 3 * WIDTH
 """Numbers per block in `Scratch.starts`: 2 x, t_k, t_(k+1)."""
 
 
 @inline
-def _start(g: GradeTables, s: Scratch, lane: int, at: int) -> Lanes:
+def _start(table: FloatArray, at: int, weights: FloatArray) -> Lanes:
     """Return x, t_0, t_1 of one neighbour, by the spline weights that `interpolate` left."""
-    f0, f1 = load_row(g.start_table, at), load_row(g.start_table, at + 8)
-    d0, d1 = load_row(g.start_table, at + 4), load_row(g.start_table, at + 12)
-    return f0 + (f1 - f0) * s.spline[lane] + d0 * s.spline[WIDTH + lane] + d1 * s.spline[2 * WIDTH + lane]
+    f0, f1 = load_row(table, at), load_row(table, at + 8)
+    d0, d1 = load_row(table, at + 4), load_row(table, at + 12)
+    return f0 + (f1 - f0) * weights[0] + d0 * weights[WIDTH] + d1 * weights[2 * WIDTH]
 
 
 @inline
-def start_recurrence(g: GradeTables, s: Scratch, pair: int, block: int, at: int, sums: int) -> None:
-    """Write 2 x, t_0, t_1 of the bond block at `at`, which was interpolated last."""
+def start_recurrence(g: GradeTables, s: Scratch, pair: int, out: FloatArray, at: int, sums: int) -> None:
+    """Write 2 x, t_0, t_1 of the bond block at `at`, which was interpolated last, to `out`."""
     first = g.start_at[pair]
     columns = columns_of_rows(
-        _start(g, s, 0, first + 8 * int(s.bins[0])),
-        _start(g, s, 1, first + 8 * int(s.bins[1])),
-        _start(g, s, 2, first + 8 * int(s.bins[2])),
-        _start(g, s, 3, first + 8 * int(s.bins[3])),
-        _start(g, s, 4, first + 8 * int(s.bins[4])),
-        _start(g, s, 5, first + 8 * int(s.bins[5])),
-        _start(g, s, 6, first + 8 * int(s.bins[6])),
-        _start(g, s, 7, first + 8 * int(s.bins[7])),
+        _start(g.start_table, first + 8 * int(s.bins[0]), shifted(s.spline, 0)),
+        _start(g.start_table, first + 8 * int(s.bins[1]), shifted(s.spline, 1)),
+        _start(g.start_table, first + 8 * int(s.bins[2]), shifted(s.spline, 2)),
+        _start(g.start_table, first + 8 * int(s.bins[3]), shifted(s.spline, 3)),
+        _start(g.start_table, first + 8 * int(s.bins[4]), shifted(s.spline, 4)),
+        _start(g.start_table, first + 8 * int(s.bins[5]), shifted(s.spline, 5)),
+        _start(g.start_table, first + 8 * int(s.bins[6]), shifted(s.spline, 6)),
+        _start(g.start_table, first + 8 * int(s.bins[7]), shifted(s.spline, 7)),
     )
-    store(s.starts, block * _STARTS, columns[0] + columns[0])
-    store(s.starts, block * _STARTS + WIDTH, columns[1])
-    store(s.starts, block * _STARTS + 2 * WIDTH, columns[2])
+    store(out, 0, columns[0] + columns[0])
+    store(out, WIDTH, columns[1])
+    store(out, 2 * WIDTH, columns[2])
     if g.exact_below[pair] > 0.0:
         for lane in range(WIDTH):
             if s.bonds[at + 4 * WIDTH + lane] < g.exact_below[pair]:
                 _interpolate_exactly(g, s, pair, lane, sums)
-                s.starts[block * _STARTS + WIDTH + lane] = 0.0
-                s.starts[block * _STARTS + 2 * WIDTH + lane] = 0.0
+                out[WIDTH + lane] = 0.0
+                out[2 * WIDTH + lane] = 0.0
 
 
 @inline
@@ -60,21 +62,21 @@ def _interpolate_exactly(g: GradeTables, s: Scratch, pair: int, lane: int, sums:
 @inline
 def sum_recurrence(t: Program, g: GradeTables, s: Scratch, centre: int) -> None:
     """Sum t_k over the neighbours of one centre, per neighbour species, eight k at a time."""
-    first_block = 0
+    starts = shifted(s.starts, 0)
     for nu in range(t.n_species):
         blocks = s.blocks[centre * t.n_species + nu]
         for k in range(0, g.n_sums, WIDTH):
-            _sum_eight(s, first_block, blocks, ((nu * (g.n_sums + WIDTH) + k) * WIDTH + centre) * WIDTH)
-        first_block += blocks
+            _sum_eight(starts, blocks, s.base_sums, ((nu * (g.n_sums + WIDTH) + k) * WIDTH + centre) * WIDTH)
+        starts = shifted(starts, blocks * STARTS)
 
 
 @inline
-def _sum_eight(s: Scratch, first_block: int, blocks: int, out: int) -> None:
+def _sum_eight(starts: FloatArray, blocks: int, sums: FloatArray, out: int) -> None:
     s0, s1, s2, s3 = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
     s4, s5, s6, s7 = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
-    for block in range(first_block, first_block + blocks):
-        at = block * _STARTS
-        x, a, b = load(s.starts, at), load(s.starts, at + WIDTH), load(s.starts, at + 2 * WIDTH)
+    for block in range(blocks):
+        at = block * STARTS
+        x, a, b = load(starts, at), load(starts, at + WIDTH), load(starts, at + 2 * WIDTH)
         s0 += a
         s1 += b
         a = x * b - a
@@ -90,17 +92,17 @@ def _sum_eight(s: Scratch, first_block: int, blocks: int, out: int) -> None:
         b = x * a - b
         s7 += b
         a = x * b - a
-        store(s.starts, at + WIDTH, a)
-        store(s.starts, at + 2 * WIDTH, x * a - b)
+        store(starts, at + WIDTH, a)
+        store(starts, at + 2 * WIDTH, x * a - b)
     row = WIDTH * WIDTH
-    store(s.base_sums, out, s0)
-    store(s.base_sums, out + row, s1)
-    store(s.base_sums, out + 2 * row, s2)
-    store(s.base_sums, out + 3 * row, s3)
-    store(s.base_sums, out + 4 * row, s4)
-    store(s.base_sums, out + 5 * row, s5)
-    store(s.base_sums, out + 6 * row, s6)
-    store(s.base_sums, out + 7 * row, s7)
+    store(sums, out, s0)
+    store(sums, out + row, s1)
+    store(sums, out + 2 * row, s2)
+    store(sums, out + 3 * row, s3)
+    store(sums, out + 4 * row, s4)
+    store(sums, out + 5 * row, s5)
+    store(sums, out + 6 * row, s6)
+    store(sums, out + 7 * row, s7)
 
 
 @inline

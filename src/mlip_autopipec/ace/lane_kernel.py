@@ -9,11 +9,11 @@ from mlip_autopipec.ace.jit import inline, kernel
 from mlip_autopipec.ace.lane_density import adjoint_graph, embed_centres, evaluate_graph
 from mlip_autopipec.ace.lane_forces import scatter_forces
 from mlip_autopipec.ace.lane_geometry import gather
-from mlip_autopipec.ace.lane_grade import grade, project, start_recurrence, sum_recurrence
+from mlip_autopipec.ace.lane_grade import STARTS, grade, project, start_recurrence, sum_recurrence
 from mlip_autopipec.ace.lane_moments import sum_neighbours
 from mlip_autopipec.ace.lane_radial import interpolate
 from mlip_autopipec.ace.lanes import WIDTH, store, take_ticket
-from mlip_autopipec.ace.pointers import pointer, pointers, shifted
+from mlip_autopipec.ace.views import pointer, shifted, viewer
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 from mlip_autopipec.ace.scratch import Scratch
@@ -32,8 +32,8 @@ class Frame(NamedTuple):
     wanted : bits FORCES, PROJECTIONS, GRADE
     places : ((M + 1) * 4,) x, y, z, species; the last row is far outside
     first, neighbours : the list
-    blocks : (n_blocks * 8,) centres of one species; missing ones are -1 and stand last
-    block_species : (n_blocks,)
+    blocks : (n_blocks * 8,) centres of one species
+    block_species, block_sizes : (n_blocks,) the last block of a species may have fewer than eight centres
     slabs : (n_slabs + 1,) first block of each slab
     """
 
@@ -45,6 +45,7 @@ class Frame(NamedTuple):
     neighbours: IntArray
     blocks: LongArray
     block_species: LongArray
+    block_sizes: LongArray
     slabs: LongArray
 
 
@@ -67,10 +68,18 @@ class Outcome(NamedTuple):
     trouble: LongArray
 
 
+_program, _grade, _frame, _scratch, _outcome = map(viewer, (Program, GradeTables, Frame, Scratch, Outcome))
+
+
 @kernel
-def evaluate_slabs(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, counter: LongArray) -> None:
-    """Take slabs from the shared `counter` until none is left."""
-    _work(pointers(t), pointers(g), pointers(frame), pointers(s), pointers(out), pointer(counter))
+def evaluate_slabs(
+    t: LongArray, g: LongArray, frame: LongArray, s: LongArray, out: LongArray, counter: LongArray
+) -> None:
+    """Take slabs from the shared `counter` until none is left.
+
+    The arguments are the tables of a packed Program, GradeTables, Frame, Scratch and Outcome.
+    """
+    _work(_program(t), _grade(g), _frame(frame), _scratch(s), _outcome(out), pointer(counter))
 
 
 @inline
@@ -82,12 +91,10 @@ def _work(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, co
         forces = shifted(out.forces, slab * 4 * (frame.n_rows + 1))
         for block in range(frame.slabs[slab], frame.slabs[slab + 1]):
             mu = frame.block_species[block]
-            count = 0
-            for centre in range(WIDTH):
+            count = frame.block_sizes[block]
+            for centre in range(count):
                 i = frame.blocks[block * WIDTH + centre]
-                if i >= 0:
-                    count += 1
-                    out.trouble[slab] += _sum_centre(t, g, frame, s, i, mu, centre)
+                out.trouble[slab] += _sum_centre(t, g, frame, s, i, mu, centre)
             _evaluate_centres(t, g, frame, s, out, block * WIDTH, mu, count)
             if frame.wanted & FORCES:
                 adjoint_graph(t, s, mu)
@@ -103,14 +110,14 @@ def _sum_centre(t: Program, g: GradeTables, frame: Frame, s: Scratch, i: int, mu
     if frame.wanted & (PROJECTIONS | GRADE):
         for k in range(t.n_species * g.n_base):
             s.exact_sums[k * WIDTH + centre] = 0.0
-    at, block = centre * s.centre, 0
+    at, starts = centre * s.centre, shifted(s.starts, 0)
     for nu in range(t.n_species):
         for _ in range(s.blocks[centre * t.n_species + nu]):
             interpolate(t, s, mu * t.n_species + nu, at)
             if frame.wanted & (PROJECTIONS | GRADE):
-                start_recurrence(g, s, mu * t.n_species + nu, block, at, nu * g.n_base * WIDTH + centre)
+                start_recurrence(g, s, mu * t.n_species + nu, starts, at, nu * g.n_base * WIDTH + centre)
             at += s.block
-            block += 1
+            starts = shifted(starts, STARTS)
     sum_neighbours(t, s, mu, centre)
     if frame.wanted & (PROJECTIONS | GRADE):
         sum_recurrence(t, g, s, centre)

@@ -19,6 +19,7 @@ from mlip_autopipec.ace.lanes import (
     transpose,
     whole_part,
 )
+from mlip_autopipec.ace.views import shifted
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
@@ -59,47 +60,35 @@ def _spline_weights(t: Program, s: Scratch, pair: int, r: Lanes) -> None:
 
 
 @inline
-def _hermite(
-    weights: FloatArray, lane: int, f0: Lanes, f1: Lanes, d0: Lanes, d1: Lanes
-) -> tuple[Lanes, Lanes]:
+def _hermite(weights: FloatArray, f0: Lanes, f1: Lanes, d0: Lanes, d1: Lanes) -> tuple[Lanes, Lanes]:
     """Return value and derivative of one neighbour's functions in their bin."""
     rise = f1 - f0
-    value = f0 + rise * weights[lane] + d0 * weights[WIDTH + lane] + d1 * weights[2 * WIDTH + lane]
-    slope = rise * weights[3 * WIDTH + lane] + d0 * weights[4 * WIDTH + lane] + d1 * weights[5 * WIDTH + lane]
+    value = f0 + rise * weights[0] + d0 * weights[WIDTH] + d1 * weights[2 * WIDTH]
+    slope = rise * weights[3 * WIDTH] + d0 * weights[4 * WIDTH] + d1 * weights[5 * WIDTH]
     return value, slope
 
 
 @inline
-def _eight(t: Program, s: Scratch, lane: int, chunk: int, row: int) -> tuple[Lanes, Lanes]:
-    at = s.offsets[lane] + chunk
-    return _hermite(
-        s.spline, lane, load(t.table, at), load(t.table, at + row), load(t.table, at + 8), load(t.table, at + row + 8)
-    )
+def _eight(table: FloatArray, at: int, row: int, weights: FloatArray) -> tuple[Lanes, Lanes]:
+    return _hermite(weights, load(table, at), load(table, at + row), load(table, at + 8), load(table, at + row + 8))
 
 
 @inline
-def _four(t: Program, s: Scratch, lane: int, chunk: int, row: int) -> tuple[Lanes, Lanes]:
-    at = s.offsets[lane] + chunk
-    return _hermite(
-        s.spline,
-        lane,
-        load_row(t.table, at),
-        load_row(t.table, at + row),
-        load_row(t.table, at + 4),
-        load_row(t.table, at + row + 4),
-    )
+def _four(table: FloatArray, at: int, row: int, weights: FloatArray) -> tuple[Lanes, Lanes]:
+    f0, f1 = load_row(table, at), load_row(table, at + row)
+    return _hermite(weights, f0, f1, load_row(table, at + 4), load_row(table, at + row + 4))
 
 
 @inline
 def _interpolate_eight(t: Program, s: Scratch, chunk: int, row: int, value_at: int, slope_at: int) -> None:
-    v0, s0 = _eight(t, s, 0, chunk, row)
-    v1, s1 = _eight(t, s, 1, chunk, row)
-    v2, s2 = _eight(t, s, 2, chunk, row)
-    v3, s3 = _eight(t, s, 3, chunk, row)
-    v4, s4 = _eight(t, s, 4, chunk, row)
-    v5, s5 = _eight(t, s, 5, chunk, row)
-    v6, s6 = _eight(t, s, 6, chunk, row)
-    v7, s7 = _eight(t, s, 7, chunk, row)
+    v0, s0 = _eight(t.table, s.offsets[0] + chunk, row, shifted(s.spline, 0))
+    v1, s1 = _eight(t.table, s.offsets[1] + chunk, row, shifted(s.spline, 1))
+    v2, s2 = _eight(t.table, s.offsets[2] + chunk, row, shifted(s.spline, 2))
+    v3, s3 = _eight(t.table, s.offsets[3] + chunk, row, shifted(s.spline, 3))
+    v4, s4 = _eight(t.table, s.offsets[4] + chunk, row, shifted(s.spline, 4))
+    v5, s5 = _eight(t.table, s.offsets[5] + chunk, row, shifted(s.spline, 5))
+    v6, s6 = _eight(t.table, s.offsets[6] + chunk, row, shifted(s.spline, 6))
+    v7, s7 = _eight(t.table, s.offsets[7] + chunk, row, shifted(s.spline, 7))
     values = transpose(v0, v1, v2, v3, v4, v5, v6, v7)
     slopes = transpose(s0, s1, s2, s3, s4, s5, s6, s7)
     for k in range(8):
@@ -110,14 +99,14 @@ def _interpolate_eight(t: Program, s: Scratch, chunk: int, row: int, value_at: i
 
 @inline
 def _interpolate_four(t: Program, s: Scratch, chunk: int, row: int, value_at: int, slope_at: int) -> None:
-    v0, s0 = _four(t, s, 0, chunk, row)
-    v1, s1 = _four(t, s, 1, chunk, row)
-    v2, s2 = _four(t, s, 2, chunk, row)
-    v3, s3 = _four(t, s, 3, chunk, row)
-    v4, s4 = _four(t, s, 4, chunk, row)
-    v5, s5 = _four(t, s, 5, chunk, row)
-    v6, s6 = _four(t, s, 6, chunk, row)
-    v7, s7 = _four(t, s, 7, chunk, row)
+    v0, s0 = _four(t.table, s.offsets[0] + chunk, row, shifted(s.spline, 0))
+    v1, s1 = _four(t.table, s.offsets[1] + chunk, row, shifted(s.spline, 1))
+    v2, s2 = _four(t.table, s.offsets[2] + chunk, row, shifted(s.spline, 2))
+    v3, s3 = _four(t.table, s.offsets[3] + chunk, row, shifted(s.spline, 3))
+    v4, s4 = _four(t.table, s.offsets[4] + chunk, row, shifted(s.spline, 4))
+    v5, s5 = _four(t.table, s.offsets[5] + chunk, row, shifted(s.spline, 5))
+    v6, s6 = _four(t.table, s.offsets[6] + chunk, row, shifted(s.spline, 6))
+    v7, s7 = _four(t.table, s.offsets[7] + chunk, row, shifted(s.spline, 7))
     values = columns_of_rows(v0, v1, v2, v3, v4, v5, v6, v7)
     slopes = columns_of_rows(s0, s1, s2, s3, s4, s5, s6, s7)
     for k in range(4):

@@ -370,19 +370,19 @@ def store_packed(typingctx: Any, pointer_: Any, index: Any, value: Any, mask: An
 
 
 @intrinsic  # type: ignore[misc]
-def store_packed_indices(typingctx: Any, pointer_: Any, index: Any, source: Any, place: Any, mask: Any) -> Any:
-    """Like `store_packed` for the eight integers (int32) at source[place:]."""
+def store_packed_indices(typingctx: Any, pointer_: Any, index: Any, source: Any, mask: Any) -> Any:
+    """Like `store_packed` for the first eight integers (int32) of `source`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         integers = _vector(WIDTH, _INT32)
-        bits = builder.bitcast(builder.trunc(args[4], ir.IntType(8)), _vector(WIDTH, ir.IntType(1)))
-        loaded = builder.load(_at(builder, args[2], args[3], integers))
+        bits = builder.bitcast(builder.trunc(args[3], ir.IntType(8)), _vector(WIDTH, ir.IntType(1)))
+        loaded = builder.load(_at(builder, args[2], _INT64(0), integers))
         loaded.align = 4
         pointer = _at(builder, args[0], args[1], integers)
         builder.store(_compressed(builder, loaded, bits), pointer).align = 4
         return context.get_dummy_value()
 
-    return types.void(pointer_, types.int64, source, types.int64, types.int64), codegen
+    return types.void(pointer_, types.int64, source, types.int64), codegen
 
 
 def _compressed(builder: Any, vector: Any, bits: Any) -> Any:
