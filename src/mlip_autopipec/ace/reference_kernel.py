@@ -47,7 +47,7 @@ class Centre(NamedTuple):
     Attributes
     ----------
     A1 : (n_species * K,) ; dA1 the derivative of the energy with respect to it
-    A : (n_species, (lmax + 1)^2, N) all m ; dA likewise
+    A : (n_species, (lmax + 1)^2, N) all m ; dA likewise; flat_A and flat_dA are the same numbers in one row
     terms, dterms : (largest number of terms,)
     rho, drho : (ndensity,) densities; w F'(rho)
     """
@@ -56,6 +56,8 @@ class Centre(NamedTuple):
     dA1: FloatArray
     A: ComplexArray
     dA: ComplexArray
+    flat_A: ComplexArray
+    flat_dA: ComplexArray
     terms: FloatArray
     dterms: FloatArray
     rho: FloatArray
@@ -63,7 +65,7 @@ class Centre(NamedTuple):
 
 
 class AtomResults(NamedTuple):
-    """Per-atom results; arrays of zero rows are not filled.
+    """Per-atom results; projections of zero rows are not filled.
 
     Attributes
     ----------
@@ -95,14 +97,11 @@ def evaluate_atoms(
     neighbours: IntArray,
     start: int,
     stop: int,
+    s: Surroundings,
+    c: Centre,
     out: AtomResults,
 ) -> None:
-    """Evaluate atoms start..stop and add their contributions to `out`."""
-    longest = 0
-    for i in range(start, stop):
-        longest = max(longest, first[i + 1] - first[i])
-    s = _surroundings(t, longest)
-    c = _centre(t)
+    """Evaluate atoms start..stop and add their contributions to `out`; `s` and `c` are scratch."""
     for i in range(start, stop):
         mu = species[i]
         count = _gather(t, positions, species, neighbours[first[i] : first[i + 1]], i, s, out.trouble)
@@ -116,47 +115,12 @@ def evaluate_atoms(
         if t.has_core:
             energy, scale, dcore, nearest, dnearest = _core(t, mu, count, energy, s)
         out.energies[i] = energy + t.isolated[mu]
-        if out.rho.shape[0]:
-            out.rho[i, :] = c.rho
-            out.drho[i, :] = c.drho
-            out.scale[i] = scale
+        out.scale[i] = scale
         for p in range(len(c.rho)):
+            out.rho[i, p], out.drho[i, p] = c.rho[p], c.drho[p]
             c.drho[p] *= scale
         _adjoint(t, mu, c)
         _forces(t, count, i, dcore, nearest, dnearest, s, c, out)
-
-
-@inline
-def _surroundings(t: ReferenceTables, longest: int) -> Surroundings:
-    lmax, columns = t.sizes[3], t.values.shape[1]
-    return Surroundings(
-        np.zeros(longest, np.int32),
-        np.zeros(longest, np.int32),
-        np.zeros((longest, 4)),
-        np.zeros((longest, columns)),
-        np.zeros((longest, columns)),
-        np.zeros((longest, lmax + 2, lmax + 2)),
-        np.zeros((longest, lmax + 2), np.complex128),
-    )
-
-
-@inline
-def _centre(t: ReferenceTables) -> Centre:
-    n_species, K, N, lmax, ndensity = t.sizes[0], t.sizes[1], t.sizes[2], t.sizes[3], t.sizes[4]
-    most = 0
-    for mu in range(n_species):
-        most = max(most, t.ctilde_first[mu + 1] - t.ctilde_first[mu])
-    shape = (n_species, (lmax + 1) ** 2, N)
-    return Centre(
-        np.zeros(n_species * K),
-        np.zeros(n_species * K),
-        np.zeros(shape, np.complex128),
-        np.zeros(shape, np.complex128),
-        np.zeros(most),
-        np.zeros(most),
-        np.zeros(ndensity),
-        np.zeros(ndensity),
-    )
 
 
 @inline
@@ -246,7 +210,7 @@ def _evaluate_terms(t: ReferenceTables, mu: int, c: Centre) -> None:
     first, n_rank1 = t.rank1_first[mu], t.rank1_first[mu + 1] - t.rank1_first[mu]
     for k in range(n_rank1):
         c.terms[k] = c.A1[t.rank1[first + k]]
-    A = c.A.ravel()
+    A = c.flat_A
     start = t.product_first[mu]
     for k in range(t.product_first[mu + 1] - start):
         product = 1.0 + 0.0j
@@ -320,7 +284,7 @@ def _adjoint(t: ReferenceTables, mu: int, c: Centre) -> None:
     for k in range(n_rank1):
         c.dA1[t.rank1[first + k]] += c.dterms[k]
     c.dA[:] = 0.0
-    A, dA = c.A.ravel(), c.dA.ravel()
+    A, dA = c.flat_A, c.flat_dA
     start = t.product_first[mu]
     for k in range(t.product_first[mu + 1] - start):
         begin, end = t.factor_first[start + k], t.factor_first[start + k + 1]
