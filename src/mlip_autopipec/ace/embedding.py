@@ -48,11 +48,15 @@ def shifted_scaled(rho: float, m: float) -> tuple[float, float]:
     if abs(m - 1.0) < 1e-10:
         return rho, 1.0
     size = abs(rho)
-    n = 1.0 / m
     decay = math.exp(-size)
-    x = n ** (n / (1.0 - n)) * decay
-    y = n ** (1.0 / (1.0 - n)) * decay
-    power = (x + size) ** m
+    if m == 0.5:
+        x, y = 0.25 * decay, 0.5 * decay
+        power = math.sqrt(x + size)
+    else:
+        n = 1.0 / m
+        x = n ** (n / (1.0 - n)) * decay
+        y = n ** (1.0 / (1.0 - n)) * decay
+        power = (x + size) ** m
     return math.copysign(power - y, rho), y + m * (1.0 - x) * power / (x + size)
 
 

@@ -9,7 +9,7 @@ from mlip_autopipec.ace.lanes import WIDTH, Lanes, columns_of_rows, load, load_r
 from mlip_autopipec.ace.views import shifted
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray
-from mlip_autopipec.ace.scratch import Scratch
+from mlip_autopipec.ace.scratch import SPLINE_NUMBERS, Scratch
 
 STARTS = 3 * WIDTH
 """Numbers per block in `Scratch.starts`: 2 x, t_k, t_(k+1)."""
@@ -17,25 +17,26 @@ STARTS = 3 * WIDTH
 
 @inline
 def _start(table: FloatArray, at: int, weights: FloatArray) -> Lanes:
-    """Return x, t_0, t_1 of one neighbour, by the spline weights that `interpolate` left."""
+    """Return x, t_0, t_1 of one neighbour, by its Hermite weights."""
     f0, f1 = load_row(table, at), load_row(table, at + 8)
     d0, d1 = load_row(table, at + 4), load_row(table, at + 12)
     return f0 + (f1 - f0) * weights[0] + d0 * weights[WIDTH] + d1 * weights[2 * WIDTH]
 
 
 @inline
-def start_recurrence(g: GradeTables, s: Scratch, pair: int, out: FloatArray, at: int, sums: int) -> None:
-    """Write 2 x, t_0, t_1 of the bond block at `at`, which was interpolated last, to `out`."""
-    first = g.start_at[pair]
+def start_recurrence(g: GradeTables, s: Scratch, pair: int, block: int, at: int, sums: int) -> None:
+    """Write 2 x, t_0, t_1 of the bond block at `at`, the centre's `block`-th."""
+    first, out = g.start_at[pair], shifted(s.starts, block * STARTS)
+    bins, weights = shifted(s.bins, block * WIDTH), shifted(s.spline, block * SPLINE_NUMBERS)
     columns = columns_of_rows(
-        _start(g.start_table, first + 8 * int(s.bins[0]), shifted(s.spline, 0)),
-        _start(g.start_table, first + 8 * int(s.bins[1]), shifted(s.spline, 1)),
-        _start(g.start_table, first + 8 * int(s.bins[2]), shifted(s.spline, 2)),
-        _start(g.start_table, first + 8 * int(s.bins[3]), shifted(s.spline, 3)),
-        _start(g.start_table, first + 8 * int(s.bins[4]), shifted(s.spline, 4)),
-        _start(g.start_table, first + 8 * int(s.bins[5]), shifted(s.spline, 5)),
-        _start(g.start_table, first + 8 * int(s.bins[6]), shifted(s.spline, 6)),
-        _start(g.start_table, first + 8 * int(s.bins[7]), shifted(s.spline, 7)),
+        _start(g.start_table, first + 8 * int(bins[0]), shifted(weights, 0)),
+        _start(g.start_table, first + 8 * int(bins[1]), shifted(weights, 1)),
+        _start(g.start_table, first + 8 * int(bins[2]), shifted(weights, 2)),
+        _start(g.start_table, first + 8 * int(bins[3]), shifted(weights, 3)),
+        _start(g.start_table, first + 8 * int(bins[4]), shifted(weights, 4)),
+        _start(g.start_table, first + 8 * int(bins[5]), shifted(weights, 5)),
+        _start(g.start_table, first + 8 * int(bins[6]), shifted(weights, 6)),
+        _start(g.start_table, first + 8 * int(bins[7]), shifted(weights, 7)),
     )
     store(out, 0, columns[0] + columns[0])
     store(out, WIDTH, columns[1])
@@ -43,16 +44,16 @@ def start_recurrence(g: GradeTables, s: Scratch, pair: int, out: FloatArray, at:
     if g.exact_below[pair] > 0.0:
         for lane in range(WIDTH):
             if s.bonds[at + 4 * WIDTH + lane] < g.exact_below[pair]:
-                _interpolate_exactly(g, s, pair, lane, sums)
+                _interpolate_exactly(g, s, pair, int(bins[lane]), shifted(weights, lane), sums)
                 out[WIDTH + lane] = 0.0
                 out[2 * WIDTH + lane] = 0.0
 
 
 @inline
-def _interpolate_exactly(g: GradeTables, s: Scratch, pair: int, lane: int, sums: int) -> None:
+def _interpolate_exactly(g: GradeTables, s: Scratch, pair: int, bin_: int, weights: FloatArray, sums: int) -> None:
     """Add g_k of one neighbour inside of the inner cutoff to the sums that stand beside the recurrence."""
-    v1, w0, w1 = s.spline[lane], s.spline[WIDTH + lane], s.spline[2 * WIDTH + lane]
-    row = g.exact_at[pair] + 2 * g.n_base * int(s.bins[lane])
+    v1, w0, w1 = weights[0], weights[WIDTH], weights[2 * WIDTH]
+    row = g.exact_at[pair] + 2 * g.n_base * bin_
     for k in range(g.n_base):
         f0, d0 = g.exact_table[row + k], g.exact_table[row + g.n_base + k]
         f1, d1 = g.exact_table[row + 2 * g.n_base + k], g.exact_table[row + 3 * g.n_base + k]

@@ -9,9 +9,9 @@ from mlip_autopipec.ace.jit import inline, kernel
 from mlip_autopipec.ace.lane_density import adjoint_graph, embed_centres, evaluate_graph
 from mlip_autopipec.ace.lane_forces import scatter_forces
 from mlip_autopipec.ace.lane_geometry import gather
-from mlip_autopipec.ace.lane_grade import STARTS, grade, project, start_recurrence, sum_recurrence
+from mlip_autopipec.ace.lane_grade import grade, project, start_recurrence, sum_recurrence
 from mlip_autopipec.ace.lane_moments import sum_neighbours
-from mlip_autopipec.ace.lane_radial import interpolate
+from mlip_autopipec.ace.lane_radial import interpolate, prepare_splines
 from mlip_autopipec.ace.lanes import WIDTH, store, take_ticket
 from mlip_autopipec.ace.views import pointer, shifted, viewer
 from mlip_autopipec.ace.program import Program
@@ -110,14 +110,16 @@ def _sum_centre(t: Program, g: GradeTables, frame: Frame, s: Scratch, i: int, mu
     if frame.wanted & (PROJECTIONS | GRADE):
         for k in range(t.n_species * g.n_base):
             s.exact_sums[k * WIDTH + centre] = 0.0
-    at, starts = centre * s.centre, shifted(s.starts, 0)
+    at, block = centre * s.centre, 0 * centre
     for nu in range(t.n_species):
-        for _ in range(s.blocks[centre * t.n_species + nu]):
-            interpolate(t, s, mu * t.n_species + nu, at)
+        pair, blocks = mu * t.n_species + nu, s.blocks[centre * t.n_species + nu]
+        prepare_splines(t, s, pair, at, block, blocks)
+        for _ in range(blocks):
+            interpolate(t, s, pair, at, block)
             if frame.wanted & (PROJECTIONS | GRADE):
-                start_recurrence(g, s, mu * t.n_species + nu, starts, at, nu * g.n_base * WIDTH + centre)
+                start_recurrence(g, s, pair, block, at, nu * g.n_base * WIDTH + centre)
             at += s.block
-            starts = shifted(starts, STARTS)
+            block += 1
     sum_neighbours(t, s, mu, centre)
     if frame.wanted & (PROJECTIONS | GRADE):
         sum_recurrence(t, g, s, centre)

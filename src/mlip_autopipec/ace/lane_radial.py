@@ -21,42 +21,49 @@ from mlip_autopipec.ace.lanes import (
 )
 from mlip_autopipec.ace.views import shifted
 from mlip_autopipec.ace.program import Program
-from mlip_autopipec.ace.records import FloatArray
-from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
+from mlip_autopipec.ace.records import FloatArray, LongArray
+from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, SPLINE_NUMBERS, Scratch
 
 
 @inline
-def interpolate(t: Program, s: Scratch, pair: int, at: int) -> None:
-    """Write the radial functions R and derivatives R' of the bond block at `at`."""
+def prepare_splines(t: Program, s: Scratch, pair: int, at: int, block: int, blocks: int) -> None:
+    """Write bins and Hermite weights of the bond blocks of one neighbour species, which begin at `at`.
+
+    Ahead of the interpolation, so that this need not wait block by block for the weights to come back from memory.
+    """
+    inverse_step, top, row = t.inverse_step[pair], t.n_bins[pair] - 0.5, 2 * t.columns[pair]
+    for k in range(blocks):
+        position = load(s.bonds, at + k * s.block + 4 * WIDTH) * inverse_step
+        # A neighbour at the cutoff (padding) belongs to the end of the last bin, where everything is zero.
+        w = position - whole_part(minimum(position, spread(top)), s.bins, (block + k) * WIDTH)
+        for lane in range((block + k) * WIDTH, (block + k + 1) * WIDTH):
+            s.offsets[lane] = t.table_at[pair] + s.bins[lane] * row
+        rest = 1.0 - w
+        square = w * w
+        out = (block + k) * SPLINE_NUMBERS
+        store(s.spline, out, square * (3.0 - 2.0 * w))
+        store(s.spline, out + WIDTH, w * rest * rest)
+        store(s.spline, out + 2 * WIDTH, -square * rest)
+        store(s.spline, out + 3 * WIDTH, 6.0 * inverse_step * w * rest)
+        store(s.spline, out + 4 * WIDTH, inverse_step * rest * (1.0 - 3.0 * w))
+        store(s.spline, out + 5 * WIDTH, inverse_step * w * (3.0 * w - 2.0))
+
+
+@inline
+def interpolate(t: Program, s: Scratch, pair: int, at: int, block: int) -> None:
+    """Write the radial functions R and derivatives R' of the bond block at `at`, the centre's `block`-th."""
     columns = t.columns[pair]
     row = 2 * columns
-    _spline_weights(t, s, pair, load(s.bonds, at + 4 * WIDTH))
-    for lane in range(WIDTH):
-        s.offsets[lane] = t.table_at[pair] + s.bins[lane] * row
     value_at = at + GEOMETRY_ROWS * WIDTH
     slope_at = value_at + columns * WIDTH
+    offsets, weights = shifted(s.offsets, block * WIDTH), shifted(s.spline, block * SPLINE_NUMBERS)
     for column in range(0, columns - 4, 8):
-        _interpolate_eight(t, s, 2 * column, row, value_at + column * WIDTH, slope_at + column * WIDTH)
+        to_value, to_slope = value_at + column * WIDTH, slope_at + column * WIDTH
+        _interpolate_eight(t.table, offsets, weights, 2 * column, row, s.bonds, to_value, to_slope)
     if columns % 8:
         column = columns - 4
-        _interpolate_four(t, s, 2 * column, row, value_at + column * WIDTH, slope_at + column * WIDTH)
-
-
-@inline
-def _spline_weights(t: Program, s: Scratch, pair: int, r: Lanes) -> None:
-    """Store bins, and the weights of f1 - f0, d0, d1 in value and derivative."""
-    inverse_step = t.inverse_step[pair]
-    position = r * inverse_step
-    # A neighbour at the cutoff (padding) belongs to the end of the last bin, where everything is zero.
-    w = position - whole_part(minimum(position, spread(t.n_bins[pair] - 0.5)), s.bins, 0)
-    rest = 1.0 - w
-    square = w * w
-    store(s.spline, 0, square * (3.0 - 2.0 * w))
-    store(s.spline, WIDTH, w * rest * rest)
-    store(s.spline, 2 * WIDTH, -square * rest)
-    store(s.spline, 3 * WIDTH, 6.0 * inverse_step * w * rest)
-    store(s.spline, 4 * WIDTH, inverse_step * rest * (1.0 - 3.0 * w))
-    store(s.spline, 5 * WIDTH, inverse_step * w * (3.0 * w - 2.0))
+        to_value, to_slope = value_at + column * WIDTH, slope_at + column * WIDTH
+        _interpolate_four(t.table, offsets, weights, 2 * column, row, s.bonds, to_value, to_slope)
 
 
 @inline
@@ -80,36 +87,54 @@ def _four(table: FloatArray, at: int, row: int, weights: FloatArray) -> tuple[La
 
 
 @inline
-def _interpolate_eight(t: Program, s: Scratch, chunk: int, row: int, value_at: int, slope_at: int) -> None:
-    v0, s0 = _eight(t.table, s.offsets[0] + chunk, row, shifted(s.spline, 0))
-    v1, s1 = _eight(t.table, s.offsets[1] + chunk, row, shifted(s.spline, 1))
-    v2, s2 = _eight(t.table, s.offsets[2] + chunk, row, shifted(s.spline, 2))
-    v3, s3 = _eight(t.table, s.offsets[3] + chunk, row, shifted(s.spline, 3))
-    v4, s4 = _eight(t.table, s.offsets[4] + chunk, row, shifted(s.spline, 4))
-    v5, s5 = _eight(t.table, s.offsets[5] + chunk, row, shifted(s.spline, 5))
-    v6, s6 = _eight(t.table, s.offsets[6] + chunk, row, shifted(s.spline, 6))
-    v7, s7 = _eight(t.table, s.offsets[7] + chunk, row, shifted(s.spline, 7))
+def _interpolate_eight(
+    table: FloatArray,
+    offsets: LongArray,
+    weights: FloatArray,
+    chunk: int,
+    row: int,
+    bonds: FloatArray,
+    value_at: int,
+    slope_at: int,
+) -> None:
+    v0, s0 = _eight(table, offsets[0] + chunk, row, shifted(weights, 0))
+    v1, s1 = _eight(table, offsets[1] + chunk, row, shifted(weights, 1))
+    v2, s2 = _eight(table, offsets[2] + chunk, row, shifted(weights, 2))
+    v3, s3 = _eight(table, offsets[3] + chunk, row, shifted(weights, 3))
+    v4, s4 = _eight(table, offsets[4] + chunk, row, shifted(weights, 4))
+    v5, s5 = _eight(table, offsets[5] + chunk, row, shifted(weights, 5))
+    v6, s6 = _eight(table, offsets[6] + chunk, row, shifted(weights, 6))
+    v7, s7 = _eight(table, offsets[7] + chunk, row, shifted(weights, 7))
     values = transpose(v0, v1, v2, v3, v4, v5, v6, v7)
     slopes = transpose(s0, s1, s2, s3, s4, s5, s6, s7)
     for k in range(8):
-        store(s.bonds, value_at + k * WIDTH, values[k])
+        store(bonds, value_at + k * WIDTH, values[k])
     for k in range(8):
-        store(s.bonds, slope_at + k * WIDTH, slopes[k])
+        store(bonds, slope_at + k * WIDTH, slopes[k])
 
 
 @inline
-def _interpolate_four(t: Program, s: Scratch, chunk: int, row: int, value_at: int, slope_at: int) -> None:
-    v0, s0 = _four(t.table, s.offsets[0] + chunk, row, shifted(s.spline, 0))
-    v1, s1 = _four(t.table, s.offsets[1] + chunk, row, shifted(s.spline, 1))
-    v2, s2 = _four(t.table, s.offsets[2] + chunk, row, shifted(s.spline, 2))
-    v3, s3 = _four(t.table, s.offsets[3] + chunk, row, shifted(s.spline, 3))
-    v4, s4 = _four(t.table, s.offsets[4] + chunk, row, shifted(s.spline, 4))
-    v5, s5 = _four(t.table, s.offsets[5] + chunk, row, shifted(s.spline, 5))
-    v6, s6 = _four(t.table, s.offsets[6] + chunk, row, shifted(s.spline, 6))
-    v7, s7 = _four(t.table, s.offsets[7] + chunk, row, shifted(s.spline, 7))
+def _interpolate_four(
+    table: FloatArray,
+    offsets: LongArray,
+    weights: FloatArray,
+    chunk: int,
+    row: int,
+    bonds: FloatArray,
+    value_at: int,
+    slope_at: int,
+) -> None:
+    v0, s0 = _four(table, offsets[0] + chunk, row, shifted(weights, 0))
+    v1, s1 = _four(table, offsets[1] + chunk, row, shifted(weights, 1))
+    v2, s2 = _four(table, offsets[2] + chunk, row, shifted(weights, 2))
+    v3, s3 = _four(table, offsets[3] + chunk, row, shifted(weights, 3))
+    v4, s4 = _four(table, offsets[4] + chunk, row, shifted(weights, 4))
+    v5, s5 = _four(table, offsets[5] + chunk, row, shifted(weights, 5))
+    v6, s6 = _four(table, offsets[6] + chunk, row, shifted(weights, 6))
+    v7, s7 = _four(table, offsets[7] + chunk, row, shifted(weights, 7))
     values = columns_of_rows(v0, v1, v2, v3, v4, v5, v6, v7)
     slopes = columns_of_rows(s0, s1, s2, s3, s4, s5, s6, s7)
     for k in range(4):
-        store(s.bonds, value_at + k * WIDTH, values[k])
+        store(bonds, value_at + k * WIDTH, values[k])
     for k in range(4):
-        store(s.bonds, slope_at + k * WIDTH, slopes[k])
+        store(bonds, slope_at + k * WIDTH, slopes[k])

@@ -50,24 +50,24 @@ lanes8, lanes4 = LanesType(8), LanesType(4)
 @register_model(LanesType)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, dmm: Any, fe_type: LanesType) -> None:
-        super().__init__(dmm, fe_type, _vector(fe_type.width))
+        super().__init__(dmm, fe_type, vector(fe_type.width))
 
 
-def _vector(width: int, element: ir.Type = _DOUBLE) -> ir.VectorType:
+def vector(width: int, element: ir.Type = _DOUBLE) -> ir.VectorType:
     return ir.VectorType(element, width)
 
 
-def _splat(builder: Any, value: Any, width: int) -> Any:
+def emit_spread(builder: Any, value: Any, width: int = WIDTH) -> Any:
     """Return a vector that has a scalar in every lane."""
-    undefined = ir.Constant(_vector(width, value.type), ir.Undefined)
+    undefined = ir.Constant(vector(width, value.type), ir.Undefined)
     single = builder.insert_element(undefined, value, _INT32(0))
-    return builder.shuffle_vector(single, undefined, ir.Constant(_vector(width, _INT32), [0] * width))
+    return builder.shuffle_vector(single, undefined, ir.Constant(vector(width, _INT32), [0] * width))
 
 
 def _as_vector(context: Any, builder: Any, value: Any, kind: Any, width: int) -> Any:
     if isinstance(kind, LanesType):
         return value
-    return _splat(builder, context.cast(builder, value, kind, types.float64), width)
+    return emit_spread(builder, context.cast(builder, value, kind, types.float64), width)
 
 
 def _define_arithmetic(operation: Any, instruction: str) -> None:
@@ -119,14 +119,23 @@ def _at(builder: Any, pointer: Any, index: Any, pointee: Any) -> Any:
     return builder.bitcast(builder.gep(pointer, [index]), pointee.as_pointer())
 
 
+def emit_load(builder: Any, pointer: Any, index: Any, width: int = WIDTH) -> Any:
+    """Return the lanes at pointer[index:]."""
+    value = builder.load(_at(builder, pointer, index, vector(width)))
+    value.align = 8
+    return value
+
+
+def emit_store(builder: Any, pointer: Any, index: Any, value: Any) -> None:
+    """Store lanes at pointer[index:]."""
+    builder.store(value, _at(builder, pointer, index, value.type)).align = 8
+
+
 def _loader(width: int) -> Any:
     @intrinsic  # type: ignore[misc]
     def load_lanes(typingctx: Any, pointer_: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _at(builder, args[0], args[1], _vector(width))
-            value = builder.load(pointer)
-            value.align = 8
-            return value
+            return emit_load(builder, args[0], args[1], width)
 
         return LanesType(width)(pointer_, types.int64), codegen
 
@@ -142,8 +151,7 @@ def store(typingctx: Any, pointer_: Any, index: Any, value: Any) -> Any:
     """Store all lanes at array[index:]."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _at(builder, args[0], args[1], args[2].type)
-        builder.store(args[2], pointer).align = 8
+        emit_store(builder, args[0], args[1], args[2])
         return context.get_dummy_value()
 
     return types.void(pointer_, types.int64, value), codegen
@@ -154,7 +162,7 @@ def spread(typingctx: Any, value: Any) -> Any:
     """Return eight lanes of one scalar."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _splat(builder, args[0], WIDTH)
+        return emit_spread(builder, args[0], WIDTH)
 
     return lanes8(types.float64), codegen
 
@@ -164,13 +172,13 @@ def spread_row(typingctx: Any, value: Any) -> Any:
     """Return four lanes of one scalar."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _splat(builder, args[0], 4)
+        return emit_spread(builder, args[0], 4)
 
     return lanes4(types.float64), codegen
 
 
 def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
-    return builder.shuffle_vector(a, b, ir.Constant(_vector(len(order), _INT32), order))
+    return builder.shuffle_vector(a, b, ir.Constant(vector(len(order), _INT32), order))
 
 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
@@ -226,7 +234,7 @@ def rows_of_columns(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     kind = types.UniTuple(lanes4, WIDTH)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows = [*args, ir.Constant(_vector(WIDTH), None)]
+        rows = [*args, ir.Constant(vector(WIDTH), None)]
         for step in (2, 1):
             low = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
             high = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
@@ -284,7 +292,7 @@ def magnitude(typingctx: Any, a: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_vector(WIDTH), [_vector(WIDTH)]), "llvm.fabs.v8f64"
+            builder.module, ir.FunctionType(vector(WIDTH), [vector(WIDTH)]), "llvm.fabs.v8f64"
         )
         return builder.call(function, [args[0]])
 
@@ -296,10 +304,10 @@ def whole_part(typingctx: Any, value: Any, pointer_: Any, index: Any) -> Any:
     """Store the lanes, truncated, as integers at array[index:] (int32) and return them as doubles."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        integers = builder.fptosi(args[0], _vector(WIDTH, _INT32))
+        integers = builder.fptosi(args[0], vector(WIDTH, _INT32))
         pointer = _at(builder, args[1], args[2], integers.type)
         builder.store(integers, pointer).align = 4
-        return builder.sitofp(integers, _vector(WIDTH))
+        return builder.sitofp(integers, vector(WIDTH))
 
     return lanes8(lanes8, pointer_, types.int64), codegen
 
@@ -309,23 +317,23 @@ def inverse_root(typingctx: Any, value: Any) -> Any:
     """Return 1 / sqrt of each lane."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = _vector(WIDTH)
+        kind = vector(WIDTH)
         if not HAS_COMPRESS:
             root = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(vector, [vector]), "llvm.sqrt.v8f64"
+                builder.module, ir.FunctionType(kind, [kind]), "llvm.sqrt.v8f64"
             )
-            return builder.fdiv(ir.Constant(vector, [1.0] * WIDTH), builder.call(root, [args[0]]))
+            return builder.fdiv(ir.Constant(kind, [1.0] * WIDTH), builder.call(root, [args[0]]))
         # A 14-bit estimate and two Newton steps cost a third of a square root and a division.
         estimate = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(vector, [vector, vector, ir.IntType(8)]),
+            ir.FunctionType(kind, [kind, kind, ir.IntType(8)]),
             "llvm.x86.avx512.rsqrt14.pd.512",
         )
-        y = builder.call(estimate, [args[0], ir.Constant(vector, None), ir.IntType(8)(255)])
-        half = builder.fmul(args[0], ir.Constant(vector, [0.5] * WIDTH), flags=_FLAGS)
+        y = builder.call(estimate, [args[0], ir.Constant(kind, None), ir.IntType(8)(255)])
+        half = builder.fmul(args[0], ir.Constant(kind, [0.5] * WIDTH), flags=_FLAGS)
         for _ in range(2):
             square = builder.fmul(builder.fmul(half, y, flags=_FLAGS), y, flags=_FLAGS)
-            error = builder.fsub(ir.Constant(vector, [0.5] * WIDTH), square, flags=_FLAGS)
+            error = builder.fsub(ir.Constant(kind, [0.5] * WIDTH), square, flags=_FLAGS)
             y = builder.fadd(y, builder.fmul(y, error, flags=_FLAGS), flags=_FLAGS)
         return y
 
@@ -337,8 +345,8 @@ def mask_inside(typingctx: Any, value: Any, limit: Any, tag: Any, wanted: Any) -
     """Return a bit per lane: value < limit and tag == wanted."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        below = builder.fcmp_ordered("<", args[0], _splat(builder, args[1], WIDTH))
-        same = builder.fcmp_ordered("==", args[2], _splat(builder, args[3], WIDTH))
+        below = builder.fcmp_ordered("<", args[0], emit_spread(builder, args[1], WIDTH))
+        same = builder.fcmp_ordered("==", args[2], emit_spread(builder, args[3], WIDTH))
         bits = builder.bitcast(builder.and_(below, same), ir.IntType(8))
         return builder.zext(bits, _INT64)
 
@@ -360,7 +368,7 @@ def store_packed(typingctx: Any, pointer_: Any, index: Any, value: Any, mask: An
     """Store the lanes whose bit is set side by side at array[index:]; what follows them is overwritten too."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = builder.bitcast(builder.trunc(args[3], ir.IntType(8)), _vector(WIDTH, ir.IntType(1)))
+        bits = builder.bitcast(builder.trunc(args[3], ir.IntType(8)), vector(WIDTH, ir.IntType(1)))
         packed = _compressed(builder, args[2], bits)
         pointer = _at(builder, args[0], args[1], packed.type)
         builder.store(packed, pointer).align = 8
@@ -374,8 +382,8 @@ def store_packed_indices(typingctx: Any, pointer_: Any, index: Any, source: Any,
     """Like `store_packed` for the first eight integers (int32) of `source`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        integers = _vector(WIDTH, _INT32)
-        bits = builder.bitcast(builder.trunc(args[3], ir.IntType(8)), _vector(WIDTH, ir.IntType(1)))
+        integers = vector(WIDTH, _INT32)
+        bits = builder.bitcast(builder.trunc(args[3], ir.IntType(8)), vector(WIDTH, ir.IntType(1)))
         loaded = builder.load(_at(builder, args[2], _INT64(0), integers))
         loaded.align = 4
         pointer = _at(builder, args[0], args[1], integers)

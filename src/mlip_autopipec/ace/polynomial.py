@@ -15,7 +15,7 @@ Monomial = tuple[int, ...]
 class Variables:
     """Numbers the real and imaginary parts of A[mu][n][l][m >= 0] that a central species uses.
 
-    Per (mu, l) the used n are one group; for each m its real parts stand first, then (m > 0) its imaginary parts.
+    Per (mu, l) the used n are one group; each n has 2 l + 1 variables: m = 0, then Re and Im of m = 1, 2, ...
 
     Attributes
     ----------
@@ -32,15 +32,15 @@ class Variables:
         """Return (real variable, imaginary variable, factor of each) of A in `slot`."""
         mu, n, angular, m = slot
         group = self.groups[mu, angular]
-        size, place = len(group), group.index(n)
+        first = self.first[mu, angular] + group.index(n) * (2 * angular + 1)
         if m == 0:
-            return self.first[mu, angular] + place, None, 1.0, 0.0
-        base = self.first[mu, angular] + size * (2 * abs(m) - 1) + place
+            return first, None, 1.0, 0.0
+        re, im = first + 2 * abs(m) - 1, first + 2 * abs(m)
         if m > 0:
-            return base, base + size, 1.0, 1.0
+            return re, im, 1.0, 1.0
         # A_l,-m = (-1)^m conj(A_lm)
         sign = -1.0 if m % 2 else 1.0
-        return base, base + size, sign, -sign
+        return re, im, sign, -sign
 
 
 def number_variables(products: Sequence[Sequence[Slot]]) -> Variables:

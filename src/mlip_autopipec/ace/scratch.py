@@ -11,6 +11,8 @@ from mlip_autopipec.ace.lanes import WIDTH, aligned_zeros
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 
+SPLINE_NUMBERS = 6 * WIDTH
+"""Hermite weights of one bond block."""
 GEOMETRY_ROWS = 5
 """Rows of a bond block before its radial functions: unit vector x, y, z, 1/r and r."""
 
@@ -29,7 +31,7 @@ class Scratch(NamedTuple):
     bonds : per centre and block of eight neighbours: geometry rows, R, R'
     bond_rows : rows in the frame of the neighbours in `bonds`
     blocks : (8 * n_species,) blocks per centre and neighbour species
-    spline : Hermite weights of one block; bins : its bins; offsets : their place in the table
+    spline : Hermite weights of the blocks of one centre; bins; offsets : their place in the table
     harmonics : Y_lm of the blocks of one centre
     legendre, powers : Q_lm(z) and (x + i y)^m of one block
     sums : per variable (then phi_p, then core) and centre the sum over neighbours, still in eight lanes
@@ -97,9 +99,9 @@ def make_scratch(program: Program, grade: GradeTables, longest: int) -> Scratch:
         bonds=aligned_zeros(WIDTH * centre),
         bond_rows=aligned_zeros(WIDTH * blocks * WIDTH, np.int32),
         blocks=np.zeros(WIDTH * n_species, np.int64),
-        spline=aligned_zeros(6 * WIDTH),
-        bins=aligned_zeros(WIDTH, np.int32),
-        offsets=aligned_zeros(WIDTH, np.int64),
+        spline=aligned_zeros(blocks * SPLINE_NUMBERS),
+        bins=aligned_zeros(blocks * WIDTH, np.int32),
+        offsets=aligned_zeros(blocks * WIDTH, np.int64),
         harmonics=aligned_zeros(blocks * harmonics),
         legendre=aligned_zeros((lmax + 2) ** 2 * WIDTH),
         powers=aligned_zeros(2 * (lmax + 2) * WIDTH),

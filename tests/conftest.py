@@ -1,0 +1,40 @@
+"""What all tests share: where the reference data lie, and how a missing engine is treated."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_IN_CI = os.environ.get("CI") == "true"
+
+
+def missing(what: str) -> None:
+    """A missing engine or data folder: an error in CI, a visible skip elsewhere."""
+    if _IN_CI:
+        pytest.fail(f"{what} is missing, and CI must have it")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with reference data that lies beside the checkout (`AUTOPIPE_SHARED`)."""
+    root = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("AUTOPIPE_SHARED", root.parent / "shared"))
+    if not folder.is_dir():
+        missing(f"the data folder {folder} (AUTOPIPE_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pw_x() -> str:
+    """Path of Quantum ESPRESSO's pw.x."""
+    found = shutil.which("pw.x")
+    if found is None:
+        missing("pw.x (apt-get install quantum-espresso quantum-espresso-data)")
+    return str(found)
