@@ -7,10 +7,11 @@ import numpy as np
 from mlip_autopipec.ace.embedding import embed, quintic_switch
 from mlip_autopipec.ace.jit import inline
 from mlip_autopipec.ace.lane_moments import fold_lanes
-from mlip_autopipec.ace.lanes import WIDTH, load, spread, store
+from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, spread, store
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.scratch import Scratch
+from mlip_autopipec.ace.views import shifted
 
 _ZBL = 2
 
@@ -24,16 +25,29 @@ def evaluate_graph(t: Program, s: Scratch, mu: int) -> None:
     for p in range(ndensity):
         fold_lanes(s.sums, t.top_variables + p, s.densities, p)
     fold_lanes(s.sums, t.top_variables + t.top_densities, s.densities, t.top_densities)
-    first = t.first_product[mu]
-    for k in range(t.last_product[mu] - first):
-        a = load(s.nodes, t.factors[2 * (first + k)] * WIDTH)
-        b = load(s.nodes, t.factors[2 * (first + k) + 1] * WIDTH)
+    factors = shifted(t.factors, 2 * t.first_product[mu])
+    for k in range(t.n_nodes[mu] - variables):
+        a, b = load(s.nodes, factors[2 * k] * WIDTH), load(s.nodes, factors[2 * k + 1] * WIDTH)
         store(s.nodes, (variables + k) * WIDTH, a * b)
     for p in range(ndensity):
-        rho = load(s.densities, p * WIDTH)
-        for k in range(t.first_output[mu], t.last_output[mu]):
-            rho += load(s.nodes, t.output_nodes[k] * WIDTH) * t.output_weights[k * t.top_densities + p]
-        store(s.densities, p * WIDTH, rho)
+        weights = shifted(t.node_weights, t.first_node[mu] * t.top_densities + p)
+        store(s.densities, p * WIDTH, load(s.densities, p * WIDTH) + _weighted_sum(t, s, weights, t.n_nodes[mu]))
+
+
+@inline
+def _weighted_sum(t: Program, s: Scratch, weights: FloatArray, count: int) -> Lanes:
+    """Return the sum of weights * nodes; four sums at a time, since one would wait for itself."""
+    a, b, c, d = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
+    step = t.top_densities
+    whole = count - count % 4
+    for node in range(0, whole, 4):
+        a += load(s.nodes, node * WIDTH) * weights[node * step]
+        b += load(s.nodes, (node + 1) * WIDTH) * weights[(node + 1) * step]
+        c += load(s.nodes, (node + 2) * WIDTH) * weights[(node + 2) * step]
+        d += load(s.nodes, (node + 3) * WIDTH) * weights[(node + 3) * step]
+    for node in range(whole, count):
+        a += load(s.nodes, node * WIDTH) * weights[node * step]
+    return (a + b) + (c + d)
 
 
 @inline
@@ -97,18 +111,16 @@ def _nearest(t: Program, s: Scratch, mu: int, centre: int) -> tuple[int, int, fl
 
 @inline
 def adjoint_graph(t: Program, s: Scratch, mu: int) -> None:
-    """dE/dnode for all nodes, backwards through the products."""
-    variables, first = t.variables[mu], t.first_product[mu]
-    n_products = t.last_product[mu] - first
-    for node in range(variables + n_products):
-        store(s.adjoint, node * WIDTH, spread(0.0))
-    for k in range(t.first_output[mu], t.last_output[mu]):
-        sum_ = spread(0.0)
-        for p in range(t.n_densities[mu]):
-            sum_ += load(s.drho, p * WIDTH) * t.output_weights[k * t.top_densities + p]
-        store(s.adjoint, t.output_nodes[k] * WIDTH, sum_)
-    for k in range(n_products - 1, -1, -1):
-        a, b = t.factors[2 * (first + k)] * WIDTH, t.factors[2 * (first + k) + 1] * WIDTH
-        outer = load(s.adjoint, (variables + k) * WIDTH)
+    """dE/dnode for all nodes: from the densities, then from product to factors."""
+    weights = shifted(t.node_weights, t.first_node[mu] * t.top_densities)
+    for node in range(t.n_nodes[mu]):
+        sum_ = load(s.drho, 0) * weights[node * t.top_densities]
+        for p in range(1, t.n_densities[mu]):
+            sum_ += load(s.drho, p * WIDTH) * weights[node * t.top_densities + p]
+        store(s.adjoint, node * WIDTH, sum_)
+    steps = shifted(t.backwards, 3 * t.first_product[mu])
+    for k in range(t.n_nodes[mu] - t.variables[mu]):
+        outer = load(s.adjoint, steps[3 * k] * WIDTH)
+        a, b = steps[3 * k + 1] * WIDTH, steps[3 * k + 2] * WIDTH
         store(s.adjoint, a, load(s.adjoint, a) + outer * load(s.nodes, b))
         store(s.adjoint, b, load(s.adjoint, b) + outer * load(s.nodes, a))

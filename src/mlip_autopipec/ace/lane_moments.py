@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlip_autopipec.ace.jit import inline
 from mlip_autopipec.ace.lane_harmonics import write_harmonics
-from mlip_autopipec.ace.lanes import WIDTH, load, spread, store, transpose
+from mlip_autopipec.ace.lanes import WIDTH, load, spread, store, totals
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
@@ -103,7 +103,7 @@ def _sum_complex(s: Scratch, R: int, Y: int, blocks: int, out: int, next_n: int,
 def fold_lanes(sums: FloatArray, row: int, out: FloatArray, place: int) -> None:
     """Add up the eight lanes of the eight centres in `row` of `sums`; the result has one lane per centre."""
     at = row * WIDTH * WIDTH
-    columns = transpose(
+    folded = totals(
         load(sums, at),
         load(sums, at + WIDTH),
         load(sums, at + 2 * WIDTH),
@@ -113,6 +113,4 @@ def fold_lanes(sums: FloatArray, row: int, out: FloatArray, place: int) -> None:
         load(sums, at + 6 * WIDTH),
         load(sums, at + 7 * WIDTH),
     )
-    low = (columns[0] + columns[1]) + (columns[2] + columns[3])
-    high = (columns[4] + columns[5]) + (columns[6] + columns[7])
-    store(out, place * WIDTH, low + high)
+    store(out, place * WIDTH, folded)

@@ -18,6 +18,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 from mlip_autopipec.ace.jit import cpu_features
 
 WIDTH = 8
+_HUGE_PAGE, _LARGE = 1 << 21, 1 << 18
 _FLAGS = ("contract", "nsz")
 _DOUBLE, _INT32, _INT64 = ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 HAS_COMPRESS = "+avx512f" in cpu_features() and "+avx512vl" in cpu_features()
@@ -181,17 +182,19 @@ def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(vector(len(order), _INT32), order))
 
 
-def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """Transpose eight vectors of eight in three rounds of exchanging blocks of 4, 2 and 1 lanes."""
-    for step in (4, 2, 1):
-        low = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
-        high = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
-        exchanged = list(rows)
-        for row in range(WIDTH):
+def _exchanged(builder: Any, a: Any, b: Any, step: int) -> tuple[Any, Any]:
+    """Swap every second block of `step` lanes of `a` with the block before it in `b`."""
+    low = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
+    high = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
+    return _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
+
+
+def _transposed(builder: Any, rows: list[Any], steps: tuple[int, ...]) -> list[Any]:
+    """Transpose in rounds of exchanging blocks of `steps` lanes."""
+    for step in steps:
+        for row in range(len(rows)):
             if not row & step:
-                exchanged[row] = _shuffle(builder, rows[row], rows[row + step], low)
-                exchanged[row + step] = _shuffle(builder, rows[row], rows[row + step], high)
-        rows = exchanged
+                rows[row], rows[row + step] = _exchanged(builder, rows[row], rows[row + step], step)
     return rows
 
 
@@ -201,9 +204,23 @@ def transpose(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g:
     kind = types.UniTuple(lanes8, WIDTH)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return context.make_tuple(builder, kind, _transposed(builder, list(args)))
+        return context.make_tuple(builder, kind, _transposed(builder, list(args), (4, 2, 1)))
 
     return kind(*[lanes8] * WIDTH), codegen
+
+
+@intrinsic  # type: ignore[misc]
+def totals(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+    """Return the sums over lanes of eight vectors, one per lane: a transposition that adds what it exchanges."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        rows = list(args)
+        for step in (4, 2, 1):
+            pairs = [_exchanged(builder, rows[row], rows[row + step], step) for row in range(step)]
+            rows = [builder.fadd(low, high, flags=_FLAGS) for low, high in pairs]
+        return rows[0]
+
+    return lanes8(*[lanes8] * WIDTH), codegen
 
 
 @intrinsic  # type: ignore[misc]
@@ -214,16 +231,7 @@ def columns_of_rows(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: A
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         # Rows k and k + 4 share a register; two rounds of exchanges finish.
         rows = [_shuffle(builder, args[k], args[k + 4], list(range(8))) for k in range(4)]
-        for step in (2, 1):
-            low = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
-            high = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
-            exchanged = list(rows)
-            for row in range(4):
-                if not row & step:
-                    exchanged[row] = _shuffle(builder, rows[row], rows[row + step], low)
-                    exchanged[row + step] = _shuffle(builder, rows[row], rows[row + step], high)
-            rows = exchanged
-        return context.make_tuple(builder, kind, rows)
+        return context.make_tuple(builder, kind, _transposed(builder, rows, (2, 1)))
 
     return kind(*[lanes4] * WIDTH), codegen
 
@@ -234,16 +242,7 @@ def rows_of_columns(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     kind = types.UniTuple(lanes4, WIDTH)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows = [*args, ir.Constant(vector(WIDTH), None)]
-        for step in (2, 1):
-            low = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
-            high = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
-            exchanged = list(rows)
-            for row in range(4):
-                if not row & step:
-                    exchanged[row] = _shuffle(builder, rows[row], rows[row + step], low)
-                    exchanged[row + step] = _shuffle(builder, rows[row], rows[row + step], high)
-            rows = exchanged
+        rows = _transposed(builder, [*args, ir.Constant(vector(WIDTH), None)], (2, 1))
         halves = [_shuffle(builder, row, row, order) for order in ([0, 1, 2, 3], [4, 5, 6, 7]) for row in rows]
         return context.make_tuple(builder, kind, halves)
 
@@ -433,8 +432,13 @@ def take_ticket(typingctx: Any, counter: Any) -> Any:
 
 
 def aligned_zeros(n: int, dtype: type = float) -> Any:
-    """Return a zero array that begins on a cache line."""
+    """Return a zero array that begins on a cache line, or on a huge page if it is larger than some hundred kB.
+
+    numpy asks the kernel for huge pages from 4 MiB on; tables that are read at random miss the page cache otherwise.
+    """
     size = np.dtype(dtype).itemsize
-    raw = np.zeros(n + 64 // size, dtype=dtype)
-    offset = (-raw.ctypes.data % 64) // size
+    large = n * size > _LARGE
+    boundary = _HUGE_PAGE if large else 64
+    raw = np.zeros((max(n * size, 2 * _HUGE_PAGE) if large else n * size) // size + boundary // size, dtype=dtype)
+    offset = (-raw.ctypes.data % boundary) // size
     return raw[offset : offset + n]

@@ -6,6 +6,7 @@ the R_nl in use are tabulated; products of A become a graph of real multiplicati
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,9 +39,10 @@ class Program(NamedTuple):
     group_column, group_size, group_variable : (P * (top_l + 1),) per l: first column, number of n, first variable
     table : Hermite nodes; a row is, per chunk of 8 or 4 columns, values then slopes times bin width
     q_a, q_b, q_slope, q_start : ((top_l + 2)^2,) see `harmonics.recursion_coefficients`
-    variables, first_product, last_product, first_output, last_output, n_densities : (n_species,)
+    variables, n_nodes, first_product, first_node, n_densities : (n_species,) a node is a variable or a product
     factors : (2 * products,) of all species one after the other
-    output_nodes, output_weights : (outputs,), (outputs * top_densities,) what the densities are made of
+    node_weights : (nodes * top_densities,) what the densities are made of
+    backwards : (3 * products,) product, factor, factor, in an order in which every product comes before its factors
     embedding_kind, rho_cut, drho_cut, isolated : (n_species,)
     embedding : (n_species * 2 * top_densities,) w, m of each density
     """
@@ -72,14 +74,13 @@ class Program(NamedTuple):
     q_slope: FloatArray
     q_start: FloatArray
     variables: LongArray
+    n_nodes: LongArray
     first_product: LongArray
-    last_product: LongArray
-    first_output: LongArray
-    last_output: LongArray
+    first_node: LongArray
     n_densities: LongArray
     factors: LongArray
-    output_nodes: LongArray
-    output_weights: FloatArray
+    node_weights: FloatArray
+    backwards: LongArray
     embedding_kind: FloatArray
     rho_cut: FloatArray
     drho_cut: FloatArray
@@ -143,31 +144,45 @@ def _species_graph(terms: SpeciesTerms) -> SpeciesGraph:
 
 def _species_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...]) -> dict[str, Any]:
     ndensity = max(embedding.ndensity for embedding in potential.embeddings)
-    arrays: dict[str, list[Any]] = {name: [] for name in ("variables", "n_densities", "output_nodes", "output_weights")}
-    product_ends, output_ends = [0], [0]
+    weights, backwards = [], []
     for terms, graph, embedding in zip(potential.terms, graphs, potential.embeddings, strict=True):
         dense = np.zeros((graph.graph.n_nodes, ndensity))
         for row, ctilde in zip(graph.rows, terms.ctildes[len(terms.rank1) :], strict=True):
             for monomial, value in row:
                 dense[graph.graph.nodes[monomial], : embedding.ndensity] += value * ctilde
-        used = np.flatnonzero((dense != 0.0).any(axis=1))
-        arrays["variables"].append(graph.variables.count)
-        arrays["n_densities"].append(embedding.ndensity)
-        arrays["output_nodes"] += used.tolist()
-        arrays["output_weights"].append(dense[used].ravel())
-        product_ends.append(product_ends[-1] + len(graph.graph.factors))
-        output_ends.append(output_ends[-1] + len(used))
+        weights.append(dense.ravel())
+        backwards.append(_backwards(graph.graph).ravel())
+    product_counts = [len(graph.graph.factors) for graph in graphs]
+    node_counts = [graph.graph.n_nodes for graph in graphs]
     return {
-        "variables": _integers(arrays["variables"]),
-        "n_densities": _integers(arrays["n_densities"]),
-        "first_product": _integers(product_ends[:-1]),
-        "last_product": _integers(product_ends[1:]),
-        "first_output": _integers(output_ends[:-1]),
-        "last_output": _integers(output_ends[1:]),
+        "variables": _integers([graph.variables.count for graph in graphs]),
+        "n_nodes": _integers(node_counts),
+        "first_product": _integers(np.cumsum([0, *product_counts[:-1]])),
+        "first_node": _integers(np.cumsum([0, *node_counts[:-1]])),
+        "n_densities": _integers([embedding.ndensity for embedding in potential.embeddings]),
         "factors": _integers(np.concatenate([graph.graph.factors.ravel() for graph in graphs])),
-        "output_nodes": _integers(arrays["output_nodes"]),
-        "output_weights": np.concatenate(arrays["output_weights"]),
+        "node_weights": np.concatenate(weights),
+        "backwards": _integers(np.concatenate(backwards)),
     }
+
+
+def _backwards(graph: ProductGraph) -> LongArray:
+    """Return (product, factor, factor), users before what they use.
+
+    Products of one depth that share a factor stand apart: adding twice to one sum in a row waits for memory.
+    """
+    depth = np.zeros(graph.n_nodes, dtype=np.int64)
+    for k in range(len(graph.factors) - 1, -1, -1):
+        a, b = graph.factors[k]
+        below = depth[graph.n_variables + k] + 1
+        depth[a], depth[b] = max(depth[a], below), max(depth[b], below)
+    order: list[int] = []
+    products = np.arange(len(graph.factors))
+    for level in np.unique(depth[graph.n_variables :]):
+        members = products[depth[graph.n_variables :] == level]
+        stride = next(s for s in range(max(1, int(0.382 * len(members))), len(members) + 1) if math.gcd(s, len(members)) == 1)
+        order += members[np.arange(len(members)) * stride % len(members)].tolist()
+    return np.column_stack([graph.n_variables + np.array(order, dtype=np.int64), graph.factors[order]]).astype(np.int64)
 
 
 def _integers(values: Any) -> LongArray:
@@ -179,12 +194,12 @@ def _pair_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...], top_l: 
     arrays: dict[str, list[Any]] = {name: [] for name in names}
     tables, groups, position = [], np.zeros((3, len(potential.elements) ** 2, top_l + 1), dtype=np.int64), 0
     for pair, ((i, j), bond) in enumerate(sorted(potential.bonds.items())):
-        columns = _group_columns(graphs[i].variables, j, groups[:, pair])
+        columns = _group_columns(graphs[i].variables, j, bond.radcoefficients, groups[:, pair])
         r = nodes(bond.rcut, potential.spline_step)
         values, slopes, phi, core = _columns(potential, i, j, bond, r, columns)
         table = hermite_table(r, values, slopes)
         packed = _packed(table.values, table.slopes)
-        lmax = max((angular for _, angular in columns), default=-1)
+        lmax = max((angular for mu, angular in graphs[i].variables.groups if mu == j), default=-1)
         row = (bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in)
         row += (position, table.n_bins, packed.shape[1] // 2, phi, core, lmax)
         for name, value in zip(names, row, strict=True):
@@ -199,13 +214,20 @@ def _pair_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...], top_l: 
     return result | {"table": flat} | {name: _integers(array.ravel()) for name, array in group_arrays}
 
 
-def _group_columns(variables: Variables, mu: int, groups: LongArray) -> list[tuple[int, int]]:
+def _group_columns(
+    variables: Variables, mu: int, radcoefficients: FloatArray, groups: LongArray
+) -> list[tuple[int, int]]:
     """Fill `groups` (3, top_l + 1) for neighbour species mu and return (n, l) of each column."""
     columns: list[tuple[int, int]] = []
+    known: dict[tuple[int, bytes], int] = {}
     for (other, angular), ns in variables.groups.items():
         if other == mu:
-            groups[:, angular] = len(columns), len(ns), variables.first[other, angular]
-            columns += [(n, angular) for n in ns]
+            # Groups of several l with equal radial functions (usual where these are not fitted) share columns.
+            functions = (len(ns), radcoefficients[[n - 1 for n in ns], angular].tobytes())
+            first = known.setdefault(functions, len(columns))
+            if first == len(columns):
+                columns += [(n, angular) for n in ns]
+            groups[:, angular] = first, len(ns), variables.first[other, angular]
     return columns
 
 
