@@ -35,10 +35,12 @@ NAMES = (
 class Reference:
     """Folder `reference/ace` of the shared data as objects of the house."""
 
+    names = NAMES
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.basis = lru_cache(self._basis)
-        self.evaluator = lru_cache(self._evaluator)
+        self.evaluator = lru_cache(self.fresh_evaluator)
         self.structures = lru_cache(self._structures)
 
     def pot(self, file: str) -> Path:
@@ -52,7 +54,7 @@ class Reference:
     def _basis(self, name: str) -> Basis:
         return make_basis(read_yaml(self.pot(f"{name}.yaml")))
 
-    def _evaluator(self, name: str, path: str = "lanes", kind: str = "asi", threads: int = 1) -> AceEvaluator:
+    def fresh_evaluator(self, name: str, path: str = "lanes", kind: str = "asi", threads: int = 1) -> AceEvaluator:
         """Return an evaluator of NAME.yaml with NAME.KIND as active set, or of NAME.yace (kind "yace")."""
         if kind == "yace":
             return AceEvaluator(from_products(read_yace(self.pot(f"{name}.yace"))), path=path, threads=threads)

@@ -1,4 +1,4 @@
-"""What any interatomic potential must obey: gradients, symmetries, smoothness, and the same answer on any thread count."""
+"""What any interatomic potential must obey: gradients, symmetries, smoothness, the same answer on any thread count."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_virial_is_the_derivative_along_strain(ace, evaluate, name, path) -> Non
             strained.positions = atoms.positions @ stretch
             return evaluate(evaluator, strained).energy
 
-        voigt = np.array([strain[0, 0], strain[1, 1], strain[2, 2], 2 * strain[1, 2], 2 * strain[0, 2], 2 * strain[0, 1]])
+        voigt = np.array(
+            [strain[0, 0], strain[1, 1], strain[2, 2], 2 * strain[1, 2], 2 * strain[0, 2], 2 * strain[0, 1]]
+        )
         found[case] = (central_difference(energy), -float(evaluate(evaluator, atoms).virial @ voigt))
     assert wrong(found, 1e-6) == []
 
@@ -176,7 +178,8 @@ def _large(ace, name: str) -> Atoms:
 def test_threads_agree_and_each_number_of_them_repeats_its_bits(ace, evaluate, name, path) -> None:
     atoms = _large(ace, name)
     one, *twos = (
-        [evaluate(ace.evaluator(name, path, threads=threads), atoms, gamma=True) for _ in range(3)] for threads in (1, 2)
+        [evaluate(ace.evaluator(name, path, threads=threads), atoms, gamma=True) for _ in range(3)]
+        for threads in (1, 2)
     )
     for runs in (one, *twos):
         for again in runs[1:]:
@@ -195,7 +198,7 @@ def test_a_frame_leaves_no_trace_in_the_next(ace, evaluate, path, threads) -> No
     structures = ace.structures("AlNi_fs2")
     order = ["cluster", "rattled_2x2x2", "isolated", "dimer_AlNi_0.9", "compressed", "trimer", "slab_vac"]
     for case in order + order[::-1]:
-        fresh = ace._evaluator("AlNi_fs2", path, threads=threads)
+        fresh = ace.fresh_evaluator("AlNi_fs2", path, threads=threads)
         mine, theirs = (evaluate(each, structures[case], gamma=True) for each in (evaluator, fresh))
         for field in ("energies", "forces", "virial", "gamma"):
             assert np.array_equal(getattr(mine, field), getattr(theirs, field)), (case, field)

@@ -45,7 +45,9 @@ def _compare_stress(seen: Deviations, case: str, atoms: Atoms, virial: np.ndarra
     """Compare the stress where there is one, else the virial; `expected` is pyace's virial."""
     if atoms.pbc.all():
         found = stress_from_virial(virial, atoms.get_volume())
-        seen.compare(case, "stress", found[None], stress_from_virial(virial_from_pyace(expected), atoms.get_volume())[None], 1e-7)
+        seen.compare(
+            case, "stress", found[None], stress_from_virial(virial_from_pyace(expected), atoms.get_volume())[None], 1e-7
+        )
     seen.compare(case, "virial", virial[None], virial_from_pyace(expected)[None], 1e-7)
 
 
