@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import inline
 from mlip_autopipec.ace.records import FloatArray
 
 
@@ -30,14 +29,3 @@ def recursion_coefficients(lmax: int) -> tuple[FloatArray, FloatArray, FloatArra
         for angular in range(m, size):
             slope[angular, m] = -np.sqrt((angular - m) * (angular + m + 1))
     return a, b, slope, start
-
-
-@inline
-def legendre(z: float, lmax: int, a: FloatArray, b: FloatArray, start: FloatArray, Q: FloatArray) -> None:
-    """Fill Q[l, m] for 0 <= m <= l <= lmax; Q[l, l + 1] must be 0 and stays it."""
-    for m in range(lmax + 1):
-        Q[m, m] = start[m, m]
-        for angular in range(m + 1, lmax + 1):
-            Q[angular, m] = a[angular, m] * z * Q[angular - 1, m]
-            if angular > m + 1:
-                Q[angular, m] -= b[angular, m] * Q[angular - 2, m]

@@ -10,7 +10,7 @@ from mlip_autopipec.ace.lane_density import adjoint_graph, embed_centres, evalua
 from mlip_autopipec.ace.lane_forces import scatter_forces
 from mlip_autopipec.ace.lane_geometry import gather
 from mlip_autopipec.ace.lane_grade import grade, project, start_recurrence, sum_recurrence
-from mlip_autopipec.ace.lane_moments import sum_neighbours
+from mlip_autopipec.ace.lane_moments import clear_sums, sum_blocks
 from mlip_autopipec.ace.lane_radial import interpolate, prepare_splines
 from mlip_autopipec.ace.lanes import WIDTH, store, take_ticket
 from mlip_autopipec.ace.views import pointer, shifted, viewer
@@ -110,17 +110,19 @@ def _sum_centre(t: Program, g: GradeTables, frame: Frame, s: Scratch, i: int, mu
     if frame.wanted & (PROJECTIONS | GRADE):
         for k in range(t.n_species * g.n_base):
             s.exact_sums[k * WIDTH + centre] = 0.0
+    clear_sums(t, s, mu, centre)
     at, block = centre * s.centre, 0 * centre
     for nu in range(t.n_species):
         pair, blocks = mu * t.n_species + nu, s.blocks[centre * t.n_species + nu]
         prepare_splines(t, s, pair, at, block, blocks)
-        for _ in range(blocks):
-            interpolate(t, s, pair, at, block)
-            if frame.wanted & (PROJECTIONS | GRADE):
-                start_recurrence(g, s, pair, block, at, nu * g.n_base * WIDTH + centre)
-            at += s.block
-            block += 1
-    sum_neighbours(t, s, mu, centre)
+        for k in range(blocks):
+            interpolate(t, s, pair, at + k * s.block, block + k)
+        sum_blocks(t, s, mu, pair, at, blocks, centre)
+        if frame.wanted & (PROJECTIONS | GRADE):
+            for k in range(blocks):
+                start_recurrence(g, s, pair, block + k, at + k * s.block, nu * g.n_base * WIDTH + centre)
+        at += blocks * s.block
+        block += blocks
     if frame.wanted & (PROJECTIONS | GRADE):
         sum_recurrence(t, g, s, centre)
     return trouble

@@ -22,30 +22,27 @@ from mlip_autopipec.ace.tiles import (
 
 
 @inline
-def sum_neighbours(t: Program, s: Scratch, mu: int, centre: int) -> None:
-    """Fill `s.sums` of one centre from its bond blocks."""
-    n_species = t.n_species
-    phi_row, core_row = t.top_variables, t.top_variables + t.top_densities
+def clear_sums(t: Program, s: Scratch, mu: int, centre: int) -> None:
+    """Set the sums of one centre to zero."""
     for variable in range(t.variables[mu]):
         store(s.sums, (variable * WIDTH + centre) * WIDTH, spread(0.0))
-    for row in range(phi_row, core_row + 1):
+    for row in range(t.top_variables, t.top_variables + t.top_densities + 1):
         store(s.sums, (row * WIDTH + centre) * WIDTH, spread(0.0))
-    at = centre * s.centre
-    for nu in range(n_species):
-        pair = mu * n_species + nu
-        blocks = s.blocks[centre * n_species + nu]
-        lmax = t.lmax[pair]
-        if blocks and lmax >= 0:
-            for block in range(blocks):
-                write_harmonics(s.bonds, at + block * s.block, s.harmonics, block * s.harmonics_block, lmax)
-            for angular in range(lmax + 1):
-                _sum_group(t, s, pair, angular, at, blocks, centre)
-        if t.phi[pair] >= 0:
-            for p in range(t.n_densities[mu]):
-                _sum_column(s, at, blocks, t.phi[pair] + p, phi_row + p, centre)
-        if t.core[pair] >= 0:
-            _sum_column(s, at, blocks, t.core[pair], core_row, centre)
-        at += blocks * s.block
+
+
+@inline
+def sum_blocks(t: Program, s: Scratch, mu: int, pair: int, at: int, blocks: int, centre: int) -> None:
+    """Add the bond blocks of one neighbour species to the sums of one centre."""
+    lmax = t.lmax[pair]
+    for block in range(blocks):
+        write_harmonics(s.bonds, at + block * s.block, s.harmonics, block * s.harmonics_block, lmax)
+    for angular in range(lmax + 1):
+        _sum_group(t, s, pair, angular, at, blocks, centre)
+    if t.phi[pair] >= 0:
+        for p in range(t.n_densities[mu]):
+            _sum_column(s, at, blocks, t.phi[pair] + p, t.top_variables + p, centre)
+    if t.core[pair] >= 0:
+        _sum_column(s, at, blocks, t.core[pair], t.top_variables + t.top_densities, centre)
 
 
 @inline

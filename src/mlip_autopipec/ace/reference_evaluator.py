@@ -99,13 +99,19 @@ def make_surroundings(tables: ReferenceTables, longest: int) -> Surroundings:
     """Allocate scratch for atoms with up to `longest` listed neighbours."""
     size, columns = int(tables.sizes[3]) + 2, tables.values.shape[1]
     return Surroundings(
+        first=np.zeros(int(tables.sizes[0]) + 1, dtype=np.int32),
         rows=np.zeros(longest, dtype=np.int32),
-        species=np.zeros(longest, dtype=np.int32),
-        bond=np.zeros((longest, 4)),
-        value=np.zeros((longest, columns)),
-        slope=np.zeros((longest, columns)),
-        harmonics=np.zeros((longest, size, size)),
-        powers=np.zeros((longest, size), dtype=np.complex128),
+        x=np.zeros(longest),
+        y=np.zeros(longest),
+        z=np.zeros(longest),
+        r=np.zeros(longest),
+        row=np.zeros((2, columns)),
+        value=np.zeros((columns, longest)),
+        slope=np.zeros((columns, longest)),
+        Q=np.zeros((size, size, longest)),
+        re=np.zeros((size, longest)),
+        im=np.zeros((size, longest)),
+        work=np.zeros((8, longest)),
     )
 
 
@@ -125,4 +131,5 @@ def make_centre(tables: ReferenceTables) -> Centre:
         dterms=np.zeros(most),
         rho=np.zeros(ndensity),
         drho=np.zeros(ndensity),
+        ahead=np.zeros(int(np.diff(tables.factor_first).max(initial=1)), dtype=np.complex128),
     )

@@ -32,8 +32,7 @@ class Scratch(NamedTuple):
     bond_rows : rows in the frame of the neighbours in `bonds`
     blocks : (8 * n_species,) blocks per centre and neighbour species
     spline : Hermite weights of the blocks of one centre; bins; offsets : their place in the table
-    harmonics : Y_lm of the blocks of one centre
-    legendre, powers : Q_lm(z) and (x + i y)^m of one block
+    harmonics : Y_lm of the blocks of one centre and species
     sums : per variable (then phi_p, then core) and centre the sum over neighbours, still in eight lanes
     nodes, adjoint : per node of the graph, lanes = centres
     densities : rho_p, then core, lanes = centres
@@ -61,8 +60,6 @@ class Scratch(NamedTuple):
     bins: IntArray
     offsets: LongArray
     harmonics: FloatArray
-    legendre: FloatArray
-    powers: FloatArray
     sums: FloatArray
     nodes: FloatArray
     adjoint: FloatArray
@@ -103,8 +100,6 @@ def make_scratch(program: Program, grade: GradeTables, longest: int) -> Scratch:
         bins=aligned_zeros(blocks * WIDTH, np.int32),
         offsets=aligned_zeros(blocks * WIDTH, np.int64),
         harmonics=aligned_zeros(blocks * harmonics),
-        legendre=aligned_zeros((lmax + 2) ** 2 * WIDTH),
-        powers=aligned_zeros(2 * (lmax + 2) * WIDTH),
         sums=aligned_zeros((program.top_variables + ndensity + 1) * WIDTH * WIDTH),
         nodes=aligned_zeros((program.top_nodes + n_species * grade.n_base) * WIDTH),
         adjoint=aligned_zeros(program.top_nodes * WIDTH),

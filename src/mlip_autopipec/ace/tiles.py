@@ -14,7 +14,6 @@ from numba.extending import intrinsic
 from mlip_autopipec.ace.lanes import WIDTH, emit_load, emit_store, vector
 
 _VECTOR = vector(WIDTH)
-_ZERO = ir.Constant(_VECTOR, None)
 _FLAGS = ("contract", "nsz")
 MOST = 4
 """Radial functions in one tile."""
@@ -29,7 +28,7 @@ def _added(builder: Any, total: Any, a: Any, b: Any) -> Any:
 
 
 def sum_tile(n: int, parts: int) -> Any:
-    """Return a function that sums n radial functions times `parts` rows of harmonics over all blocks.
+    """Return a function that adds n radial functions times `parts` rows of harmonics, over some blocks, to sums.
 
     Its arguments: bonds, place of the first R, numbers per bond block; harmonics, place of the first Y, numbers per block;
     blocks; sums, place of the first result, numbers from one radial function's results to the next.
@@ -41,10 +40,14 @@ def sum_tile(n: int, parts: int) -> Any:
     ) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             bonds, R, stride, Ys, Y, Y_stride, blocks, sums, out, next_n = args
-            totals = [cgutils.alloca_once_value(builder, _ZERO) for _ in range(n * parts)]
-            # A value of an alloca made in the entry block must be set anew each time the code is reached.
-            for total in totals:
-                builder.store(_ZERO, total)
+            places = [
+                _offset(builder, builder.add(out, builder.mul(next_n, ir.IntType(64)(k))), p * WIDTH * WIDTH)
+                for k in range(n)
+                for p in range(parts)
+            ]
+            totals = [cgutils.alloca_once(builder, _VECTOR) for _ in places]
+            for place, total in zip(places, totals, strict=True):
+                builder.store(emit_load(builder, sums, place), total)
             with cgutils.for_range(builder, blocks) as loop:
                 at = builder.add(R, builder.mul(loop.index, stride))
                 row = builder.add(Y, builder.mul(loop.index, Y_stride))
@@ -52,13 +55,10 @@ def sum_tile(n: int, parts: int) -> Any:
                 for k in range(n):
                     radial = emit_load(builder, bonds, _offset(builder, at, k * WIDTH))
                     for p in range(parts):
-                        total = totals[p * n + k]
+                        total = totals[k * parts + p]
                         builder.store(_added(builder, builder.load(total), radial, harmonics[p]), total)
-            for k in range(n):
-                first = builder.add(out, builder.mul(next_n, ir.IntType(64)(k)))
-                for p in range(parts):
-                    place = _offset(builder, first, p * WIDTH * WIDTH)
-                    emit_store(builder, sums, place, builder.load(totals[p * n + k]))
+            for place, total in zip(places, totals, strict=True):
+                emit_store(builder, sums, place, builder.load(total))
             return context.get_dummy_value()
 
         whole = types.int64
