@@ -30,7 +30,9 @@ def neighbourhood(atoms: Atoms, cutoff: float, elements: tuple[str, ...]) -> Nei
     n = len(atoms)
     species = species_indices(atoms.get_chemical_symbols(), elements)
     cell, pbc = np.asarray(atoms.cell.array), np.asarray(atoms.pbc)
-    if pbc.any() and (abs(np.linalg.det(atoms.cell.complete().array)) < 1e-10 or (atoms.cell.lengths()[pbc] == 0).any()):
+    if pbc.any() and (
+        abs(np.linalg.det(atoms.cell.complete().array)) < 1e-10 or (atoms.cell.lengths()[pbc] == 0).any()
+    ):
         raise ModelError("the cell of a periodic structure has no volume")
     positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
     centres, others, shifts = vesin.NeighborList(cutoff=cutoff, full_list=True).compute(

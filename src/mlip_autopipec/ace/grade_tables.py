@@ -114,8 +114,23 @@ def _empty(n_species: int) -> GradeTables:
     no_number, no_place = np.zeros(0), np.zeros(0, dtype=np.int64)
     zeros = np.zeros(n_species + 1, dtype=np.int64)
     return GradeTables(
-        0, 0, 0, 0, no_place, no_number, no_number, no_number, no_place, no_number,
-        zeros, zeros, no_place, no_number, zeros - 1, zeros, no_number,
+        0,
+        0,
+        0,
+        0,
+        no_place,
+        no_number,
+        no_number,
+        no_number,
+        no_place,
+        no_number,
+        zeros,
+        zeros,
+        no_place,
+        no_number,
+        zeros - 1,
+        zeros,
+        no_number,
     )
 
 

@@ -21,15 +21,24 @@ from mlip_autopipec.ace.lanes import (
     store_packed,
     store_packed_indices,
 )
-from mlip_autopipec.ace.views import shifted
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.scratch import Scratch
+from mlip_autopipec.ace.views import shifted
 
 
 @inline
 def gather(
-    t: Program, s: Scratch, places: FloatArray, listed: IntArray, begin: int, end: int, i: int, mu: int, centre: int, dummy: int
+    t: Program,
+    s: Scratch,
+    places: FloatArray,
+    listed: IntArray,
+    begin: int,
+    end: int,
+    i: int,
+    mu: int,
+    centre: int,
+    dummy: int,
 ) -> int:
     """Fill the bond blocks of one centre; return the number of pairs closer than one spline bin.
 
@@ -49,9 +58,7 @@ def gather(
 
 
 @inline
-def _sort_in(
-    t: Program, s: Scratch, places: FloatArray, listed: IntArray, i: int, mu: int, centre: int
-) -> None:
+def _sort_in(t: Program, s: Scratch, places: FloatArray, listed: IntArray, i: int, mu: int, centre: int) -> None:
     """Append eight listed neighbours to the streams of their species if they are inside."""
     n_species = t.n_species
     columns = columns_of_rows(

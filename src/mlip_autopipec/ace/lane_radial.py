@@ -19,10 +19,10 @@ from mlip_autopipec.ace.lanes import (
     transpose,
     whole_part,
 )
-from mlip_autopipec.ace.views import shifted
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, LongArray
 from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, SPLINE_NUMBERS, Scratch
+from mlip_autopipec.ace.views import shifted
 
 
 @inline

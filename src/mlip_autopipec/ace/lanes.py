@@ -318,9 +318,7 @@ def inverse_root(typingctx: Any, value: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = vector(WIDTH)
         if not HAS_COMPRESS:
-            root = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(kind, [kind]), "llvm.sqrt.v8f64"
-            )
+            root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), "llvm.sqrt.v8f64")
             return builder.fdiv(ir.Constant(kind, [1.0] * WIDTH), builder.call(root, [args[0]]))
         # A 14-bit estimate and two Newton steps cost a third of a square root and a division.
         estimate = cgutils.get_or_insert_function(

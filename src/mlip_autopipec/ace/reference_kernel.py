@@ -357,7 +357,14 @@ def _adjoint(t: ReferenceTables, mu: int, c: Centre) -> None:
 
 @inline
 def _forces(
-    t: ReferenceTables, i: int, dcore: float, nearest: int, dnearest: float, s: Surroundings, c: Centre, out: AtomResults
+    t: ReferenceTables,
+    i: int,
+    dcore: float,
+    nearest: int,
+    dnearest: float,
+    s: Surroundings,
+    c: Centre,
+    out: AtomResults,
 ) -> None:
     """Add -dE/dr_ij to neighbour j and +dE/dr_ij to atom i."""
     K = t.sizes[1]
@@ -397,7 +404,12 @@ def _angular_gradient(t: ReferenceTables, nu: int, first: int, last: int, s: Sur
     """Add Re sum dE/dA R' Y, and the gradient of Re sum dE/dA R Y with respect to x, y, z of the unit vector."""
     K, N, lmax = t.sizes[1], t.sizes[2], t.sizes[3]
     radial, gx, gy, gz = s.work[0, first:last], s.work[1, first:last], s.work[2, first:last], s.work[3, first:last]
-    S_re, S_im, dS_re, dS_im = s.work[4, first:last], s.work[5, first:last], s.work[6, first:last], s.work[7, first:last]
+    S_re, S_im, dS_re, dS_im = (
+        s.work[4, first:last],
+        s.work[5, first:last],
+        s.work[6, first:last],
+        s.work[7, first:last],
+    )
     for angular in range(lmax + 1):
         for m in range(angular + 1):
             s.work[4:, first:last] = 0.0

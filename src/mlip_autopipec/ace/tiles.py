@@ -30,13 +30,23 @@ def _added(builder: Any, total: Any, a: Any, b: Any) -> Any:
 def sum_tile(n: int, parts: int) -> Any:
     """Return a function that adds n radial functions times `parts` rows of harmonics, over some blocks, to sums.
 
-    Its arguments: bonds, place of the first R, numbers per bond block; harmonics, place of the first Y, numbers per block;
-    blocks; sums, place of the first result, numbers from one radial function's results to the next.
+    Its arguments: bonds, place of the first R, numbers per bond block; harmonics, place of the first Y, numbers per
+    block; blocks; sums, place of the first result, numbers from one radial function's results to the next.
     """
 
     @intrinsic  # type: ignore[misc]
     def tile(
-        typingctx: Any, bonds: Any, R: Any, stride: Any, Ys: Any, Y: Any, Y_stride: Any, blocks: Any, sums: Any, out: Any, next_n: Any
+        typingctx: Any,
+        bonds: Any,
+        R: Any,
+        stride: Any,
+        Ys: Any,
+        Y: Any,
+        Y_stride: Any,
+        blocks: Any,
+        sums: Any,
+        out: Any,
+        next_n: Any,
     ) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             bonds, R, stride, Ys, Y, Y_stride, blocks, sums, out, next_n = args
