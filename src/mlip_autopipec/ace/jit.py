@@ -1,0 +1,114 @@
+"""Compiles kernels with numba and keeps the machine code on disk, safely for many processes at once.
+
+numba's own cache looks only at the file of the outermost function, and two processes of different CPUs on one shared
+home directory may overwrite each other's entries. Ours lives in a folder whose name holds the CPU and a hash of every
+source file of this room, and one process compiles while the others wait for its result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import llvmlite.binding as llvm
+import numba
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserWideCacheLocator
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+# Sums may be reordered and multiply-adds fused, but infinities and NaN stay what they are.
+_FAST_FLAGS = {"contract", "reassoc", "nsz"}
+# Kernels make no arrays, so references need no counting ("_nrt"), which would cost two atomic operations per array.
+_OPTIONS = {"fastmath": _FAST_FLAGS, "nogil": True, "error_model": "numpy", "_nrt": False}
+
+
+def inline(function: _Function) -> _Function:
+    """Compile a helper that kernels call."""
+    return cast(_Function, numba.njit(function, forceinline=True, **_OPTIONS))
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile a function that Python calls; its machine code is cached on disk. Releases the GIL."""
+    dispatcher = numba.njit(function, **_OPTIONS)
+    dispatcher._cache = _SharedCache(dispatcher.py_func)
+    return cast(_Function, dispatcher)
+
+
+@lru_cache(maxsize=1)
+def _fingerprint() -> str:
+    """Return a short name for this room's sources, numba and the CPU."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvm.llvm_version_info} {cpu_name()} {cpu_features()}".encode())
+    folder = os.path.dirname(__file__)
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".py"):
+            with open(os.path.join(folder, name), "rb") as handle:
+                digest.update(handle.read())
+    return digest.hexdigest()[:16]
+
+
+def cpu_name() -> str:
+    """Return the CPU that kernels are compiled for (NUMBA_CPU_NAME overrides the host's)."""
+    return str(config.CPU_NAME or llvm.get_host_cpu_name())
+
+
+@lru_cache(maxsize=1)
+def cpu_features() -> str:
+    """Return the features that kernels are compiled for, like "+avx2,+fma" (NUMBA_CPU_FEATURES overrides)."""
+    if config.CPU_FEATURES is not None:
+        return str(config.CPU_FEATURES)
+    return str(llvm.get_host_cpu_features().flatten()) if config.CPU_NAME is None else ""
+
+
+class _Locator(UserWideCacheLocator):  # type: ignore[misc]
+    """In `__pycache__` beside the sources, or in the user's cache folder where that is read-only."""
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        super().__init__(py_func, py_file)
+        beside = os.path.join(os.path.dirname(py_file), "__pycache__")
+        os.makedirs(beside, exist_ok=True) if os.access(os.path.dirname(py_file), os.W_OK) else None
+        root = beside if os.access(beside, os.W_OK) else self._cache_path
+        self._cache_path = os.path.join(root, f"kernels-{_fingerprint()}")
+
+    def get_source_stamp(self) -> str:
+        return _fingerprint()
+
+
+class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Locator,)
+
+
+class _SharedCache(FunctionCache):  # type: ignore[misc]
+    """Holds a file lock from a miss until the result is saved, so that a kernel is compiled once per machine."""
+
+    _impl_class = _Implementation
+    _lock: Any = None
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is not None:
+            return found
+        # Without a lock (a file system that has none) the kernel is compiled more than once, which is only slow.
+        with contextlib.suppress(OSError):
+            self._impl.locator.ensure_cache_path()
+            self._lock = open(os.path.join(self.cache_path, "lock"), "a")  # noqa: SIM115  held until saved
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        found = super().load_overload(sig, target_context)
+        if found is not None:
+            self._release()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

@@ -1,0 +1,135 @@
+"""Drives the reference kernel: plain loops, the same numbers as the vectorised path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mlip_autopipec.ace.grade_tables import check_active_set
+from mlip_autopipec.ace.lane_evaluator import refuse_overlaps
+from mlip_autopipec.ace.records import FloatArray
+from mlip_autopipec.ace.reference_kernel import AtomResults, Centre, Surroundings, evaluate_atoms
+from mlip_autopipec.ace.reference_tables import ReferenceTables, reference_tables
+from mlip_autopipec.ace.team import Team
+from mlip_autopipec.ace.terms import Potential
+from mlip_autopipec.core.conventions import voigt_from_tensor
+from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
+
+
+class ReferenceEvaluator:
+    """The plain path of `AceEvaluator`; see there."""
+
+    def __init__(self, potential: Potential, active_set: Mapping[str, FloatArray] | None, team: Team) -> None:
+        self._potential = potential
+        self._active_set = active_set
+        self._linear = check_active_set(potential, active_set) if active_set is not None else True
+        self._tables = reference_tables(potential)
+        self._team = team
+
+    def evaluate(self, frame: Neighbourhood, *, gamma: bool) -> Evaluation:
+        out = self.atom_results(frame, projections=gamma)
+        n = frame.n_owned
+        forces = out.forces[:n].copy()
+        np.add.at(forces, frame.owners[n:], out.forces[n:])
+        tensor = -out.virial.reshape(3, 3)
+        return Evaluation(
+            energy=float(out.energies.sum()),
+            energies=out.energies,
+            forces=forces,
+            virial=voigt_from_tensor(0.5 * (tensor + tensor.T)),
+            gamma=self._grade(frame, out) if gamma else None,
+        )
+
+    def projections(self, frame: Neighbourhood) -> FloatArray:
+        return self.atom_results(frame, projections=True).projections
+
+    def atom_results(self, frame: Neighbourhood, *, projections: bool) -> AtomResults:
+        """Return per-atom energies, densities, raw forces (ghosts apart) and projections."""
+        if not np.isfinite(frame.positions).all():
+            raise ModelError("a position is not finite", "the simulation has exploded or the structure is broken")
+        n, slabs = frame.n_owned, self._team.size
+        edges = np.arange(slabs + 1) * n // slabs
+        parts = [self._empty_results(frame, projections) for _ in range(slabs)]
+        longest = int(np.diff(frame.first).max(initial=0))
+        arrays = (
+            np.ascontiguousarray(frame.positions, dtype=np.float64),
+            *(np.ascontiguousarray(x, dtype=np.int32) for x in (frame.species, frame.first, frame.neighbours)),
+        )
+
+        def work(member: int) -> None:
+            s, c = make_surroundings(self._tables, longest), make_centre(self._tables)
+            evaluate_atoms(self._tables, *arrays, int(edges[member]), int(edges[member + 1]), s, c, parts[member])
+
+        self._team.run(work)
+        total = AtomResults(*(sum(fields[1:], fields[0]) for fields in zip(*parts, strict=True)))
+        refuse_overlaps(int(total.trouble[0]))
+        return total
+
+    def _empty_results(self, frame: Neighbourhood, projections: bool) -> AtomResults:
+        n, ndensity = frame.n_owned, int(self._tables.sizes[4])
+        return AtomResults(
+            energies=np.zeros(n),
+            forces=np.zeros((len(frame.positions), 3)),
+            virial=np.zeros(9),
+            rho=np.zeros((n, ndensity)),
+            drho=np.zeros((n, ndensity)),
+            scale=np.zeros(n),
+            projections=np.zeros((n if projections else 0, max(self._potential.n_functions))),
+            trouble=np.zeros(1, dtype=np.int32),
+        )
+
+    def _grade(self, frame: Neighbourhood, out: AtomResults) -> FloatArray:
+        """gamma_i = max_j |sum_k v_k inverse[k, j]|, v the projections or (non-linear) w F'(rho_p) B_k."""
+        gamma = np.zeros(frame.n_owned)
+        species = frame.species[: frame.n_owned]
+        for mu, element in enumerate(self._potential.elements):
+            atoms = np.flatnonzero(species == mu)
+            vectors = out.projections[atoms, : self._potential.n_functions[mu]]
+            if not self._linear:
+                ndensity = self._potential.embeddings[mu].ndensity
+                vectors = np.concatenate([out.drho[atoms, p : p + 1] * vectors for p in range(ndensity)], axis=1)
+            if len(atoms) and self._active_set is not None:
+                gamma[atoms] = np.abs(vectors @ self._active_set[element]).max(axis=1)
+        return gamma
+
+
+def make_surroundings(tables: ReferenceTables, longest: int) -> Surroundings:
+    """Allocate scratch for atoms with up to `longest` listed neighbours."""
+    size, columns = int(tables.sizes[3]) + 2, tables.values.shape[1]
+    return Surroundings(
+        first=np.zeros(int(tables.sizes[0]) + 1, dtype=np.int32),
+        rows=np.zeros(longest, dtype=np.int32),
+        x=np.zeros(longest),
+        y=np.zeros(longest),
+        z=np.zeros(longest),
+        r=np.zeros(longest),
+        row=np.zeros((2, columns)),
+        value=np.zeros((columns, longest)),
+        slope=np.zeros((columns, longest)),
+        Q=np.zeros((size, size, longest)),
+        re=np.zeros((size, longest)),
+        im=np.zeros((size, longest)),
+        work=np.zeros((8, longest)),
+    )
+
+
+def make_centre(tables: ReferenceTables) -> Centre:
+    """Allocate scratch for one atom."""
+    n_species, K, N, lmax, ndensity = (int(size) for size in tables.sizes)
+    most = int(np.diff(tables.ctilde_first).max())
+    A, dA = (np.zeros((n_species, (lmax + 1) ** 2, N), dtype=np.complex128) for _ in range(2))
+    return Centre(
+        A1=np.zeros(n_species * K),
+        dA1=np.zeros(n_species * K),
+        A=A,
+        dA=dA,
+        flat_A=A.reshape(-1),
+        flat_dA=dA.reshape(-1),
+        terms=np.zeros(most),
+        dterms=np.zeros(most),
+        rho=np.zeros(ndensity),
+        drho=np.zeros(ndensity),
+        ahead=np.zeros(int(np.diff(tables.factor_first).max(initial=1)), dtype=np.complex128),
+    )

@@ -1,0 +1,138 @@
+"""Reads `.yace` potential files (C-tilde basis)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from mlip_autopipec.ace.bond_reading import positive, radial_coefficients, radial_kind
+from mlip_autopipec.ace.node import Node, read_text
+from mlip_autopipec.ace.records import (
+    EMBEDDING_KINDS,
+    INNER_CUTOFF_TYPES,
+    Bond,
+    Embedding,
+    ProductFunction,
+    ProductPotential,
+)
+
+
+def read_yace(path: str | os.PathLike[str]) -> ProductPotential:
+    """Read a `.yace` potential.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, malformed or inconsistent; the message names file, key and reason.
+    """
+    return parse_yace(read_text(path), os.fspath(path))
+
+
+def parse_yace(text: str, source: str = "<text>") -> ProductPotential:
+    """`read_yace` for text; `source` stands for the file name in messages."""
+    # A list as a key ("[0, 1]: {...}") is legal YAML but no Python dictionary key: quote it.
+    root = Node.parse(re.sub(r"^(\s*)(\[\s*\d+\s*,\s*\d+\s*\])\s*:", r'\1"\2":', text, flags=re.MULTILINE), source)
+    elements = tuple(item.text() for item in root.get("elements").items())
+    if not elements or len(set(elements)) != len(elements):
+        raise root.error(f"expected different elements, found {elements}", "elements")
+    energies = tuple(root.get("E0").reals())
+    if len(energies) != len(elements):
+        raise root.error(f"expected {len(elements)} numbers, found {len(energies)}", "E0")
+    embeddings = _per_species(root.get("embeddings"), len(elements))
+    bonds = _bonds(root.get("bonds"), len(elements))
+    functions = _per_species(root.get("functions"), len(elements))
+    parsed = [_embedding(node) for node in embeddings]
+    return ProductPotential(
+        elements=elements,
+        isolated_energies=energies,
+        embeddings=tuple(parsed),
+        bonds=bonds,
+        functions=tuple(
+            tuple(_function(item, mu, parsed[mu].ndensity, bonds) for item in node.items())
+            for mu, node in enumerate(functions)
+        ),
+        spline_step=positive(root.get("deltaSplineBins")),
+    )
+
+
+def _per_species(node: Node, n_elements: int) -> list[Node]:
+    return [node.get(str(mu)) for mu in range(n_elements)]
+
+
+def _embedding(node: Node) -> Embedding:
+    ndensity = node.get("ndensity").integer(low=1)
+    parameters = node.get("FS_parameters").reals()
+    if len(parameters) != 2 * ndensity:
+        raise node.error(f"expected {2 * ndensity} numbers, found {len(parameters)}", "FS_parameters")
+    return Embedding(
+        kind=node.get("npoti").choice(EMBEDDING_KINDS),
+        parameters=tuple(parameters),
+        rho_core_cut=node.get("rho_core_cutoff").real(),
+        drho_core_cut=node.get("drho_core_cutoff").real(),
+    )
+
+
+def _bonds(node: Node, n_elements: int) -> dict[tuple[int, int], Bond]:
+    found = {
+        tuple(int(number) for number in re.findall(r"\d+", str(key))): node.child(str(key), value)
+        for key, value in node.mapping().items()
+    }
+    bonds = {}
+    for first in range(n_elements):
+        for second in range(n_elements):
+            if (first, second) not in found:
+                raise node.error("is missing", f"[{first}, {second}]")
+            bonds[first, second] = _bond(found[first, second])
+    return bonds
+
+
+def _bond(node: Node) -> Bond:
+    name = node.get("radbasename")
+    if name.text().startswith("ACE.jl"):
+        raise name.error("radial functions of ACE.jl are not supported")
+    nradbase = node.get("nradbasemax").integer()
+    shape = (node.get("nradmax").integer(), node.get("lmax").integer() + 1, nradbase)
+    r_in, delta_in, inner = node.find("rcut_in"), node.find("dcut_in"), node.find("inner_cutoff_type")
+    return Bond(
+        radbase=radial_kind(name),
+        nradbase=nradbase,
+        radparameters=tuple(node.get("radparameters").reals()),
+        radcoefficients=radial_coefficients(node.get("radcoefficients"), shape),
+        rcut=positive(node.get("rcut")),
+        dcut=node.get("dcut").real(),
+        r_in=r_in.real() if r_in else 0.0,
+        delta_in=delta_in.real() if delta_in else 0.0,
+        inner_cutoff_type=inner.choice(INNER_CUTOFF_TYPES) if inner else "density",
+        prehc=node.get("prehc").real(),
+        lambdahc=node.get("lambdahc").real(),
+    )
+
+
+def _function(node: Node, mu0: int, ndensity: int, bonds: Mapping[tuple[int, int], Bond]) -> ProductFunction:
+    rank, count = node.get("rank").integer(low=1), node.get("num_ms_combs").integer()
+    lists = {key: node.get(key) for key in ("mus", "ns", "ls", "ms_combs", "ctildes")}
+    sizes = {"mus": rank, "ns": rank, "ls": rank, "ms_combs": rank * count, "ctildes": ndensity * count}
+    for key, size in sizes.items():
+        found = len(list(lists[key].items()))
+        if found != size:
+            raise node.error(f"expected {size} numbers, found {found}", key)
+    for key, expected in (("mu0", mu0), ("ndensity", ndensity)):
+        if node.get(key).integer() != expected:
+            raise node.error(f"expected {expected}, found {node.get(key).value}", key)
+    mus, ns, ls = (tuple(lists[key].integers()) for key in ("mus", "ns", "ls"))
+    ms = np.array(lists["ms_combs"].integers(low=-1000), dtype=np.int32).reshape(count, rank)
+    for mu, n, angular in zip(mus, ns, ls, strict=True):
+        bond = bonds.get((mu0, mu))
+        if bond is None:
+            raise node.error(f"unknown species {mu}", "mus")
+        if not 1 <= n <= (bond.nradbase if rank == 1 else bond.nradmax):
+            raise node.error(f"{n} is outside of the radial functions of [{mu0}, {mu}]", "ns")
+        if angular > bond.lmax:
+            raise node.error(f"{angular} is above the {bond.lmax} of [{mu0}, {mu}]", "ls")
+    if count and (np.abs(ms) > np.array(ls)).any():
+        raise node.error("an m is larger than its l", "ms_combs")
+    ctildes = np.array(lists["ctildes"].reals()).reshape(count, ndensity)
+    return ProductFunction(mus=mus, ns=ns, ls=ls, ms=ms, ctildes=ctildes)

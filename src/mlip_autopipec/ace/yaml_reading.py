@@ -1,0 +1,191 @@
+"""Reads `.yaml` potential files (B-basis configurations)."""
+
+from __future__ import annotations
+
+import os
+
+from mlip_autopipec.ace.bond_reading import positive, radial_coefficients, radial_kind
+from mlip_autopipec.ace.coupling import coupling_problem
+from mlip_autopipec.ace.node import Node, read_text
+from mlip_autopipec.ace.records import (
+    EMBEDDING_KINDS,
+    INNER_CUTOFF_TYPES,
+    Block,
+    Bond,
+    Configuration,
+    Embedding,
+    FunctionSpec,
+)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Configuration:
+    """Read a `.yaml` potential.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, malformed or inconsistent; the message names file, key and reason.
+    """
+    return parse_yaml(read_text(path), os.fspath(path))
+
+
+def parse_yaml(text: str, source: str = "<text>") -> Configuration:
+    """`read_yaml` for text; `source` stands for the file name in messages."""
+    root = Node.parse(text, source)
+    blocks = [_block(item) for item in root.get("species").items()]
+    if not blocks:
+        raise root.error("has no blocks", "species")
+    step = root.get("global").get("DeltaSplineBins")
+    if step.real() <= 0:
+        raise step.error("must be positive")
+    metadata = root.find("metadata")
+    auxdata = root.find("auxdata")
+    configuration = Configuration(
+        blocks=tuple(blocks),
+        spline_step=step.real(),
+        metadata={key: metadata.child(key, value).text() for key, value in metadata.mapping().items()}
+        if metadata
+        else {},
+        auxdata=auxdata.mapping() if auxdata else {},
+    )
+    check_configuration(configuration, root)
+    return configuration
+
+
+def _block(node: Node) -> Block:
+    elements = tuple(node.get("speciesblock").text().split())
+    if not elements or len(set(elements)) != len(elements):
+        raise node.error(f"expected different elements, found {elements}", "speciesblock")
+    embedding = _embedding(node) if len(elements) == 1 else None
+    bond = None
+    if len(elements) == 1 or (len(elements) == 2 and "rcutij" in node):
+        bond = _bond(node)
+    functions = node.find("nbody")
+    return Block(
+        elements=elements,
+        functions=tuple(_function(item) for item in functions.items()) if functions else (),
+        embedding=embedding,
+        bond=bond,
+    )
+
+
+def _embedding(node: Node) -> Embedding:
+    ndensity = node.get("ndensityi").integer(low=1)
+    parameters = node.get("parameters").reals()
+    if len(parameters) != 2 * ndensity:
+        raise node.error(
+            f"expected {2 * ndensity} numbers for {ndensity} densities, found {len(parameters)}", "parameters"
+        )
+    rho_cut, drho_cut = node.find("rho_core_cut"), node.find("drho_core_cut")
+    return Embedding(
+        kind=node.get("npoti").choice(EMBEDDING_KINDS),
+        parameters=tuple(parameters),
+        rho_core_cut=rho_cut.real() if rho_cut else Embedding.rho_core_cut,
+        drho_core_cut=drho_cut.real() if drho_cut else Embedding.drho_core_cut,
+    )
+
+
+def _bond(node: Node) -> Bond:
+    nradbase = node.get("nradbaseij").integer()
+    shape = (node.get("nradmaxi").integer(), node.get("lmaxi").integer() + 1, nradbase)
+    core = node.find("core-repulsion")
+    repulsion = core.reals() if core else [0.0, 0.0]
+    if len(repulsion) != 2:
+        raise node.error(f"expected [strength, exponent], found {len(repulsion)} numbers", "core-repulsion")
+    optional = {key: node.find(key) for key in ("r_in", "delta_in", "inner_cutoff_type", "NameOfCutoffFunctionij")}
+    r_in, delta_in = optional["r_in"], optional["delta_in"]
+    inner, name = optional["inner_cutoff_type"], optional["NameOfCutoffFunctionij"]
+    return Bond(
+        radbase=radial_kind(node.get("radbase")),
+        nradbase=nradbase,
+        radparameters=tuple(node.get("radparameters").reals()),
+        radcoefficients=radial_coefficients(node.get("radcoefficients"), shape),
+        rcut=positive(node.get("rcutij")),
+        dcut=node.get("dcutij").real(),
+        r_in=r_in.real() if r_in else 0.0,
+        delta_in=delta_in.real() if delta_in else 0.0,
+        inner_cutoff_type=inner.choice(INNER_CUTOFF_TYPES) if inner else "density",
+        prehc=repulsion[0],
+        lambdahc=repulsion[1],
+        cutoff_function=name.text() if name else "cos",
+    )
+
+
+def _function(node: Node) -> FunctionSpec:
+    elements = tuple(node.get("type").text().split())
+    ns = tuple(node.get("nr").integers(low=1))
+    rank = len(ns)
+    if rank == 0 or len(elements) != rank + 1:
+        raise node.error(f"expected a centre and {rank} neighbours, found {elements}", "type")
+    nl = node.get("nl")
+    ls = (nl.integer(),) * rank if rank == 2 and isinstance(nl.value, str) else tuple(nl.integers())
+    lint = node.find("lint") if rank <= 2 else node.get("lint")
+    LS = tuple(lint.integers()) if lint else ()
+    problem = f"expected {rank} numbers" if len(ls) != rank else coupling_problem(ls, LS)
+    if problem:
+        raise node.error(problem, "nl")
+    c = node.get("c")
+    skip = node.find("skip")
+    return FunctionSpec(
+        elements=elements,
+        ns=ns,
+        ls=ls,
+        LS=LS,
+        coefficients=tuple(c.reals()) if isinstance(c.value, list) else (c.real(),),
+        skip=skip.boolean() if skip else False,
+    )
+
+
+def check_configuration(configuration: Configuration, root: Node) -> None:
+    """Refuse blocks that do not fit together."""
+    bonds: dict[tuple[str, str], Bond] = {}
+    embeddings: dict[str, Embedding] = {}
+    for index, block in enumerate(configuration.blocks):
+        node = root.child(f"species[{index}]", None)
+        centre = block.elements[0]
+        if block.embedding:
+            if centre in embeddings:
+                raise node.error(f"a second block {centre}", "speciesblock")
+            embeddings[centre] = block.embedding
+        if centre not in embeddings:
+            raise node.error(f"the block {centre!r} must come first", "speciesblock")
+        if block.bond:
+            pair = (centre, block.elements[-1])
+            reverse = bonds.get(pair[::-1])
+            if reverse is not None and len(block.elements) == 2 and not reverse.equals(block.bond):
+                raise node.error(f"radial functions differ from those of {pair[1]} {pair[0]}", "speciesblock")
+            bonds[pair] = block.bond
+    for first in configuration.elements:
+        if first not in embeddings:
+            raise root.error(f"the block {first!r} is missing", "species")
+        for second in configuration.elements:
+            if (first, second) not in bonds and (second, first) not in bonds:
+                raise root.error(f"the block '{first} {second}' is missing", "species")
+    for index, block in enumerate(configuration.blocks):
+        for number, function in enumerate(block.functions):
+            problem = _function_problem(function, block, bonds, embeddings[block.elements[0]].ndensity)
+            if problem:
+                raise root.error(problem, f"species[{index}].nbody[{number}]")
+
+
+def _function_problem(
+    function: FunctionSpec, block: Block, bonds: dict[tuple[str, str], Bond], ndensity: int
+) -> str | None:
+    """Return why a function does not fit its block, or None."""
+    centre = function.elements[0]
+    if set(function.elements) != set(block.elements) or centre != block.elements[0]:
+        return f"type {' '.join(function.elements)!r} does not belong to the block {' '.join(block.elements)!r}"
+    if len(function.coefficients) != ndensity:
+        return f"c has {len(function.coefficients)} numbers for {ndensity} densities"
+    lmax = 0
+    for element, n, angular in zip(function.elements[1:], function.ns, function.ls, strict=True):
+        bond = bonds.get((centre, element)) or bonds[element, centre]
+        largest = bond.nradbase if function.rank == 1 else bond.nradmax
+        if n > largest:
+            return f"nr {n} is above the {largest} of {centre} {element}"
+        if angular > bond.lmax:
+            return f"nl {angular} is above the {bond.lmax} of {centre} {element}"
+        lmax = max(lmax, bond.lmax)
+    if any(angular > 2 * lmax for angular in function.LS):
+        return f"lint {list(function.LS)} is above {2 * lmax}"
+    return None
