@@ -7,6 +7,12 @@ import pytest
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
+from mlip_autopipec.ace.asi import read_asi
+from mlip_autopipec.ace.basis import make_basis
+from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.terms import from_basis, from_products
+from mlip_autopipec.ace.yace_reading import read_yace
+from mlip_autopipec.ace.yaml_reading import read_yaml
 from mlip_autopipec.core.conventions import virial_to_lammps
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator
@@ -19,6 +25,10 @@ ELEMENTS = ("Al", "Cu")
 ENGINES = {
     "pyace .yaml": lambda folder: PyaceEvaluator(folder / "potential.yaml", folder / "potential.asi"),
     "pyace .yace": lambda folder: PyaceEvaluator(folder / "potential.yace"),
+    "own engine .yaml": lambda folder: AceEvaluator(
+        from_basis(make_basis(read_yaml(folder / "potential.yaml"))), read_asi(folder / "potential.asi"), threads=1
+    ),
+    "own engine .yace": lambda folder: AceEvaluator(from_products(read_yace(folder / "potential.yace")), threads=1),
     "Lennard-Jones of the tests": lambda folder: LennardJones(ELEMENTS, sigma=2.4, epsilon=0.3, cutoff=5.0),
 }
 
