@@ -15,8 +15,13 @@ pytestmark = [pytest.mark.flow, pytest.mark.slow]
 def test_pw_x_labels_carved_cells_in_the_loop(pw_x: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     autopipe("init", run, "--example", "al-espresso")
-    # One region for each walker: each is minutes of DFT here.
-    edit_config(run, otf={"max_extractions": 1})
+    # One small region for each walker, and soon: each label is minutes of DFT here.
+    edit_config(
+        run,
+        otf={"max_extractions": 1, "uncertainty_threshold": 2.0},
+        embedding={"cutoff": 2.6, "buffer_size": 1.6},
+        training={"cutoff": 4.2, "min_initial_labels": 10},
+    )
     autopipe("otf", "start", "-C", run, "--foreground", timeout=7200)
     facts = status(run)
     assert facts["workflow"]["phase"] == "done"
