@@ -21,6 +21,8 @@ def init(folder: Path, example: str) -> None:
     run = RunDirectory(folder)
     if run.config_file.exists():
         raise ConfigError(f"{run.config_file}: exists already", "give another folder, or edit that file")
+    if run.start.is_dir() and any(run.start.iterdir()):
+        raise ConfigError(f"{run.start}: has files already", "give another folder, or move them: nothing is overwritten")
     run.create()
     write_example(run, example)
     click.echo(f"made {run.root}")

@@ -88,6 +88,15 @@ def test_init_never_overwrites(autopipe: Any, folder: Path) -> None:
     assert (folder / "autopipe.yaml").read_text() == before
 
 
+def test_init_never_overwrites_start_files(autopipe: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "start" / "structure.extxyz"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    said = autopipe("init", tmp_path, "--example", "lj2d")
+    assert said.code == 78
+    assert mine.read_text() == "mine"
+
+
 def test_usage_errors(autopipe: Any, tmp_path: Path) -> None:
     assert autopipe("init", tmp_path / "x", "--example", "gold").code == 2
     assert autopipe("nonsense").code == 2
