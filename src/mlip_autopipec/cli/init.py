@@ -22,7 +22,7 @@ def init(folder: Path, example: str) -> None:
     if run.config_file.exists():
         raise ConfigError(f"{run.config_file}: exists already", "give another folder, or edit that file")
     if run.start.is_dir() and any(run.start.iterdir()):
-        raise ConfigError(f"{run.start}: has files already", "give another folder, or move them: nothing is overwritten")
+        raise ConfigError(f"{run.start}: has files already", "give another folder, or move them away")
     run.create()
     write_example(run, example)
     click.echo(f"made {run.root}")
