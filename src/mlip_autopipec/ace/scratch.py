@@ -104,7 +104,7 @@ def make_scratch(program: Program, grade: GradeTables, longest: int) -> Scratch:
         nodes=aligned_zeros((program.top_nodes + n_species * grade.n_base) * WIDTH),
         adjoint=aligned_zeros(program.top_nodes * WIDTH),
         densities=aligned_zeros((ndensity + 1) * WIDTH),
-        drho=aligned_zeros((ndensity + 1) * WIDTH),
+        drho=aligned_zeros((ndensity + 2) * WIDTH),
         nearest=np.zeros(3 * WIDTH),
         energies=np.zeros(WIDTH),
         bare=aligned_zeros(ndensity * WIDTH),
