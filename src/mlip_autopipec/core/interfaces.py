@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -105,6 +105,10 @@ class Labeller(Protocol):
 
     def label(self, atoms: Atoms, folder: Path) -> Label:
         """Label `atoms`, keeping inputs and outputs in the existing `folder`."""
+        ...
+
+    def check_elements(self, symbols: Collection[str]) -> None:
+        """Raise `ConfigError` if it cannot label one of these elements, by whatever settings it has; costs nothing."""
         ...
 
     def isolated_atom_energy(self, element: str, folder: Path) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlip_autopipec.core.files import fsync_directory, write_json
 
-WISHES = ("stop", "pause", "drain")
+WISHES = ("stop", "pause")
 
 
 class Control:

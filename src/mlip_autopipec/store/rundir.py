@@ -25,6 +25,7 @@ class RunDirectory:
         self.results = self.root / "results"  # the queue protocol
         self.walkers = self.root / "walkers"  # each walker its own folder
         self.dataset = self.root / "dataset.db"  # trainer-worker
+        self.refusals = self.root / "refusals.json"  # trainer-worker
         self.potentials = self.root / "potentials"  # trainer-worker
         self.events = self.root / "events"  # each process its own file
         self.merged_events = self.root / "events.jsonl"  # supervisor

@@ -1,0 +1,72 @@
+"""`autopipe config`: look at the configuration."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mlip_autopipec.cli.options import json_option, run_option
+from mlip_autopipec.store.rundir import RunDirectory
+
+
+@click.group()
+def config() -> None:
+    """Show and check `autopipe.yaml`."""
+
+
+@config.command()
+@run_option
+@json_option
+def show(run: RunDirectory, as_json: bool) -> None:
+    """Print the configuration with all defaults filled in."""
+    from mlip_autopipec.config import load
+    from mlip_autopipec.core.yamlfile import dump_mapping
+
+    expanded = load(run).model_dump(mode="json")
+    click.echo(json.dumps(expanded) if as_json else dump_mapping(expanded), nl=as_json)
+
+
+@config.command()
+@run_option
+@json_option
+def check(run: RunDirectory, as_json: bool) -> None:
+    """Check every key, and the files, elements and programs that the run needs."""
+    from mlip_autopipec.config import load
+    from mlip_autopipec.daemons.preflight import preflight
+
+    loaded = load(run)
+    warnings = preflight(run, loaded)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "warnings": warnings}))
+        return
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"{run.config_file}: ok")
+
+
+@config.command()
+@json_option
+def schema(as_json: bool) -> None:
+    """List every key with its unit and default; --json gives the JSON schema."""
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+    from mlip_autopipec.config import Config, models_in
+
+    if as_json:
+        click.echo(json.dumps(Config.model_json_schema()))
+        return
+
+    def walk(model: type[BaseModel], indent: str) -> None:
+        field: FieldInfo
+        for name, field in model.model_fields.items():
+            default = "" if field.is_required() else f" [{field.get_default(call_default_factory=True)!r}]"
+            inner = models_in(field.annotation)
+            click.echo(f"{indent}{name}:{'' if inner else default}  # {field.description or ''}".rstrip(" #"))
+            for sub in inner:
+                if len(inner) > 1:
+                    click.echo(f"{indent}  # {(sub.__doc__ or '').splitlines()[0]}")
+                walk(sub, indent + "  ")
+
+    walk(Config, "")

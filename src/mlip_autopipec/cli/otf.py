@@ -1,0 +1,74 @@
+"""`autopipe otf`: start and stop a run."""
+
+from __future__ import annotations
+
+import click
+
+from mlip_autopipec.cli.options import dry_run_option, json_option, run_option
+from mlip_autopipec.store.rundir import RunDirectory
+
+
+@click.group()
+def otf() -> None:
+    """Start and stop on-the-fly learning."""
+
+
+@otf.command()
+@run_option
+@click.option("--foreground", is_flag=True, help="Stay, and end with exit code 0 when the run is done.")
+@dry_run_option
+def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
+    """Start all daemons of this host, or resume where the run stood.
+
+    Checks the configuration first and freezes it in the run directory; a run that is at work keeps the one that it has.
+    """
+    from mlip_autopipec.config import freeze, load
+    from mlip_autopipec.daemons.preflight import preflight
+    from mlip_autopipec.daemons.starting import already_running, begin, supervise
+    from mlip_autopipec.daemons.supervisor import default_services
+
+    if not dry_run and (pid := already_running(run, foreground=foreground)) is not None:
+        click.echo(f"already running: supervisor, pid {pid}; autopipe.yaml is read again at the next start", err=True)
+        return
+    config = load(run)
+    for warning in preflight(run, config):
+        click.echo(f"warning: {warning}", err=True)
+    if dry_run:
+        for module, name in [("autopipe_services.supervisor", "supervisor"), *default_services(config)]:
+            click.echo(f"would start {name} ({module})", err=True)
+        return
+    freeze(run, config)
+    if foreground:
+        supervise(run)
+    pid, is_new = begin(run)
+    what = "started" if is_new else "already running:"
+    click.echo(f"{what} supervisor, pid {pid}; see  autopipe status -C {run.root}", err=True)
+
+
+@otf.command()
+@run_option
+@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="s to drain; then kill.")
+@dry_run_option
+@json_option
+def stop(run: RunDirectory, timeout: float, dry_run: bool, as_json: bool) -> None:
+    """Drain everything that works for this run, on every node, and leave nothing running."""
+    import json
+
+    from mlip_autopipec.daemons.stopping import end, living
+
+    if dry_run:
+        for process in living(run):
+            click.echo(f"would stop {process.name}, pid {process.identity.pid} on {process.identity.host}", err=True)
+        return
+    report = end(run, timeout_s=timeout)
+    if as_json:
+        click.echo(json.dumps({"stopped": report.stopped, "killed": report.killed, "unknown": report.unknown}))
+    else:
+        for word, names in (("stopped", report.stopped), ("killed", report.killed)):
+            if names:
+                click.echo(f"{word} {', '.join(names)}", err=True)
+        if not report.stopped and not report.killed and not report.unknown:
+            click.echo("nothing was running", err=True)
+    if report.unknown:
+        click.echo(f"on other hosts, no sign that they ended yet: {', '.join(report.unknown)}", err=True)
+        raise SystemExit(3)

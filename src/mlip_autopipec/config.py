@@ -1,0 +1,190 @@
+"""Composes every room's settings: loads `autopipe.yaml`, explains what is wrong with it, freezes it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlip_autopipec.core.errors import AutopipeError, ConfigError
+from mlip_autopipec.core.files import write_text
+from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
+from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
+from mlip_autopipec.engines.espresso.settings import EspressoSettings
+from mlip_autopipec.engines.teachers.settings import TeacherSettings
+from mlip_autopipec.stages.carve import EmbeddingSettings
+from mlip_autopipec.stages.explore import StartSettings
+from mlip_autopipec.stages.train import TrainingSettings
+from mlip_autopipec.stages.watch import OtfSettings
+from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.settings import QueueSettings
+
+# A changed value would mix labels or histories that do not belong together; every other key may change at a restart.
+FROZEN: Final = ("labeller", "start")
+
+
+class NotStarted(AutopipeError):  # noqa: N818  says what is
+    """Nobody has started this run yet, so nothing is frozen."""
+
+    exit_code = 75
+
+
+class Config(BaseModel):
+    """The whole of `autopipe.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: StartSettings = Field(description="where the run begins")
+    labeller: Annotated[TeacherSettings | EspressoSettings, Field(discriminator="engine")] = Field(
+        description="who computes energies and forces; the same for all labels of a run"
+    )
+    otf: OtfSettings = Field(default_factory=OtfSettings, description="molecular dynamics under watch")
+    embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="cells cut out for labelling")
+    training: TrainingSettings = Field(default_factory=TrainingSettings, description="fit and when to refit")
+    queue: QueueSettings = Field(default_factory=QueueSettings, description="task files")
+    supervisor: SupervisorSettings = Field(default_factory=SupervisorSettings, description="processes of this host")
+    node: NodeSettings = Field(default_factory=NodeSettings, description="what differs from node to node")
+
+    def labeller_settings(self) -> dict[str, Any]:
+        """Return the labeller's settings as they stand in task files (JSON-ready, all defaults expanded)."""
+        return self.labeller.model_dump(mode="json")
+
+    def path(self, run: RunDirectory, relative: Path) -> Path:
+        """Resolve a path of the `start` section against the run directory."""
+        return relative if relative.is_absolute() else run.root / relative
+
+
+def load(run: RunDirectory) -> Config:
+    """Read and check `autopipe.yaml`.
+
+    Raises
+    ------
+    ConfigError
+        Names file, key, value and fix; one line for each mistake.
+    """
+    return parse(read_mapping(run.config_file), run.config_file)
+
+
+def load_frozen(run: RunDirectory) -> Config:
+    """Read the configuration with which the run was started: what every daemon uses, whatever is edited meanwhile.
+
+    Raises
+    ------
+    NotStarted
+        The run was never started.
+    ConfigError
+        It was written by a version that knew other keys, or was edited by hand.
+    """
+    if not run.frozen_config.exists():
+        raise NotStarted(
+            f"{run.root}: not started yet: there is no {run.frozen_config.name}", "autopipe otf start", transient=True
+        )
+    return parse(read_mapping(run.frozen_config), run.frozen_config)
+
+
+def load_in_force(run: RunDirectory) -> Config:
+    """Read the configuration with which the run was started, or `autopipe.yaml` if it never was."""
+    try:
+        return load_frozen(run)
+    except NotStarted:
+        return load(run)
+
+
+def parse(data: dict[str, Any], file: Path) -> Config:
+    """Check a configuration that was read from `file`."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(problem, file) for problem in error.errors()]
+        raise ConfigError("\n".join(lines), "`autopipe config schema` lists every key with unit and default") from error
+
+
+def _explain(problem: Any, file: Path) -> str:
+    """Return one mistake as `file: key: value: what is wrong; fix`."""
+    location = [str(part) for part in problem["loc"] if part not in ("teacher", "espresso")]
+    key = ".".join(location) or "(top level)"
+    kind, value = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        return f"{file}: {key}: unknown key{_suggestion(location)}"
+    if kind == "missing":
+        return f"{file}: {key}: missing{_unit(location)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if message.startswith(key):
+        return f"{file}: {message}"
+    shown = "" if isinstance(value, dict) else f" {value!r}:"
+    return f"{file}: {key}:{shown} {message[0].lower()}{message[1:]}{_unit(location)}"
+
+
+def _fields_at(location: list[str]) -> dict[str, Any]:
+    """Return the fields of the section that `location` names."""
+    models: list[Any] = [Config]
+    for part in location:
+        found: list[Any] = []
+        for model in models:
+            field = model.model_fields.get(part)
+            found += models_in(field.annotation) if field is not None else []
+        # A list index stands between the field and its model.
+        models = found or (models if part.isdigit() else [])
+    return {name: field for model in models for name, field in model.model_fields.items()}
+
+
+def models_in(annotation: Any) -> list[Any]:
+    """Return the settings models that a field's type mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in models_in(part)]
+
+
+def _suggestion(location: list[str]) -> str:
+    known = list(_fields_at(location[:-1]))
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
+
+
+def _unit(location: list[str]) -> str:
+    field = _fields_at(location[:-1]).get(location[-1]) if location else None
+    return f" ({location[-1]}: {field.description})" if field is not None and field.description else ""
+
+
+def freeze(run: RunDirectory, config: Config) -> str:
+    """Write the expanded configuration into the run; return its hash.
+
+    Raises
+    ------
+    ConfigError
+        A frozen section differs from that of an earlier start.
+    """
+    expanded = config.model_dump(mode="json")
+    if run.frozen_config.exists():
+        earlier = _completed(read_mapping(run.frozen_config))
+        for section in FROZEN:
+            _refuse_change(run, section, earlier.get(section), expanded[section])
+    text = dump_mapping(expanded)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    run.create()
+    write_text(run.config / f"{digest}.yaml", text)
+    write_text(run.frozen_config, text)
+    return digest
+
+
+def _completed(earlier: dict[str, Any]) -> dict[str, Any]:
+    """Give the frozen sections of an earlier start the defaults of keys that did not exist then."""
+    sections = {section: earlier[section] for section in FROZEN if section in earlier}
+    try:
+        return Config.model_validate(sections).model_dump(mode="json")
+    except ValidationError:  # it had keys that are gone: compared as they stand
+        return earlier
+
+
+def _refuse_change(run: RunDirectory, section: str, earlier: Any, now: Any) -> None:
+    if not isinstance(earlier, dict):
+        return
+    for key in sorted(set(earlier) | set(now)):
+        if earlier.get(key) != now.get(key):
+            raise ConfigError(
+                f"{run.config_file}: {section}.{key}: {now.get(key)!r}, but this run began with {earlier.get(key)!r}",
+                "one run never mixes labels of different settings: put the value back, or `autopipe init` a new run",
+            )

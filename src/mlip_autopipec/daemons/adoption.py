@@ -1,0 +1,63 @@
+"""A potential that the user brought, as a version of the run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.files import write_json, write_text
+from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.daemons.evaluators import make_evaluator
+from mlip_autopipec.daemons.gate import evaluate, samples
+from mlip_autopipec.stages.publish import check
+from mlip_autopipec.stages.train import Prediction, errors
+from mlip_autopipec.store.dataset import DatasetRow
+
+
+def known_elements(potential: Path) -> tuple[str, ...]:
+    """Return the elements that a `.yaml` potential knows."""
+    from mlip_autopipec.engines.pacemaker.basis import read_basis
+
+    return tuple(read_basis(potential).elements_name)
+
+
+def adopt(
+    rows: Sequence[DatasetRow], isolated: Mapping[str, float], potential: Path, active_set: Path, folder: Path
+) -> dict[str, Any]:
+    """Make a work folder of `potential` (.yaml) and `active_set` (.asi) as they are; return facts for the manifest.
+
+    Parameters
+    ----------
+    rows
+        All labels, perhaps none; the potential's errors on them are its metrics.
+    isolated
+        Energy of one free atom per element, eV, for the `.yace`.
+
+    Raises
+    ------
+    ModelError
+        A file is unreadable, they do not belong together, or they do not know an element.
+    """
+    from mlip_autopipec.engines.pacemaker.basis import read_basis, write_files
+
+    basis = read_basis(potential)
+    elements = tuple(basis.elements_name)
+    write_files(basis, isolated, folder)
+    shutil.copyfile(potential, folder / "potential.yaml")
+    shutil.copyfile(active_set, folder / "potential.asi")
+    make_evaluator(folder)  # do the two belong together? There may be no rows to try them on
+    said = {}
+    for row in rows:
+        if unknown := sorted(set(row.atoms.get_chemical_symbols()) - set(elements)):
+            raise ModelError(f"{potential}: does not know {unknown[0]}, which start.dataset contains")
+        result = evaluate(folder / "potential.yaml", folder / "potential.asi", row.atoms)
+        said[row.task_id] = Prediction(result.energy, result.forces)
+    check(folder, samples(rows, said, forces_entered=False), isolated, evaluate)
+    write_json(folder / "metrics.json", errors(rows, said, isolated))
+    origin = {"trainer": "given", "potential": str(potential), "active_set": str(active_set)}
+    energies = {element: float(isolated[element]) for element in elements}
+    write_text(folder / "train_config.yaml", dump_mapping({**origin, "isolated_atom_energies": energies}))
+    return {"task_ids": [row.task_id for row in rows], **origin}

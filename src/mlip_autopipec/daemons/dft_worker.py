@@ -1,0 +1,308 @@
+"""dft-worker: claims the most uncertain task, has it labelled in a child process, writes the result.
+
+The child lives as long as its labels succeed: analytic labels take milliseconds, and a spawn a second. It is killed,
+with everything it started, after a crash, a time limit, a cancellation, and by the kernel when this process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlip_autopipec.core.clock import SystemClock
+from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError, QueueError, TimedOut
+from mlip_autopipec.core.events import EventLog
+from mlip_autopipec.core.interfaces import Labeller
+from mlip_autopipec.daemons.labellers import make_labeller
+from mlip_autopipec.daemons.queues import dft_queue
+from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
+from mlip_autopipec.daemons.walltime import Walltime
+from mlip_autopipec.runtime.child import Child, Result
+from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.stages.label import label_task
+from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.queue import Claim
+from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.settings import QueueSettings
+from mlip_autopipec.store.task import Task
+
+logger = logging.getLogger(__name__)
+
+_BEATS_PER_LEASE = 12
+_LONGEST_BEAT_S = 10.0
+_SWEEPS_PER_LEASE = 4
+_FULL_DISK_S = 5.0
+
+
+class WorkerConfig(Protocol):
+    """The sections of the configuration that a worker reads."""
+
+    @property
+    def queue(self) -> QueueSettings: ...
+
+    @property
+    def supervisor(self) -> SupervisorSettings: ...
+
+    @property
+    def node(self) -> NodeSettings: ...
+
+
+class _Bench:
+    """Lives in the child: keeps the labellers that were made, by their settings."""
+
+    def __init__(self, node: NodeSettings, worker: str, make: Callable[..., Labeller]) -> None:
+        self._node = node
+        self._worker = worker
+        self._make = make
+        self._labellers: dict[str, Labeller] = {}
+
+    def __call__(self, request: tuple[dict[str, Any], Path]) -> dict[str, Any]:
+        data, folder = request
+        task = Task.from_dict(data)
+        key = repr(sorted(task.labeller.items()))
+        if key not in self._labellers:
+            self._labellers[key] = self._make(task.labeller, self._node)
+        return label_task(self._labellers[key], task, folder, worker=self._worker, clock=SystemClock())
+
+
+@dataclass(frozen=True)
+class _Job:
+    claim: Claim
+    folder: Path
+    begin: float
+    deadline: float
+
+    @property
+    def id(self) -> str:
+        return self.claim.task.id
+
+
+class DftWorker:
+    """A `runtime.serve.Daemon` that labels.
+
+    Parameters
+    ----------
+    run, config
+        Run directory and its configuration.
+    name
+        Name of this process, unique in the run on all nodes: of lease, events and records.
+    max_tasks
+        End after so many tasks; None: never.
+    idle_timeout_s
+        End after so long without a task, s; None: never.
+    max_time_s
+        Claim nothing after so long, s; None: no limit.
+    deadline_s
+        The machine is taken away after so long, s: end before, with the task given back if need be; None: never.
+    make
+        Makes a labeller from a task's settings; an importable function, since it is called in the child.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: WorkerConfig,
+        name: str,
+        *,
+        max_tasks: int | None = None,
+        idle_timeout_s: float | None = None,
+        max_time_s: float | None = None,
+        deadline_s: float | None = None,
+        make: Callable[..., Labeller] = make_labeller,
+    ) -> None:
+        self.run = run
+        self.name = name
+        self.settings = config.supervisor
+        self.queue = dft_queue(run, config.queue, worker=name)
+        self.events = EventLog(run.events, name)
+        self.control = Control(run.control)
+        self._bench = (config.node, name, make)
+        self._beat_s = min(_LONGEST_BEAT_S, config.queue.lease_s / _BEATS_PER_LEASE)
+        self._sweep_s = config.queue.lease_s / _SWEEPS_PER_LEASE
+        self._max_tasks = max_tasks
+        self._idle_timeout_s = idle_timeout_s
+        self._walltime = Walltime(max_time_s, deadline_s, self.settings.label_grace_s)
+        self._child: Child | None = None
+        self._job: _Job | None = None
+        self._next_beat = 0.0
+        self._busy_until: float | None = None  # the last moment with a task, for `idle_timeout_s`
+        self._unsaved: dict[str, Any] | None = None  # a label that found the disk full
+        self._save_at = 0.0
+        self._draining = False
+        self._give_back_at = float("inf")
+        self._labelled = self._failed = 0
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Warm the child up; tasks of an earlier process of this name go back with the first claim."""
+        self._ready_child()
+
+    def step(self, now: float) -> Outcome:
+        """Beat; look after the label that is being made, or claim the next task."""
+        if now >= self._next_beat:
+            self._next_beat = now + self._beat_s
+            self._beat()
+        if self._walltime.must_give_back(now):
+            self._give_back_at = now
+        if self._draining:
+            self._give_back_at = min(self._give_back_at, now + self.settings.label_grace_s)
+        if self._job is not None:
+            return self._look(self._job, now)
+        if self._draining or self._enough(now):
+            return Outcome.DONE
+        if self.control.wants("pause"):
+            return Outcome.IDLE
+        return self._claim(now)
+
+    def drain(self) -> None:
+        """Claim nothing any more; the label in work gets the grace time, then its task goes back."""
+        self._draining = True
+
+    def close(self) -> None:
+        """Give back what is held and leave no process (idempotent)."""
+        if self._job is not None:
+            self._return("worker ended")
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+        self.queue.release()
+
+    def status(self) -> tuple[str, dict[str, Any]]:
+        state = "labelling" if self._job else "paused" if self.control.wants("pause") else "idle"
+        return state, {
+            "task": self._job.id if self._job else None,
+            "labelled": self._labelled,
+            "failed": self._failed,
+        }
+
+    # --- claiming ---------------------------------------------------------------------------------------------
+
+    def _enough(self, now: float) -> bool:
+        if self._max_tasks is not None and self._labelled + self._failed >= self._max_tasks:
+            return True
+        if self._walltime.is_over(now):
+            return True
+        if self._busy_until is None:
+            self._busy_until = now
+        return self._idle_timeout_s is not None and now - self._busy_until >= self._idle_timeout_s
+
+    def _claim(self, now: float) -> Outcome:
+        claim = self.queue.claim()
+        if claim is None:
+            for action in self.queue.sweep(every_s=self._sweep_s):
+                logger.info("sweep: %s", action)
+            return Outcome.IDLE
+        folder = self.run.attempt(claim.task.id) / f"{claim.attempt:02d}-{self.name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._job = _Job(claim, folder, now, now + self.settings.label_timeout_s)
+        self.events.emit("task_claimed", **self._facts(self._job))
+        self._ready_child().send((claim.task.to_dict(), folder))
+        return Outcome.WORKED
+
+    def _ready_child(self) -> Child:
+        if self._child is None:
+            self._child = Child(_Bench, self._bench, f"{self.name} labeller", serves=True)
+        return self._child
+
+    def _kill_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.close()
+            self._child = None
+
+    # --- looking after a label --------------------------------------------------------------------------------
+
+    def _look(self, job: _Job, now: float) -> Outcome:
+        self._busy_until = now
+        if self._unsaved is not None:
+            return self._save(job, self._unsaved, now)
+        result = self._ready_child().poll()
+        if result is None and now >= job.deadline:
+            limit_s = self.settings.label_timeout_s
+            error = TimedOut(f"no label after {limit_s:g} s", "raise supervisor.label_timeout_s", transient=True)
+            result = Result(error=error, died=True)
+        if result is not None:
+            self._walltime.finished(now - job.begin)
+            return self._finish(job, result, now)
+        if now >= self._give_back_at:
+            end = "its time is over" if self._walltime.must_give_back(now) else "worker drained"
+            self._return(f"{end} before the label was done")
+            return Outcome.WORKED
+        return Outcome.IDLE
+
+    def _finish(self, job: _Job, result: Result, now: float) -> Outcome:
+        if result.died:
+            self._kill_child()
+        if isinstance(result.error, ConfigError):
+            # This node cannot label at all: failing the task here would burn the attempts that another node can use.
+            self._return(result.error.message)
+            raise result.error
+        if result.error is None:
+            return self._save(job, result.value, now)
+        self._fail(job, result.error, result.traceback)
+        return Outcome.WORKED
+
+    def _save(self, job: _Job, record: dict[str, Any], now: float) -> Outcome:
+        """Write the result; if the disk is full, keep the label in memory and try again."""
+        if now < self._save_at:
+            return Outcome.IDLE
+        try:
+            first = self.queue.complete(job.claim, record)
+        except QueueError as error:
+            if not error.transient or now >= self._give_back_at:
+                raise
+            logger.warning("task %s: label not written yet: %s", job.id, error)
+            self._unsaved, self._save_at = record, now + _FULL_DISK_S
+            return Outcome.IDLE
+        except DataError as error:
+            self._fail(job, error, "")
+            return Outcome.WORKED
+        self._job = self._unsaved = None
+        self._labelled += 1
+        if first:
+            self.events.emit("label_done", **self._facts(job))
+        else:
+            logger.info("task %s: another worker's label came first, mine is not used", job.id)
+        self._tidy(job.folder)
+        return Outcome.WORKED
+
+    def _fail(self, job: _Job, error: AutopipeError, trace: str) -> None:
+        self._job = self._unsaved = None
+        self._failed += 1
+        reason = f"{type(error).__name__}: {error}"
+        outcome = self.queue.fail(job.claim, reason, transient=error.transient)
+        logger.warning("task %s: %s: %s", job.id, outcome, reason)
+        if trace:
+            logger.debug("%s", trace)
+        self.events.emit("label_failed", **self._facts(job), reason=reason, outcome=outcome)
+        self._tidy(job.folder)
+
+    def _return(self, reason: str) -> None:
+        """Stop the label in work and put its task back."""
+        job, self._job, self._unsaved = self._job, None, None
+        self._kill_child()
+        if job is not None:
+            self.queue.give_back(job.claim, reason)
+            logger.info("task %s: given back: %s", job.id, reason)
+
+    def _beat(self) -> None:
+        """Show life to the queue, and drop what the user has cancelled meanwhile."""
+        if self._job is not None and self._job.id in self.queue.beat():
+            self._return("cancelled")
+
+    def _facts(self, job: _Job) -> dict[str, Any]:
+        task = job.claim.task
+        origin: dict[str, Any] = {key: task.origin[key] for key in ("walker", "step", "version") if key in task.origin}
+        return {"task_ids": [job.id], "gamma": task.priority, "attempt": job.claim.attempt, **origin}
+
+    @staticmethod
+    def _tidy(folder: Path) -> None:
+        """Remove the attempt's folder if the labeller left nothing in it."""
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            folder.parent.rmdir()

@@ -1,0 +1,51 @@
+"""The gate's eyes: structures as the MD engine will compute them, and what the trainer said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from mlip_autopipec.core.interfaces import Evaluation, Evaluator
+from mlip_autopipec.stages.publish import Sample
+from mlip_autopipec.stages.train import Prediction
+from mlip_autopipec.store.dataset import DatasetRow
+
+_SAMPLES = 4
+
+
+def evaluate(potential: Path, active_set: Path | None, atoms: Atoms) -> Evaluation:
+    """Evaluate `atoms` as the MD engine will; with gamma if there is an active set."""
+    from mlip_autopipec.structures.neighbours import neighbourhood
+
+    evaluator = _evaluator(potential, active_set)
+    frame = neighbourhood(atoms, evaluator.cutoff, evaluator.elements)
+    return evaluator.evaluate(frame, gamma=active_set is not None)
+
+
+# Of one version at a time: its .yaml with .asi, and its .yace.
+@lru_cache(maxsize=2)
+def _evaluator(potential: Path, active_set: Path | None) -> Evaluator:
+    from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
+
+    return PyaceEvaluator(potential, active_set)
+
+
+def samples(rows: Sequence[DatasetRow], said: Mapping[str, Prediction], *, forces_entered: bool) -> list[Sample]:
+    """Return the first, the newest and some rows between them.
+
+    Parameters
+    ----------
+    forces_entered
+        False if the active set was not made of the rows' learned atoms.
+    """
+    picked = sorted({int(i) for i in np.linspace(0, len(rows) - 1, _SAMPLES)}) if rows else []
+    found = []
+    for row in (rows[i] for i in picked):
+        prediction = said[row.task_id]
+        entered = row.learned & forces_entered
+        found.append(Sample(row.task_id, row.atoms, prediction.energy, prediction.forces, entered))
+    return found

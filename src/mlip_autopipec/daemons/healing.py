@@ -1,0 +1,177 @@
+"""How one walker asks and waits: opens a halt, publishes its task, tells when and how the halt ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+
+from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
+from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.events import EventLog, read_events
+from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task
+from mlip_autopipec.stages.swap import Decision, decide
+from mlip_autopipec.stages.watch import most_uncertain_atom
+from mlip_autopipec.store.halts import Halt, HaltStore, frame_to_dict
+from mlip_autopipec.store.queue import TaskQueue
+from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.task import Task
+from mlip_autopipec.structures.neighbours import neighbourhood
+
+log = logging.getLogger(__name__)
+
+
+class Healing:
+    """The halts of one walker.
+
+    Parameters
+    ----------
+    folder
+        `walkers/wNN/`.
+    labeller
+        Labeller settings that go into the tasks.
+    refused
+        Gives the task ids whose label the dataset refused.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        embedding: EmbeddingSettings,
+        threshold: float,
+        labeller: dict[str, Any],
+        queue: TaskQueue,
+        registry: Registry,
+        events: EventLog,
+        refused: Callable[[], set[str]],
+        clock: Clock | None = None,
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.embedding = embedding
+        self.threshold = threshold
+        self.labeller = labeller
+        self.queue = queue
+        self.registry = registry
+        self.events = events
+        self.refused = refused
+        self.clock = clock or SystemClock()
+        self.halts = HaltStore(folder)
+        self.halt: Halt | None = self.halts.read()
+        self._gammas: dict[str, float] = {}  # of the open halt's frame, by version
+
+    def open(self, frame: Atoms, step: int, version: str, evaluator: Evaluator) -> Halt:
+        """Write the halt, then publish its task: a kill in between is mended by `republish`."""
+        atom, gamma = most_uncertain_atom(frame)
+        task, warnings = self._carve(frame, atom, step, version, evaluator.cutoff)
+        halt = Halt(
+            number=self.halts.count() + 1,
+            walker=self.name,
+            step=step,
+            gamma=gamma,
+            atom=atom,
+            version=version,
+            frame=frame_to_dict(frame),
+            task_ids=[task.id],
+            warnings=list(warnings),
+        )
+        ase.io.write(self.folder / "excursions" / f"{halt.number:04d}-step{step}.extxyz", frame)
+        self.halts.open(halt)
+        self.halt = halt
+        self.events.emit("gamma_exceeded", task_ids=[task.id], **self._facts(halt))
+        self._publish(task, halt)
+        return halt
+
+    def republish(self, evaluator: Evaluator) -> None:
+        """Finish what a kill interrupted: tell of the open halt, and publish its task if it never reached the queue."""
+        halt = self.halt
+        if halt is None or all(self.queue.state(t) for t in halt.task_ids):
+            return
+        task, _ = self._carve(halt.atoms(), halt.atom, halt.step, halt.version, evaluator.cutoff)
+        if halt.task_ids != [task.id]:  # the settings of the embedding were changed in between
+            self.halt = halt = replace(halt, task_ids=[task.id])
+            self.halts.open(halt)
+        told = any(
+            event["event"] == "gamma_exceeded" and task.id in event["task_ids"]
+            for event in read_events(self.events.path)
+        )
+        if not told:
+            self.events.emit("gamma_exceeded", task_ids=[task.id], recovered=True, **self._facts(halt))
+        self._publish(task, halt)
+
+    def look(self, current_version: str, evaluator: Evaluator, *, reseeds_in_a_row: int, reseed_limit: int) -> Decision:
+        """Decide how the open halt goes on."""
+        halt = self.halt
+        if halt is None:
+            raise ValueError("no halt is open")
+        refused = self.refused()
+        return decide(
+            halted_version=halt.version,
+            current_version=current_version,
+            contained=self._contained(current_version),
+            task_states={t: "refused" if t in refused else self.queue.state(t) for t in halt.task_ids},
+            threshold=self.threshold,
+            reseeds_in_a_row=reseeds_in_a_row,
+            reseed_limit=reseed_limit,
+            gamma_now=lambda: self._gamma_now(halt, current_version, evaluator),
+        )
+
+    def end(self, decision: Decision, version: str) -> None:
+        """File the open halt with its outcome."""
+        if self.halt is not None:
+            outcome = {"action": decision.action, "reason": decision.reason, "version": version}
+            self.halts.end(self.halt, {**outcome, "gamma": decision.gamma})
+        self.halt = None
+        self._gammas.clear()
+
+    def _contained(self, version: str) -> set[str]:
+        """Return the tasks whose labels are in `version`, or in a newer one that the user rolled back from.
+
+        The trainer has used those, so no further version will come for their sake: nobody must wait for them.
+        """
+        contained = set(self.registry.manifest(version)["task_ids"])
+        current = self.registry.current()
+        # `newest` is replaced together with the current version: a version that is just being published is neither.
+        if current is not None and current.newest != version:
+            contained |= set(self.registry.manifest(current.newest)["task_ids"])
+        return contained
+
+    def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> float:
+        """Largest gamma of the halted frame under `version`."""
+        if version not in self._gammas:
+            frame = neighbourhood(halt.atoms(), evaluator.cutoff, evaluator.elements)
+            gamma = evaluator.evaluate(frame, gamma=True).gamma
+            if gamma is None:
+                raise ModelError(f"{version}: has no active set, so nothing can be watched", "roll back to another")
+            self._gammas[version] = float(gamma.max())
+        return self._gammas[version]
+
+    def _carve(self, frame: Atoms, atom: int, step: int, version: str, cutoff: float) -> tuple[Task, tuple[str, ...]]:
+        extraction = carve_task(
+            frame,
+            atom,
+            settings=self.embedding,
+            potential_cutoff=cutoff,
+            labeller=self.labeller,
+            origin={"walker": self.name, "step": step, "version": version},
+            created=iso_time(self.clock.wall()),
+        )
+        for warning in extraction.warnings:
+            log.warning("%s step %d: %s", self.name, step, warning)
+        return extraction.task, extraction.warnings
+
+    def _publish(self, task: Task, halt: Halt) -> None:
+        if self.queue.publish(task):
+            self.events.emit("task_published", task_ids=[task.id], **self._facts(halt))
+
+    def _facts(self, halt: Halt) -> dict[str, Any]:
+        facts = {"walker": self.name, "step": halt.step, "gamma": halt.gamma, "atom": halt.atom}
+        return {**facts, "version": halt.version}

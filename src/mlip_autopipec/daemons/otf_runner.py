@@ -1,0 +1,226 @@
+"""The otf-runner: keeps one process per walker alive until all of them have ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from ase import Atoms
+
+from mlip_autopipec.core.events import EventLog
+from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.runtime.child import Child, Result
+from mlip_autopipec.runtime.heartbeat import Heartbeat
+from mlip_autopipec.runtime.serve import Outcome, serve
+from mlip_autopipec.stages.explore import read_structures
+from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan, walker_plans
+from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.walkerstate import WalkerState, read_all, read_state, write_state
+
+if TYPE_CHECKING:
+    from mlip_autopipec.config import Config
+    from mlip_autopipec.engines.lammps.md import LammpsMD
+    from mlip_autopipec.engines.lammps.settings import MDSettings
+
+log = logging.getLogger(__name__)
+
+_RESTART_LIMIT = 5
+_FIRST_RESTART_S = 1.0
+_DRAIN_S = 20.0
+
+
+@dataclass
+class _Seat:
+    """A walker's place: its process, or when to start the next one."""
+
+    plan: WalkerPlan
+    child: Child | None = None
+    crashes: int = 0
+    safe_step: int = 0  # of the last snapshot when it crashed last
+    start_at: float = 0.0
+    ended: bool = False
+
+
+class OtfRunner:
+    """Starts, restarts and counts walkers (a `runtime.serve.Daemon`).
+
+    Parameters
+    ----------
+    run, config
+        The run and its configuration.
+    name
+        Of this process.
+    """
+
+    def __init__(self, run: RunDirectory, config: Config, name: str = "otf-runner") -> None:
+        self.run = run
+        self.config = config
+        self.name = name
+        self.seats = [_Seat(plan) for plan in walker_plans(config.otf)]
+        self._drain_until: float | None = None
+
+    def start(self) -> None:
+        for seat in self.seats:
+            self.run.walker(seat.plan.name).mkdir(parents=True, exist_ok=True)
+
+    def step(self, now: float) -> Outcome:
+        """Look after every walker once."""
+        if self._drain_until is not None:
+            return self._leave(now)
+        for seat in self.seats:
+            if seat.child is not None:
+                result = seat.child.poll()
+                if result is not None:
+                    self._left(seat, result, now)
+            elif not seat.ended and now >= seat.start_at:
+                self._start_walker(seat)
+        return Outcome.IDLE
+
+    def drain(self) -> None:
+        """Ask every walker to save its state and leave."""
+        self._drain_until = float("inf")
+        for seat in self.seats:
+            if seat.child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(seat.child.pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        for seat in self.seats:
+            if seat.child is not None:
+                seat.child.kill()
+                seat.child = None
+
+    def status(self) -> tuple[str, dict[str, Any]]:
+        """State and the number of walkers in each condition."""
+        conditions: dict[str, int] = {}
+        for walker in read_all(self.run.walkers):
+            conditions[walker.state] = conditions.get(walker.state, 0) + 1
+        ended = all(seat.ended for seat in self.seats)
+        return ("finished" if ended else "running"), {"walkers": conditions}
+
+    def _leave(self, now: float) -> Outcome:
+        """Wait for the walkers, but not for ever: the last snapshot is on disk in any case."""
+        self._drain_until = min(self._drain_until or now, now + _DRAIN_S)
+        alive = [seat for seat in self.seats if seat.child is not None and seat.child.poll() is None]
+        return Outcome.IDLE if alive and now < self._drain_until else Outcome.DONE
+
+    def _start_walker(self, seat: _Seat) -> None:
+        name = seat.plan.name
+        seat.child = Child(
+            walker_process,
+            (str(self.run.root), self.config, seat.plan),
+            name,
+            output=self.run.logs / f"{name}.log",
+        )
+
+    def _left(self, seat: _Seat, result: Result, now: float) -> None:
+        """A walker's process is gone: it has ended, or it crashed and gets another chance."""
+        if seat.child is not None:
+            seat.child.close()
+            seat.child = None
+        name = seat.plan.name
+        folder = self.run.walker(name)
+        state = read_state(folder)
+        if state is not None and state.ended:
+            seat.ended = True
+            return
+        safe_step = state.snapshot_step if state is not None else 0
+        # A walker that came further since its last crash is alive: only crashes on the spot count.
+        seat.crashes = 1 if safe_step > seat.safe_step else seat.crashes + 1
+        seat.safe_step = safe_step
+        cause = str(result.error) if result.error else f"exit code {result.value}"
+        reason = f"{cause}; see {(self.run.logs / name).name}.log"
+        if seat.crashes >= _RESTART_LIMIT:
+            log.error("%s crashed %d times, giving up: %s", name, seat.crashes, reason)
+            # The walker is dead, so its files have no other writer now.
+            state = state or WalkerState(name, steps=seat.plan.steps)
+            write_state(folder, replace(state, state="failed", reason=reason, waiting_for=""))
+            seat.ended = True
+            return
+        seat.start_at = now + _FIRST_RESTART_S * 2 ** (seat.crashes - 1)
+        log.warning("%s ended unexpectedly, starting it again: %s", name, reason)
+
+
+def walker_process(root: str, config: Config, plan: WalkerPlan) -> int:
+    """Run one walker in this process; returns its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run = RunDirectory(Path(root))
+    control = Control(run.control)
+    heartbeat = Heartbeat(run.heartbeats / f"{plan.name}.json", plan.name)
+    return serve(build_walker(run, config, plan), heartbeat=heartbeat, stop=lambda: control.wants("stop"))
+
+
+def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
+    """Plug a walker together."""
+    from mlip_autopipec.daemons.evaluators import make_evaluator
+    from mlip_autopipec.daemons.healing import Healing
+    from mlip_autopipec.daemons.queues import dft_queue
+    from mlip_autopipec.daemons.walker import Walker
+    from mlip_autopipec.store.refusals import read_refusals
+    from mlip_autopipec.store.registry import Registry
+
+    folder = run.walker(plan.name)
+    registry = Registry(run.potentials)
+    events = EventLog(run.events, plan.name)
+    healing = Healing(
+        folder,
+        plan.name,
+        embedding=config.embedding,
+        threshold=config.otf.uncertainty_threshold,
+        labeller=config.labeller_settings(),
+        queue=dft_queue(run, config.queue, worker=plan.name),
+        registry=registry,
+        events=events,
+        refused=lambda: set(read_refusals(run)),
+    )
+    structure = config.path(run, config.start.structure)
+    dimension = dimension_of(read_structures(structure, "start.structure")[0])
+    settings = md_settings(plan, config.otf, dimension)
+    lammps_log = run.logs / f"{plan.name}-lammps.log"
+    return Walker(
+        folder,
+        plan,
+        config.otf,
+        structure=structure,
+        healing=healing,
+        registry=registry,
+        events=events,
+        make_evaluator=make_evaluator,
+        make_md=lambda evaluator: make_md(evaluator, settings, lammps_log),
+    )
+
+
+def dimension_of(atoms: Atoms) -> Literal[2, 3]:
+    """Return 2 for atoms in one plane that is periodic in both of its directions, else 3."""
+    heights = atoms.get_scaled_positions(wrap=False)[:, 2] if atoms.cell.rank == 3 else atoms.positions[:, 2]
+    return 2 if list(atoms.pbc) == [True, True, False] and float(np.ptp(heights)) < 1e-9 else 3
+
+
+def md_settings(plan: WalkerPlan, otf: OtfSettings, dimension: Literal[2, 3]) -> MDSettings:
+    """Return what the MD engine is told of one walker."""
+    from mlip_autopipec.engines.lammps.settings import MDSettings
+
+    return MDSettings(
+        ensemble=plan.ensemble,
+        temperature_k=plan.temperature,
+        pressure_bar=plan.pressure,
+        timestep_fs=plan.timestep,
+        thermostat_damping_fs=otf.thermostat_damping,
+        barostat_damping_fs=otf.barostat_damping,
+        dimension=dimension,
+        seed=plan.seed,
+    )
+
+
+def make_md(evaluator: Evaluator, settings: MDSettings, log_file: Path) -> LammpsMD:
+    """Return the MD engine of one walker."""
+    from mlip_autopipec.engines.lammps.md import LammpsMD
+
+    return LammpsMD(evaluator, settings, log=log_file)

@@ -1,0 +1,96 @@
+"""Where the run stands, judged by its files: what the supervisor writes to `state.json`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from mlip_autopipec.core.errors import DataError, ModelError
+from mlip_autopipec.runtime.heartbeat import read_heartbeat
+from mlip_autopipec.store.queue import TaskQueue
+from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.state import Phase, WorkflowState
+from mlip_autopipec.store.walkerstate import read_all
+
+logger = logging.getLogger(__name__)
+
+TRAINER, RUNNER = "trainer-worker", "otf-runner"
+
+
+class Progress:
+    """Reads walkers, queue, registry and the trainer's heartbeat; writes `state.json` when it changes.
+
+    Parameters
+    ----------
+    walkers
+        Names of the walkers that must have ended.
+    """
+
+    def __init__(self, run: RunDirectory, queue: TaskQueue, registry: Registry, walkers: Collection[str]) -> None:
+        self.run = run
+        self._queue = queue
+        self._registry = registry
+        self._walkers = frozenset(walkers)
+        self._quiet_since: tuple[object, int] | None = None  # the trainer's process and counter at the first rest
+        self._runner_beat: tuple[object, object] | None = None  # as first seen, perhaps left by an earlier start
+        self.state = self._earlier()
+
+    def update(self) -> Phase:
+        """Judge again; returns the phase."""
+        pending = self._queue.unfinished()
+        generation = self._generation()
+        phase: Phase = "otf" if generation else "bootstrap"
+        if generation and pending == 0 and self._walkers_ended() and self._runner_finished():
+            phase = "done" if self._all_ingested() else phase
+        else:
+            self._quiet_since = None
+        state = WorkflowState(generation, phase, pending)
+        if state != self.state or not self.run.state.exists():
+            if phase != self.state.phase:
+                logger.info("phase %s -> %s", self.state.phase, phase)
+            state.write(self.run.state)
+            self.state = state
+        return phase
+
+    def _earlier(self) -> WorkflowState:
+        try:
+            return WorkflowState.read(self.run.state) or WorkflowState()
+        except DataError as error:  # it is made anew from the files
+            logger.warning("%s", error)
+            return WorkflowState()
+
+    def _generation(self) -> int:
+        try:
+            current = self._registry.current()
+        except ModelError as error:
+            logger.warning("%s", error)
+            return self.state.generation
+        return int(current.version.lstrip("v")) if current else 0
+
+    def _walkers_ended(self) -> bool:
+        try:
+            ended = {walker.name for walker in read_all(self.run.walkers) if walker.ended}
+        except DataError as error:
+            logger.warning("%s", error)
+            return False
+        return self._walkers <= ended
+
+    def _runner_finished(self) -> bool:
+        """True if the otf-runner itself says so: at a new start, `state.json` of the walkers may still be old."""
+        beat = read_heartbeat(self.run.heartbeats / f"{RUNNER}.json") or {}
+        first = self._runner_beat
+        self._runner_beat = self._runner_beat or (beat.get("process_start"), beat.get("counter"))
+        return first is not None and beat.get("state") == "finished" and first != (
+            beat.get("process_start"), beat.get("counter"),
+        )  # fmt: skip
+
+    def _all_ingested(self) -> bool:
+        """True if the trainer, looking after everything else had come to rest, found nothing left to take in."""
+        beat = read_heartbeat(self.run.heartbeats / f"{TRAINER}.json") or {}
+        process, counter = beat.get("process_start"), int(beat.get("counter", 0))
+        if self._quiet_since is None or self._quiet_since[0] != process:
+            self._quiet_since = (process, counter)
+        # The beat after the first may still tell of a look that was made before.
+        fresh = counter >= self._quiet_since[1] + 2
+        return fresh and beat.get("detail", {}).get("uningested") == 0

@@ -1,0 +1,120 @@
+"""Starting the supervisor: in this terminal, or detached from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from mlip_autopipec.core.errors import AutopipeError
+from mlip_autopipec.daemons.launch import AlreadyRunning
+from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
+from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.rundir import RunDirectory
+
+_MODULE = "autopipe_services.supervisor"
+_START_S = 60.0
+_LOG_TAIL_LINES = 5
+
+
+def already_running(run: RunDirectory, *, foreground: bool) -> int | None:
+    """Return the process id of the supervisor that is at work, None if none is.
+
+    Raises
+    ------
+    AlreadyRunning
+        It is still draining, or the foreground is asked for.
+    """
+    state, pid = _alive(run)
+    if state is None:
+        return None
+    if foreground or state == "draining":
+        _refuse_if_alive(run)
+    return pid
+
+
+def supervise(run: RunDirectory) -> NoReturn:
+    """Become the supervisor in this terminal; it ends when the run is done. Ctrl-C drains."""
+    _refuse_if_alive(run)
+    Control(run.control).withdraw("stop")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", _MODULE, "-C", str(run.root), "--foreground"])
+
+
+def begin(run: RunDirectory) -> tuple[int, bool]:
+    """Start a supervisor that outlives this process, and wait until it beats.
+
+    Returns
+    -------
+    int, bool
+        Its process id, and True if it was started now, False if it was there already.
+
+    Raises
+    ------
+    AutopipeError
+        It ended at once, with the last lines of its log, or it does not come up.
+    """
+    state, pid = _alive(run)
+    if state not in (None, "draining"):
+        return pid, False
+    _refuse_if_alive(run)
+    Control(run.control).withdraw("stop")
+    log_path = run.logs / "supervisor.log"
+    with log_path.open("ab") as log:
+        offset = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", _MODULE, "-C", str(run.root)],
+            start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    if _comes_up(run, process):
+        return process.pid, True
+    if process.poll() is None:
+        raise AutopipeError(f"the supervisor (pid {process.pid}) does not come up", f"see {log_path}", transient=True)
+    error = AutopipeError(f"the supervisor ended at once: {_tail(log_path, offset)}", f"see {log_path}")
+    error.exit_code = process.returncode
+    raise error
+
+
+def _comes_up(run: RunDirectory, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the supervisor is at work; False if it ends, or does not even begin to start.
+
+    Once its first heartbeat says `starting` it may take its time: publishing thousands of first tasks does.
+    """
+    deadline = time.monotonic() + _START_S
+    while process.poll() is None:
+        state, pid = _alive(run)
+        if pid == process.pid and state not in (None, "starting"):
+            return True
+        if pid != process.pid and time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return False
+
+
+def _alive(run: RunDirectory) -> tuple[str | None, int]:
+    """Return state and process id of the living supervisor of this host; None if there is none."""
+    record = read_heartbeat(run.heartbeats / "supervisor.json")
+    identity = heartbeat_identity(record) if record else None
+    if record is None or identity is None or not identity.alive():
+        return None, 0
+    return str(record["state"]), identity.pid
+
+
+def _refuse_if_alive(run: RunDirectory) -> None:
+    state, pid = _alive(run)
+    if state is not None:
+        what = "is still draining" if state == "draining" else "runs already"
+        raise AlreadyRunning(
+            f"{run.root}: its supervisor (pid {pid}) {what}", "autopipe otf stop, then try again", transient=True
+        )
+
+
+def _tail(path: Path, offset: int) -> str:
+    with path.open("rb") as log:
+        log.seek(offset)
+        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    return " | ".join(lines[-_LOG_TAIL_LINES:]) or "it said nothing"

@@ -1,0 +1,103 @@
+"""Settings of Quantum ESPRESSO: what decides the label, and what only this node knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ase.data import atomic_numbers
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class EspressoSettings(BaseModel):
+    """Everything that decides a label's numbers: part of every task, the same for all labels of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Literal["espresso"] = "espresso"
+    pseudopotentials: dict[str, str] = Field(
+        description="file name in node.espresso.pseudo_dir for each element; all of one functional", min_length=1
+    )
+    ecutwfc_ry: float = Field(
+        40.0, gt=0, le=500, description="Ry, plane-wave cutoff; converge it for your pseudopotentials"
+    )
+    ecutrho_ry: float | None = Field(
+        None, gt=0, le=5000, description="Ry, density cutoff; default 4 ecutwfc_ry, or 8 if one is ultrasoft or PAW"
+    )
+    # One spacing for all labels: with Gamma alone even an 8.4 A cell of aluminium is wrong by 0.5 eV/A.
+    kspacing: float = Field(
+        0.25, gt=0.02, le=5, description="1/A (2 pi included), largest distance of k-points; 0.25 suits metals"
+    )
+    smearing: Literal["marzari-vanderbilt", "methfessel-paxton", "gaussian", "fermi-dirac"] = Field(
+        "marzari-vanderbilt", description="kind of smearing; cold smearing keeps forces close to those at 0 K"
+    )
+    degauss_ry: float = Field(0.02, gt=0, le=1, description="Ry, width of the smearing")
+    conv_thr_ry: float = Field(
+        1e-8, gt=0, le=1e-3, description="Ry per cell, estimated energy error at which the SCF ends; forces need 1e-8"
+    )
+    mixing_beta: float = Field(
+        0.4, gt=0, le=1, description="fraction of new density per SCF step; smaller is safer, slower"
+    )
+    electron_maxstep: int = Field(100, ge=1, le=10_000, description="SCF steps after which the label is not converged")
+    nspin: Literal[1, 2] = Field(1, description="1: no spin; 2: collinear spin, needs starting_magnetization")
+    starting_magnetization: dict[str, float] = Field(
+        default_factory=dict, description="-1 to 1 for each element, fraction of its valence electrons; nspin 2 only"
+    )
+    vacuum: float = Field(10.0, ge=3, le=100, description="A of vacuum at least, along directions without period")
+    isolated_box: float = Field(
+        12.0, ge=6, le=100, description="A, edge of the box of an isolated atom; without spin unless nspin is 2"
+    )
+
+    @field_validator("pseudopotentials", "starting_magnetization")
+    @classmethod
+    def _elements_exist(cls, value: dict[str, object]) -> dict[str, object]:
+        for element in value:
+            if element == "X" or element not in atomic_numbers:
+                raise ValueError(f"{element!r} is no element symbol; write e.g. Al")
+        return value
+
+    @field_validator("pseudopotentials")
+    @classmethod
+    def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for element, name in value.items():
+            if "/" in name or not name.strip():
+                raise ValueError(
+                    f"{element}: {name!r} is no file name; its folder belongs into node.espresso.pseudo_dir"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EspressoSettings:
+        if self.ecutrho_ry is not None and self.ecutrho_ry < 4 * self.ecutwfc_ry:
+            raise ValueError(
+                f"labeller.ecutrho_ry: {self.ecutrho_ry:g} Ry is below 4 ecutwfc_ry; leave it out or raise it"
+            )
+        if self.nspin == 1 and self.starting_magnetization:
+            raise ValueError("labeller.starting_magnetization: has no meaning without spin; set nspin: 2 or remove it")
+        if self.nspin == 2:
+            missing = sorted(set(self.pseudopotentials) - set(self.starting_magnetization))
+            if missing:
+                raise ValueError(f"labeller.starting_magnetization: nspin 2 needs a value for {', '.join(missing)}")
+            wrong = [e for e, m in self.starting_magnetization.items() if not 0 < abs(m) <= 1]
+            if wrong:
+                raise ValueError(f"labeller.starting_magnetization: {wrong[0]}: give -1 to 1, but not 0")
+        return self
+
+
+class EspressoNode(BaseModel):
+    """How this node runs pw.x: changes no number of a label, so it is never part of a task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str | list[str] = Field(
+        "pw.x",
+        description="program with its launcher, e.g. '/usr/bin/mpirun -np 8 pw.x -nk 2', the launcher with its path "
+        "since Python packages bring an mpirun of another MPI; as root add --allow-run-as-root",
+    )
+    pseudo_dir: Path = Field(Path("/usr/share/espresso/pseudo"), description="folder of the pseudopotentials; Debian's")
+    scratch: Path | None = Field(None, description="fast local folder for pw.x's scratch; default: beside the input")
+    # An hour less than supervisor.label_timeout_s, so that pw.x itself says why it ended.
+    max_seconds: float = Field(82_800.0, gt=0, description="s of wall time after which pw.x stops by itself")
+    kill_grace_s: float = Field(60.0, gt=0, description="s beyond max_seconds after which pw.x is killed")
+    # Small carved cells do not fill several threads, and pw.x would take all cores of the node unasked.
+    threads: int = Field(1, ge=1, le=1024, description="OpenMP threads of each MPI process")

@@ -1,0 +1,314 @@
+"""Molecular dynamics by LAMMPS with the forces of any `Evaluator`: halted, saved, restored, given a new potential."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mlip_autopipec.core.errors import AutopipeError, ConfigError, Crashed, EngineError
+from mlip_autopipec.core.interfaces import Evaluation, Evaluator
+from mlip_autopipec.engines.lammps.box import BoxMap
+from mlip_autopipec.engines.lammps.bridge import Bridge, Clock, check_elements
+from mlip_autopipec.engines.lammps.create import create_atoms, equip, set_cutoff
+from mlip_autopipec.engines.lammps.library import open_lammps
+from mlip_autopipec.engines.lammps.settings import LARGEST_SEED, MDSettings, noise_command
+from mlip_autopipec.engines.lammps.snapshot import Origin, load_snapshot, save_snapshot
+from mlip_autopipec.engines.lammps.state import heat, present_step, read_frame, read_thermo, symbols
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How one `run` ended.
+
+    Attributes
+    ----------
+    step : the step that was reached
+    halted : gamma was above the threshold at exactly this step
+    gamma_max : largest gamma of this run's checks (of the last one if halted); None if there was no check
+    gamma_argmax : its atom, 0-based as in the structure that was started with; -1 if there was no check
+    potential_energy : eV
+    temperature : K
+    checks : (step, largest gamma) of every checked step
+    """
+
+    step: int
+    halted: bool
+    gamma_max: float | None
+    gamma_argmax: int
+    potential_energy: float
+    temperature: float
+    checks: tuple[tuple[int, float], ...]
+
+
+class LammpsMD:
+    """One MD walker.
+
+    Parameters
+    ----------
+    evaluator
+        Its elements become LAMMPS' atom types.
+    settings
+        Ensemble and time step.
+    log
+        LAMMPS' log of set-ups is appended here; None for no log.
+
+    Attributes
+    ----------
+    gamma_every : check gamma on steps divisible by this (and at every set-up)
+    halt_above : end a run at the exact checked step whose largest gamma exceeds this
+    """
+
+    def __init__(self, evaluator: Evaluator, settings: MDSettings, log: Path | None = None) -> None:
+        self.settings = settings
+        self.gamma_every = 1
+        self.halt_above = np.inf
+        self._evaluator = evaluator
+        self._log = log
+        self._lmp: Any = None
+        self._needs_setup = True
+        self._broken = False
+
+    def start(self, atoms: Atoms, velocity_seed: int | None = None) -> None:
+        """Begin at step 0 with the momenta of `atoms`, or with a Maxwell-Boltzmann draw if it has none.
+
+        Raises
+        ------
+        DataError
+            The structure does not fit the settings.
+        ModelError
+            The potential lacks an element.
+        ConfigError
+            The ensemble does not fit the structure's open directions.
+        """
+        check_elements(self._evaluator, set(atoms.get_chemical_symbols()))
+        self._origin = Origin(tuple(self._evaluator.elements), BoxMap.of(atoms, self.settings.dimension))
+        self._check_ensemble()
+        self._open()
+        with self._guarded("start"):
+            create_atoms(self._lmp, self._origin, atoms)
+        seed = self.settings.seed if velocity_seed is None else velocity_seed
+        self._equip(seed)
+        if not atoms.has("momenta"):
+            self._draw(seed, self.settings.temperature_k)
+
+    def restore(self, path: Path) -> None:
+        """Go back to what `save` wrote: positions, velocities, cell, thermostat, step number.
+
+        The noise of a Langevin thermostat is no state that LAMMPS keeps: it goes on with new random numbers.
+        """
+        self._open()
+        with self._guarded("restore"):
+            self._origin = load_snapshot(self._lmp, path)
+        if self._origin.box.dimension != self.settings.dimension:
+            raise ConfigError(f"{path}: a {self._origin.box.dimension}-dimensional state, not what the settings say")
+        self._check_ensemble()
+        check_elements(self._evaluator, set(symbols(self._lmp, self._origin)))
+        # A seed of its own keeps a resumed walker from repeating the noise of its first steps.
+        self._equip((self.settings.seed + 7919 * present_step(self._lmp)) % LARGEST_SEED + 1)
+
+    def save(self, path: Path) -> None:
+        """Write the whole state to `path` in one atomic replacement.
+
+        The next `run` begins with a set-up, since LAMMPS reorders its atoms to write them.
+        """
+        self._check_running()
+        with self._guarded("save"):
+            save_snapshot(self._lmp, self._origin, path)
+        self._needs_setup = True
+
+    def run(self, steps: int) -> RunOutcome:
+        """Advance by `steps` or to the halt, whichever comes first.
+
+        Raises
+        ------
+        Crashed
+            Lost atoms, forces that are not finite, or an error of LAMMPS; only `start` or `restore` helps then.
+        """
+        self._check_running()
+        bridge = self._bridge
+        bridge.checks.clear()
+        bridge.gamma_every, bridge.halt_above = self.gamma_every, self.halt_above
+        # Going on from a halted step: the caller has seen its gamma.
+        bridge.halted = False
+        if self._needs_setup:
+            self._set_up()
+        if steps > 0 and not bridge.halted:
+            self._command(f"run {steps} pre no post no")
+        return self._outcome()
+
+    def swap(self, evaluator: Evaluator) -> None:
+        """Go on with another potential; positions, velocities and the thermostat's state stay."""
+        self._check_running()
+        check_elements(evaluator, set(symbols(self._lmp, self._origin)))
+        self._evaluator = evaluator
+        self._bridge.use(evaluator)
+        with self._guarded("swap"):
+            set_cutoff(self._lmp, evaluator.cutoff, self.settings.skin)
+        self._needs_setup = True
+
+    def reseed(self, seed: int, temperature: float | None = None) -> None:
+        """Draw new velocities at `temperature`, K (default: the settings'), and new Langevin noise."""
+        self._check_running()
+        if self.settings.ensemble == "langevin":
+            with self._guarded("reseed"):
+                self._lmp.command("unfix bath")
+                self._lmp.command(noise_command(self.settings, seed))
+        self._draw(seed, self.settings.temperature_k if temperature is None else temperature)
+
+    def frame(self) -> Atoms:
+        """Return the present frame in the orientation and order of the structure that was started with.
+
+        Momenta are set; `info["step"]` is the step; where the potential was asked about this step, energy and forces
+        (and stress if all directions are periodic) come as a calculator and gamma (N,) as an array.
+        """
+        self._check_running()
+        return read_frame(self._lmp, self._origin, self._present_evaluation(), self._bridge.tags)
+
+    def thermo(self) -> dict[str, float | None]:
+        """Return step, potential_energy and kinetic_energy in eV, temperature in K, pressure in bar, volume in A^3.
+
+        In two dimensions volume is the area, A^2, and pressure is bar*A; with open directions both are None.
+        """
+        self._check_running()
+        return read_thermo(self._lmp, self._origin, self._present_evaluation())
+
+    def timings(self, *, reset: bool = False) -> dict[str, float]:
+        """Return seconds since start, restore or reset: list, evaluation, gamma, python, lammps; and steps."""
+        self._check_running()
+        split = self._bridge.clock.split()
+        if reset:
+            self._bridge.clock = Clock()
+        return split
+
+    @property
+    def step(self) -> int:
+        self._check_running()
+        return present_step(self._lmp)
+
+    def close(self) -> None:
+        """Free LAMMPS; further use needs `start` or `restore`."""
+        if self._lmp is not None:
+            self._lmp.close()
+            self._lmp = None
+
+    def __enter__(self) -> LammpsMD:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self.close()
+        self._lmp = open_lammps()
+        self._broken = True  # until it has atoms and forces
+
+    def _check_running(self) -> None:
+        if self._lmp is None:
+            raise EngineError("MD has not been started", "call start or restore first")
+        if self._broken:
+            raise Crashed("MD cannot go on after a failure", "restore a snapshot")
+
+    def _check_ensemble(self) -> None:
+        box = self._origin.box
+        if self.settings.ensemble == "npt" and not all(box.pbc[: box.dimension]):
+            raise ConfigError("ensemble npt needs a structure that is periodic in all directions", "use nvt")
+
+    def _equip(self, seed: int) -> None:
+        with self._guarded("set-up"):
+            equip(self._lmp, self._origin, self.settings, self._evaluator.cutoff, seed)
+            self._bridge = Bridge(self._lmp, self._evaluator, self._origin.elements, self._lmp.get_natoms())
+        self._needs_setup = True
+        self._broken = False
+
+    def _draw(self, seed: int, temperature: float) -> None:
+        with self._guarded("velocities"):
+            if temperature <= 0 or self._lmp.get_natoms() == 1:  # without its drift a single atom has no heat
+                self._lmp.command("velocity all set 0.0 0.0 0.0")
+            else:
+                self._lmp.command(f"velocity all create {temperature!r} {seed} mom yes dist gaussian loop all")
+        self._needs_setup = True
+
+    def _set_up(self) -> None:
+        """Let LAMMPS build its lists and ask for forces and gamma, without a step."""
+        bridge = self._bridge
+        bridge.force_gamma = True
+        kept, bridge.clock = bridge.clock, Clock()  # set-ups are not steps
+        with self._logged():
+            self._command("run 0 post no")
+        bridge.clock = kept
+        self._needs_setup = False
+
+    def _command(self, command: str) -> None:
+        """Run one command; raise what the callback kept, or LAMMPS' own error, as one of ours."""
+        bridge = self._bridge
+        bridge.leave_run()
+        began = time.perf_counter()
+        with self._guarded("MD"):
+            self._lmp.command("timer timeout off")  # forget an earlier halt
+            self._lmp.command(command)
+        bridge.clock.run += time.perf_counter() - began
+        error, bridge.error = bridge.error, None
+        if error is None and bridge.step != present_step(self._lmp):
+            # A signal whose handler raises at the very entry of the callback is swallowed by ctypes.
+            error = Crashed(f"the forces of step {present_step(self._lmp)} were not computed", "was MD interrupted?")
+        if error is not None:
+            self._broken = True
+            raise error
+
+    @contextlib.contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except AutopipeError:
+            raise
+        except Exception as error:  # LAMMPS raises bare Exception and MPIAbortException
+            self._broken = True
+            raise Crashed(f"LAMMPS failed ({what}): {_first_line(error)}", _advice(str(error))) from error
+
+    @contextlib.contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Write LAMMPS' log only inside: a line for each of many thousand short runs would fill the disk."""
+        if self._log is not None:
+            self._lmp.command(f'log "{self._log}" append')
+        try:
+            yield
+        finally:
+            if self._log is not None:
+                self._lmp.command("log none")
+
+    def _outcome(self) -> RunOutcome:
+        bridge = self._bridge
+        if bridge.evaluation is None:
+            raise Crashed("LAMMPS returned without having asked for forces")
+        worst: tuple[int, float, int] | None = None
+        if bridge.checks:
+            worst = bridge.checks[-1] if bridge.halted else max(bridge.checks, key=lambda check: check[1])
+        return RunOutcome(
+            step=self.step,
+            halted=bridge.halted,
+            gamma_max=None if worst is None else worst[1],
+            gamma_argmax=-1 if worst is None else worst[2] - 1,
+            potential_energy=bridge.evaluation.energy,
+            temperature=heat(self._lmp, self._origin)[1],
+            checks=tuple((step, gamma) for step, gamma, _ in bridge.checks),
+        )
+
+    def _present_evaluation(self) -> Evaluation | None:
+        return self._bridge.evaluation if self._bridge.step == self.step else None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip("'\" \n").split("\n")[0].split("\\n")[0].removeprefix("ERROR: ")
+
+
+def _advice(message: str) -> str:
+    if "ost atoms" in message or "Non-numeric" in message:
+        return "MD exploded: use a smaller time step, or a potential that knows these configurations"
+    return ""

@@ -1,0 +1,66 @@
+"""One MD state in one file: a zip of LAMMPS' binary restart and what LAMMPS does not know about the structure."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.files import write_bytes
+from mlip_autopipec.engines.lammps.box import BoxMap
+
+_RESTART, _STRUCTURE = "lammps.restart", "structure.json"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How LAMMPS' atoms relate to the user's: elements of the types, orientation."""
+
+    elements: tuple[str, ...]
+    box: BoxMap
+
+
+def save_snapshot(lmp: Any, origin: Origin, path: Path) -> None:
+    """Write the state of `lmp` to `path`; a reader never sees half of it."""
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        restart = Path(folder) / _RESTART
+        lmp.command(f'write_restart "{restart}"')
+        content = restart.read_bytes()
+    about = {"schema": _SCHEMA, "elements": list(origin.elements), "structure": origin.box.to_dict()}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as target:
+        target.writestr(_STRUCTURE, json.dumps(about, indent=1))
+        target.writestr(_RESTART, content)
+    write_bytes(path, archive.getvalue())
+
+
+def load_snapshot(lmp: Any, path: Path) -> Origin:
+    """Read the state in `path` into the empty `lmp`.
+
+    Raises
+    ------
+    DataError
+        `path` is missing or no snapshot of ours.
+    """
+    try:
+        with zipfile.ZipFile(path) as source:
+            about = json.loads(source.read(_STRUCTURE))
+            content = source.read(_RESTART)
+        if about["schema"] != _SCHEMA:
+            raise DataError(f"{path}: snapshot of schema {about['schema']}, this program knows {_SCHEMA}")
+        origin = Origin(tuple(about["elements"]), BoxMap.from_dict(about["structure"]))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such snapshot") from error
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a snapshot: {error}", "go back to an older one") from error
+    with tempfile.TemporaryDirectory(prefix="autopipe-") as folder:
+        restart = Path(folder) / _RESTART
+        restart.write_bytes(content)
+        lmp.command(f'read_restart "{restart}"')
+    return origin

@@ -1,0 +1,231 @@
+"""The one loop all daemons run in: signals, stop wish, backoff, heartbeat, systemd; a daemon only says `step`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from types import FrameType
+from typing import Any, Protocol, runtime_checkable
+
+from mlip_autopipec.core.errors import AutopipeError
+from mlip_autopipec.runtime.heartbeat import Heartbeat
+
+logger = logging.getLogger(__name__)
+
+_STOP_CHECK_S = 0.25
+_FIRST_IDLE_FRACTION = 0.04
+_IDLE_GROWTH = 1.5
+_INTERRUPTED = 130
+
+
+class Outcome(Enum):
+    """What a step says to the loop."""
+
+    WORKED = "worked"  # call again at once
+    IDLE = "idle"  # nothing to do now, sleep a little
+    DONE = "done"  # leave, exit 0
+
+
+class Daemon(Protocol):
+    """A process of the house. `step` is idempotent, never sleeps and returns within a second."""
+
+    def start(self) -> None: ...
+
+    def step(self, now: float) -> Outcome:
+        """Do one piece of work; `now` is the monotonic clock in seconds."""
+        ...
+
+    def drain(self) -> None:
+        """Begin to end: take nothing new. `step` is still called until it returns `Outcome.DONE`."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; called once, also after an error."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A daemon that says what it does: shown in its heartbeat, and by `autopipe status`."""
+
+    def status(self) -> tuple[str, dict[str, Any]]:
+        """Return a state in one word (`idle`, `training`, …) and JSON-ready details. Must be cheap."""
+        ...
+
+
+class _Signals:
+    """SIGTERM and SIGINT as a flag, and a sleep that they end. A second SIGINT ends the process without draining."""
+
+    def __init__(self, more: Sequence[signal.Signals] = ()) -> None:
+        self._numbers = {signal.SIGTERM, signal.SIGINT, *more}
+        self.asked = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # An Event would deadlock if the signal came while the loop holds its lock; a pipe has no lock.
+        self._previous_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in self._numbers:
+            self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._previous_wakeup)
+        os.close(self._read)
+        os.close(self._write)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.asked += 1
+        if number == signal.SIGINT and self.asked > 1:
+            raise KeyboardInterrupt
+
+    def sleep(self, seconds: float) -> None:
+        if select.select([self._read], [], [], seconds)[0]:
+            os.read(self._read, 512)
+
+
+class _Systemd:
+    """The sd_notify protocol; does nothing outside systemd."""
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        self._watchdog_s = float(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
+        self._due = 0.0
+
+    def send(self, message: str) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(message.encode(), address)
+        except OSError as error:
+            logger.warning("systemd is not told %r: %s", message, error)
+
+    def watchdog(self, now: float) -> None:
+        if self._watchdog_s and now >= self._due:
+            self.send("WATCHDOG=1")
+            self._due = now + self._watchdog_s
+
+
+class _Backoff:
+    """Sleeping times that start short after work, so that quick answers are seen quickly, and grow to `idle_s`."""
+
+    def __init__(self, idle_s: float) -> None:
+        self._idle_s = idle_s
+        self.reset()
+
+    def reset(self) -> None:
+        self._next_s = self._idle_s * _FIRST_IDLE_FRACTION
+
+    def next_s(self) -> float:
+        current = self._next_s
+        self._next_s = min(current * _IDLE_GROWTH, self._idle_s)
+        # Jitter keeps many workers from listing a shared folder in the same instant.
+        return current * random.uniform(0.8, 1.2)
+
+
+def show_error(error: AutopipeError) -> str:
+    """Return an error as one line with its hint."""
+    return " ".join(str(error).split())
+
+
+def serve(
+    daemon: Daemon,
+    *,
+    heartbeat: Heartbeat,
+    stop: Callable[[], bool],
+    idle_s: float = 0.5,
+    drain_on: Sequence[signal.Signals] = (),
+) -> int:
+    """Run `daemon` in the main thread until it is done, a signal or the stop wish has drained it, or it fails.
+
+    Parameters
+    ----------
+    heartbeat
+        Where signs of life go.
+    stop
+        True when the user wants everything to end; asked a few times a second.
+    idle_s
+        Longest sleep of an idle daemon.
+    drain_on
+        Signals that drain it besides SIGTERM and SIGINT.
+
+    Returns
+    -------
+    int
+        Exit code: 0, the code of an `AutopipeError`, 1 for an unexpected exception, 130 when interrupted twice.
+    """
+    systemd = _Systemd()
+    state, code = "stopped", 0
+    with _Signals(drain_on) as signals:
+        try:
+            heartbeat.beat("starting")
+            daemon.start()
+            systemd.send("READY=1")
+            _loop(daemon, heartbeat, stop, signals, systemd, idle_s)
+        except AutopipeError as error:
+            logger.debug("stopped by", exc_info=True)
+            logger.error("%s", show_error(error))
+            state, code = "failed", error.exit_code
+        except KeyboardInterrupt:
+            logger.warning("interrupted again: leaving without draining")
+            state, code = "failed", _INTERRUPTED
+        except Exception:
+            logger.exception("unexpected error")
+            state, code = "failed", 1
+        finally:
+            systemd.send("STOPPING=1")
+            code = _close(daemon) or code
+            heartbeat.beat(state if code == 0 else "failed", {"exit_code": code})
+    return code
+
+
+def _loop(
+    daemon: Daemon,
+    heartbeat: Heartbeat,
+    stop: Callable[[], bool],
+    signals: _Signals,
+    systemd: _Systemd,
+    idle_s: float,
+) -> None:
+    backoff = _Backoff(idle_s)
+    draining, stop_check = False, 0.0
+    while True:
+        now = time.monotonic()
+        if not draining and (signals.asked or (now >= stop_check and stop())):
+            draining = True
+            systemd.send("STOPPING=1")
+            logger.info("draining: %s", "signal" if signals.asked else "asked to stop")
+            daemon.drain()
+            backoff.reset()
+        if now >= stop_check:
+            stop_check = now + _STOP_CHECK_S
+        outcome = daemon.step(now)
+        if outcome is Outcome.DONE:
+            return
+        state, detail = daemon.status() if isinstance(daemon, Reporting) else (outcome.value, {})
+        heartbeat.beat("draining" if draining else state, detail)
+        systemd.watchdog(now)
+        if outcome is Outcome.WORKED:
+            backoff.reset()
+        else:
+            signals.sleep(backoff.next_s())
+
+
+def _close(daemon: Daemon) -> int:
+    try:
+        daemon.close()
+    except Exception:
+        logger.exception("unexpected error while closing")
+        return 1
+    return 0

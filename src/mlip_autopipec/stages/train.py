@@ -1,0 +1,250 @@
+"""dataset -> train: weighted, masked fit -> potential.yaml/.yace.
+
+Reads: rows of `dataset.db`. Writes: `potential.yaml`, `potential.yace`, `metrics.json`, `train_config.yaml` into a work
+folder. Next: `publish`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from mlip_autopipec.ace.linear import Fit, LabelledDesign, fit
+from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.files import write_json, write_text
+from mlip_autopipec.core.interfaces import Design, FloatArray, LinearBasis
+from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.engines.pacemaker.settings import BasisSettings
+from mlip_autopipec.store.dataset import DatasetRow
+
+
+class TrainingSettings(BasisSettings):
+    """The fit, and when to refit."""
+
+    min_new_labels: int = Field(
+        5, ge=1, le=100_000, description="labels that start a refit; fewer do when no more can come"
+    )
+    min_initial_labels: int = Field(
+        10, ge=1, le=100_000, description="labels that start the first fit; fewer do when no more can come"
+    )
+    # Errors of energies per atom are some 20 times smaller than those of force components, in eV and eV/A.
+    energy_weight: float = Field(
+        100.0, ge=0, le=1e8, description="dimensionless weight of squared energy errors (eV^2 per atom) of whole cells"
+    )
+    force_weight: float = Field(
+        1.0, ge=0, le=1e8, description="dimensionless weight of squared errors of learned force components (eV/A)^2"
+    )
+    # A carved cell's energy holds the energies of its masked, unphysical rim.
+    masked_energy_weight: float = Field(
+        0.0, ge=0, le=1e8, description="dimensionless, as energy_weight, for carved cells"
+    )
+    ridge: float | None = Field(
+        None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
+    )
+    rank_stiffness: float = Field(
+        1.0, ge=1, le=1e6, description="dimensionless; how much closer to zero each further rank is held; 1 is equally"
+    )
+    reference_energies: Literal["isolated"] | dict[str, float] = Field(
+        "isolated", description="eV of one free atom per element, or `isolated`: the run's labeller computes them once"
+    )
+    # Chemical bonds never pull with more than about 10 eV/A; squeezed pairs push with some 50.
+    force_limit: float = Field(
+        100.0, gt=0, description="eV/A; a label with a larger learned force is refused, with the reason"
+    )
+
+    @property
+    def basis(self) -> BasisSettings:
+        """The part that says which functions there are."""
+        return BasisSettings(**{name: getattr(self, name) for name in BasisSettings.model_fields})
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a fit says about one row: energy (eV, relative to isolated atoms) and forces (N, 3) eV/A."""
+
+    energy: float
+    forces: FloatArray
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of one fit.
+
+    Attributes
+    ----------
+    fit : coefficients and report
+    active_rows : per element, (n, k) B-projections of the atoms whose labels entered the fit
+    predictions : task id -> prediction, for every row
+    """
+
+    fit: Fit
+    active_rows: dict[str, FloatArray]
+    predictions: dict[str, Prediction]
+
+
+def train(
+    rows: Sequence[DatasetRow],
+    basis: LinearBasis,
+    settings: TrainingSettings,
+    isolated: Mapping[str, float],
+    folder: Path,
+    *,
+    design_of: Callable[[DatasetRow], Design],
+) -> Trained:
+    """Fit all rows and write the potential with its metrics and settings.
+
+    Parameters
+    ----------
+    isolated
+        Energy of one free atom per element, eV.
+    folder
+        Existing work folder.
+    design_of
+        ``basis.design`` of a row's structure, or a cache of it; called more than once for each row.
+
+    Raises
+    ------
+    DataError
+        There is nothing to learn, for one element at least.
+    """
+    check_elements(rows, basis, isolated)
+    result = fit(
+        (labelled_design(row, design_of(row), settings, isolated) for row in rows),
+        basis.ranks,
+        ridge=settings.ridge,
+        rank_stiffness=settings.rank_stiffness,
+    )
+    basis.write(result.coefficients, isolated, folder)
+    predictions = {row.task_id: predict(design_of(row), result.coefficients) for row in rows}
+    metrics = {**errors(rows, predictions, isolated), "fit": asdict(result.report)}
+    write_json(folder / "metrics.json", metrics)
+    write_text(folder / "train_config.yaml", dump_mapping(describe(settings, basis, isolated)))
+    return Trained(result, active_rows(rows, basis, settings, design_of), predictions)
+
+
+def check_elements(rows: Sequence[DatasetRow], basis: LinearBasis, isolated: Mapping[str, float]) -> None:
+    """Refuse a fit in which an element has no label or no reference energy.
+
+    Raises
+    ------
+    DataError
+        Which element.
+    """
+    labelled = {symbol for row in rows for symbol in np.asarray(row.atoms.get_chemical_symbols())[row.learned]}
+    for element in basis.elements:
+        if element not in labelled:
+            hint = f"add structures with {element} to start.dataset"
+            # Its label may be the next to come.
+            raise DataError(f"no label has a learned {element} atom", hint, transient=True)
+        if element not in isolated:
+            raise DataError(f"no energy of an isolated {element} atom", "give it in training.reference_energies")
+
+
+def labelled_design(
+    row: DatasetRow, design: Design, settings: TrainingSettings, isolated: Mapping[str, float]
+) -> LabelledDesign:
+    """Return what enters the fit of one row."""
+    return LabelledDesign(
+        name=row.task_id,
+        design=design,
+        energy=relative_energy(row, isolated),
+        forces=row.forces,
+        learned=row.learned,
+        energy_weight=settings.energy_weight if row.whole else settings.masked_energy_weight,
+        force_weight=settings.force_weight,
+    )
+
+
+def relative_energy(row: DatasetRow, isolated: Mapping[str, float]) -> float:
+    """Return the label's energy minus that of its atoms one by one, eV."""
+    return row.energy - sum(isolated[symbol] for symbol in row.atoms.get_chemical_symbols())
+
+
+def predict(design: Design, coefficients: FloatArray) -> Prediction:
+    """Return energy and forces of one structure."""
+    return Prediction(float(design.energy @ coefficients), design.forces @ coefficients)
+
+
+def active_rows(
+    rows: Sequence[DatasetRow],
+    basis: LinearBasis,
+    settings: TrainingSettings,
+    design_of: Callable[[DatasetRow], Design],
+) -> dict[str, FloatArray]:
+    """Return per element the B-projections of the atoms whose force, or whose cell's energy, entered the fit."""
+    found: dict[str, list[FloatArray]] = {element: [] for element in basis.elements}
+    for row in rows:
+        energy_weight = settings.energy_weight if row.whole else settings.masked_energy_weight
+        entered = np.ones(len(row.atoms), dtype=bool) if energy_weight > 0 else row.learned
+        for element, (members, values) in design_of(row).projections.items():
+            found[element].append(values[entered[members]])
+    return {element: np.concatenate(values) for element, values in found.items()}
+
+
+def errors(
+    rows: Sequence[DatasetRow], predictions: Mapping[str, Prediction], isolated: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return training errors, overall and by `config_type`; JSON-ready.
+
+    Forces of learned atoms in eV/A, by component; energies of whole cells in meV/atom; null where there are none.
+    """
+    groups = sorted({row.config_type for row in rows})
+    by_group = {g: [row for row in rows if row.config_type == g] for g in groups}
+    return {
+        **_errors_of(rows, predictions, isolated),
+        "groups": {g: _errors_of(members, predictions, isolated) for g, members in by_group.items()},
+    }
+
+
+def _errors_of(
+    rows: Sequence[DatasetRow], predictions: Mapping[str, Prediction], isolated: Mapping[str, float]
+) -> dict[str, Any]:
+    forces = [(predictions[r.task_id].forces - r.forces)[r.learned].ravel() for r in rows]
+    energies = [
+        (predictions[r.task_id].energy - relative_energy(r, isolated)) / len(r.atoms) * 1e3 for r in rows if r.whole
+    ]
+    force_rmse, force_mae = _rmse_mae(np.concatenate([np.zeros(0), *forces]))
+    energy_rmse, energy_mae = _rmse_mae(np.asarray(energies))
+    return {
+        "structures": len(rows),
+        "learned_atoms": int(sum(r.learned.sum() for r in rows)),
+        "force_rmse": force_rmse,
+        "force_mae": force_mae,
+        "energy_rmse_mev": energy_rmse,
+        "energy_mae_mev": energy_mae,
+    }
+
+
+def _rmse_mae(differences: FloatArray) -> tuple[float | None, float | None]:
+    if differences.size == 0:
+        return None, None
+    return float(np.sqrt(np.mean(differences**2))), float(np.mean(np.abs(differences)))
+
+
+def describe(settings: TrainingSettings, basis: LinearBasis, isolated: Mapping[str, float]) -> dict[str, Any]:
+    """Return what was chosen, for `train_config.yaml`."""
+    functions = {f"rank_{rank}": list(basis.ranks).count(rank) for rank in sorted(set(basis.ranks))}
+    return {
+        "trainer": "linear",
+        "elements": list(basis.elements),
+        "isolated_atom_energies": {element: float(isolated[element]) for element in basis.elements},
+        "functions": {"total": basis.n_coefficients, **functions},
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def hashes(settings: TrainingSettings, elements: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the manifest's `config_hash` (all settings) and `basis_hash` (what decides the design rows)."""
+    yield "config_hash", _hash(settings.model_dump(mode="json"))
+    yield "basis_hash", _hash({"elements": sorted(elements), **settings.basis.model_dump(mode="json")})
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,114 @@
+"""MD frame -> watch: gamma per atom -> halt.
+
+Reads: the frame at which MD halted, with gamma per atom. Writes: `walkers/wNN/halt.json` (through `store.halts`).
+Next: `carve` cuts the region around the atom that this stage picks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from ase import Atoms
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlip_autopipec.core.errors import DataError
+
+Ensemble = Literal["nve", "nvt", "langevin", "npt"]
+Temperature = Annotated[float, Field(ge=0, le=50_000, description="K")]
+# Ten times lighter than hydrogen needs, ten times larger than gold allows: outside of it the unit is wrong.
+Timestep = Annotated[float, Field(ge=0.01, le=20, description="fs")]
+Pressure = Annotated[float, Field(ge=-1e7, le=1e7, description="bar")]
+Steps = Annotated[int, Field(ge=1, description="MD steps of one walker")]
+
+
+class WalkerOverrides(BaseModel):
+    """What one walker does differently from the `otf` section."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: Temperature | None = Field(None, description="K")
+    pressure: Pressure | None = Field(None, description="bar")
+    timestep: Timestep | None = Field(None, description="fs")
+    steps: Steps | None = Field(None, description="MD steps")
+    ensemble: Ensemble | None = Field(None, description="nve, nvt, langevin or npt")
+    seed: int | None = Field(None, ge=1, description="seed of velocities and thermostat")
+
+
+class OtfSettings(BaseModel):
+    """On-the-fly MD: how the walkers move and when they stop to ask."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: Temperature = Field(300.0, description="K; also the temperature of new velocities")
+    pressure: Pressure = Field(0.0, description="bar; used by npt only")
+    timestep: Timestep = Field(1.0, description="fs; 1 fs suits metals, 0.5 fs light elements")
+    steps: Steps = Field(10_000, description="MD steps that each walker has to make")
+    ensemble: Ensemble = Field("nvt", description="nve, nvt (Nose-Hoover), langevin or npt")
+    walkers: int | tuple[WalkerOverrides, ...] = Field(
+        1, description="number of equal walkers (different seeds), or a list of what each one does differently"
+    )
+    uncertainty_threshold: float = Field(
+        5.0, gt=1, description="gamma above which MD halts; 1 is the border of extrapolation, so it must be larger"
+    )
+    check_frequency: int = Field(10, ge=1, description="MD steps between two looks at gamma")
+    max_extractions: int = Field(100, ge=0, description="regions that one walker may send to labelling; then it ends")
+    snapshot_interval: int = Field(100, ge=1, description="MD steps between safe snapshots: what a kill can cost")
+    reseed_limit: int = Field(3, ge=1, description="failed healings in a row after which a walker gives up as stuck")
+    thermostat_damping: float = Field(100.0, gt=0, description="fs; LAMMPS advises about 100 time steps")
+    barostat_damping: float = Field(1000.0, gt=0, description="fs; LAMMPS advises about 1000 time steps")
+    seed: int = Field(1, ge=1, description="seed from which every walker's own seed is made")
+
+
+class WalkerPlan(BaseModel):
+    """What one walker does, overrides applied. Units as in `OtfSettings`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    temperature: float
+    pressure: float
+    timestep: float
+    steps: int
+    ensemble: Ensemble
+    seed: int
+
+
+def walker_plans(otf: OtfSettings) -> list[WalkerPlan]:
+    """Return one plan per walker, named w00, w01, ..."""
+    given = (WalkerOverrides(),) * otf.walkers if isinstance(otf.walkers, int) else otf.walkers
+    plans = []
+    for number, overrides in enumerate(given):
+        values: dict[str, Any] = {
+            key: getattr(otf, key) for key in ("temperature", "pressure", "timestep", "steps", "ensemble")
+        }
+        values["seed"] = otf.seed + 1000 * number
+        values |= overrides.model_dump(exclude_none=True)
+        plans.append(WalkerPlan(name=f"w{number:02d}", **values))
+    return plans
+
+
+# Infinity is a legal gamma (a pair that no basis function sees), but no legal JSON number.
+_LARGEST_GAMMA = 1e9
+
+
+def most_uncertain_atom(frame: Atoms) -> tuple[int, float]:
+    """Return index and gamma (at most 1e9) of the atom with the largest gamma.
+
+    Parameters
+    ----------
+    frame
+        Atoms with the per-atom array `gamma`, dimensionless.
+
+    Raises
+    ------
+    DataError
+        The frame has no gamma, or gamma is NaN.
+    """
+    gamma = frame.arrays.get("gamma")
+    if gamma is None:
+        raise DataError("halted frame: has no gamma per atom", "the potential needs its active set (.asi)")
+    if np.isnan(gamma).any():
+        raise DataError("halted frame: gamma is not a number", "the active set does not belong to the potential")
+    index = int(np.argmax(gamma))
+    return index, min(float(gamma[index]), _LARGEST_GAMMA)

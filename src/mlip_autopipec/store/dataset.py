@@ -1,0 +1,219 @@
+"""The training set: one ASE database, one writer, one row per task id.
+
+A row is an ASE row, so `ase db dataset.db` shows it. Everything that we ask for later stands in its `data`; what people
+search by (`config_type`, `uncertainty_gamma`, `walker`, `step`, `version`) also stands in its key-value pairs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.files import fsync_directory
+from mlip_autopipec.core.interfaces import FloatArray
+
+# ASE refuses key-value strings that could be numbers, and an id such as 12e45… could.
+_PREFIX = "task-"
+# Somebody's `ase db` may be reading, or a killed writer's journal be rolled back by another process.
+_BUSY_S = 60.0
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """One labelled structure.
+
+    Attributes
+    ----------
+    task_id : identity of structure, mask and label settings
+    atoms : without calculator
+    energy : eV, as labelled (with isolated-atom energies)
+    forces : (N, 3) eV/A
+    stress : (6,) eV/A^3, ASE sign and order, or None
+    force_mask : (N,) 1 = learned, 0 = masked
+    config_type : which kind of structure, e.g. `active_learning`
+    uncertainty_gamma : extrapolation grade that it was picked for; 0 if it was not
+    origin : where it comes from: walker, step, version, or source
+    edition : how many earlier labels of this task were set aside by `queue requeue`
+    """
+
+    task_id: str
+    atoms: Atoms
+    energy: float
+    forces: FloatArray
+    stress: FloatArray | None
+    force_mask: tuple[int, ...]
+    config_type: str
+    uncertainty_gamma: float = 0.0
+    origin: dict[str, Any] = field(default_factory=dict)
+    edition: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """True if all atoms are learned, as in a cell that was not carved."""
+        return all(self.force_mask)
+
+    @property
+    def learned(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(N,) bool, the atoms whose forces are learned."""
+        return np.asarray(self.force_mask, dtype=bool)
+
+
+class Dataset:
+    """The database file of one run. Only the trainer opens it to write.
+
+    Parameters
+    ----------
+    path
+        `dataset.db`; made at the first ingest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db = _connect(path)
+
+    def ingested(self) -> set[str]:
+        """Return the task ids that have a row."""
+        if not self.path.exists():
+            return set()
+        # Through ASE this takes a millisecond per row. Not read-only: a kill during a commit leaves a journal, which
+        # the next reader has to roll back.
+        address = f"{self.path.resolve().as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as connection:
+            found = connection.execute("select value from text_key_values where key = 'task'").fetchall()
+        return {str(value).removeprefix(_PREFIX) for (value,) in found}
+
+    def ingest(self, rows: Iterable[DatasetRow]) -> list[str]:
+        """Add `rows` in one transaction and return the ids that were new; an id that is there already is left alone.
+
+        Raises
+        ------
+        DataError
+            Sizes disagree or a number is not finite; nothing is added then.
+        """
+        known = self.ingested()
+        new: dict[str, DatasetRow] = {}
+        for row in rows:
+            if row.task_id not in known and row.task_id not in new:
+                _check(row)
+                new[row.task_id] = row
+        if new and self.path.exists():
+            _write_all(self._db, new.values())
+        elif new:
+            self._create(new.values())
+        return list(new)
+
+    def editions(self) -> dict[str, int]:
+        """Return task id -> edition of the rows that replaced an earlier label."""
+        if not self.path.exists():
+            return {}
+        return {row.task.removeprefix(_PREFIX): int(row.edition) for row in self._db.select("edition>0")}
+
+    def replace(self, row: DatasetRow) -> None:
+        """Put `row` in the place of the row with its task id, in one transaction.
+
+        Raises
+        ------
+        DataError
+            Sizes disagree or a number is not finite; the old row stays then.
+        """
+        _check(row)
+        with self._db as db:
+            old = [found.id for found in db.select(task=_PREFIX + row.task_id)]
+            db.delete(old)
+            _write(db, row)
+
+    def _create(self, rows: Iterable[DatasetRow]) -> None:
+        # ASE makes its tables one by one: a kill between two of them would leave a file that never works again.
+        unfinished = self.path.with_name(f".{self.path.name}.new")
+        # An old journal would be rolled back into the new file.
+        for leftover in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+            leftover.unlink(missing_ok=True)
+        _write_all(_connect(unfinished), rows)
+        os.replace(unfinished, self.path)
+        fsync_directory(self.path.parent)
+
+    def rows(self) -> Iterator[DatasetRow]:
+        """Yield all rows, oldest first."""
+        if self.path.exists():
+            for row in self._db.select(sort="id"):
+                yield _read(row)
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return int(self._db.count()) if self.path.exists() else 0
+
+
+def _connect(path: Path) -> Any:
+    # SQLite's own (rollback journal) locking guards the file; ASE's lock file would outlive a killed writer.
+    return ase.db.connect(str(path), type="db", use_lock_file=False)
+
+
+def _write_all(connection: Any, rows: Iterable[DatasetRow]) -> None:
+    """Write `rows` in one transaction."""
+    with connection as db:
+        for row in rows:
+            _write(db, row)
+
+
+def _check(row: DatasetRow) -> None:
+    n = len(row.atoms)
+    forces = np.asarray(row.forces, dtype=float)
+    if forces.shape != (n, 3) or len(row.force_mask) != n:
+        raise DataError(f"label {row.task_id}: {n} atoms, forces {forces.shape}, {len(row.force_mask)} mask entries")
+    numbers = [np.array([row.energy]), forces, *([] if row.stress is None else [np.asarray(row.stress, dtype=float)])]
+    if not all(np.isfinite(a).all() for a in numbers):
+        raise DataError(f"label {row.task_id}: a number is not finite", "look at the labeller's output in attempts/")
+
+
+def _write(db: Any, row: DatasetRow) -> None:
+    atoms = row.atoms.copy()
+    results: dict[str, Any] = {"energy": float(row.energy), "forces": np.asarray(row.forces, dtype=float)}
+    if row.stress is not None:
+        results["stress"] = np.asarray(row.stress, dtype=float)
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    pairs: dict[str, Any] = {"task": _PREFIX + row.task_id, "uncertainty_gamma": float(row.uncertainty_gamma)}
+    wanted = {"config_type": row.config_type, **{key: row.origin.get(key) for key in ("walker", "step", "version")}}
+    pairs.update({key: value for key, value in wanted.items() if _searchable(value)})
+    if row.edition:
+        pairs["edition"] = row.edition
+    data = {"force_mask": [int(m) for m in row.force_mask], "origin": row.origin, "config_type": row.config_type}
+    db.write(atoms, key_value_pairs=pairs, data=data)
+
+
+def _searchable(value: Any) -> bool:
+    """True if ASE takes `value` as a key-value pair: no text that looks like a number or a truth value."""
+    if not isinstance(value, str):
+        return isinstance(value, int | float)
+    try:
+        float(value)
+    except ValueError:
+        return value.lower() not in {"", "true", "false"}
+    return False
+
+
+def _read(row: Any) -> DatasetRow:
+    atoms = row.toatoms()
+    atoms.calc = None
+    return DatasetRow(
+        task_id=row.task.removeprefix(_PREFIX),
+        atoms=atoms,
+        energy=float(row.energy),
+        forces=np.asarray(row.forces, dtype=float),
+        stress=np.asarray(row.stress, dtype=float) if "stress" in row else None,
+        force_mask=tuple(int(m) for m in row.data.force_mask),
+        config_type=row.data.config_type,
+        uncertainty_gamma=float(row.uncertainty_gamma),
+        origin=dict(row.data.origin),
+        edition=int(row.get("edition", 0)),
+    )

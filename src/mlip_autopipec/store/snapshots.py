@@ -1,0 +1,70 @@
+"""A walker's safe states on disk: `snapshots/<step>-<seed>.restart`, and the accepted branch `trajectory.extxyz`."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+from mlip_autopipec.core.files import append_line
+
+_NAME = re.compile(r"(\d+)-(\d+)\.restart")
+# One to go on from, and older ones for when that turns out not to be safe.
+_KEPT = 3
+
+
+class Snapshots:
+    """Names, ages and removal of the snapshots of one walker; what is in them is the MD engine's business.
+
+    Parameters
+    ----------
+    folder
+        `walkers/wNN/`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "snapshots").mkdir(parents=True, exist_ok=True)
+
+    @staticmethod
+    def name(step: int, seed: int) -> str:
+        """Return the file name, relative to the walker's folder.
+
+        The seed is in it because a branch with new velocities must not overwrite what the old `state.json` names.
+        """
+        return f"snapshots/{step:010d}-{seed}.restart"
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def before(self, name: str) -> tuple[str, int] | None:
+        """Return name and step of the youngest snapshot of an earlier step than `name`; None if there is none."""
+        step = _step_and_seed(name)[0]
+        earlier = [found for found in self._all() if _step_and_seed(found)[0] < step]
+        return (earlier[-1], _step_and_seed(earlier[-1])[0]) if earlier else None
+
+    def prune(self, named: str) -> None:
+        """Keep `named` and the youngest others."""
+        for name in self._all()[:-_KEPT]:
+            if name != named:
+                self.path(name).unlink(missing_ok=True)
+
+    def append_frame(self, frame: Atoms) -> None:
+        """Append `frame` to the trajectory in one write, so that a kill leaves no half frame."""
+        text = io.StringIO()
+        ase.io.write(text, frame, format="extxyz")
+        append_line(self.folder / "trajectory.extxyz", text.getvalue())
+
+    def _all(self) -> list[str]:
+        names = [p.name for p in (self.folder / "snapshots").iterdir() if _NAME.fullmatch(p.name)]
+        return sorted((f"snapshots/{name}" for name in names), key=_step_and_seed)
+
+
+def _step_and_seed(name: str) -> tuple[int, int]:
+    found = _NAME.fullmatch(name.rpartition("/")[2])
+    if found is None:
+        raise ValueError(f"{name}: not the name of a snapshot")
+    return int(found[1]), int(found[2])

@@ -1,0 +1,106 @@
+"""What must hold for every parent, cell, periodicity and centre."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vesin import NeighborList
+
+from mlip_autopipec.structures.collisions import COLLISION_FRACTION
+from mlip_autopipec.structures.embedding import extract_periodic_subsystem
+
+SEEDS = st.integers(0, 2**32 - 1)
+PBC = st.tuples(st.booleans(), st.booleans(), st.booleans())
+MODES = st.sampled_from(["box", "sphere"])
+
+
+def liquid(seed: int, pbc: tuple[bool, bool, bool], n: int = 180, nearest: float = 2.2) -> Atoms:
+    """At most `n` randomly packed atoms in a random triclinic cell, none nearer than `nearest` A."""
+    rng = np.random.default_rng(seed)
+    cell = np.zeros((3, 3))
+    # The thinnest cell is about 4 A thick, so that no atom meets its own image.
+    while abs(np.linalg.det(cell)) < 0.1 or 1 / np.linalg.norm(np.linalg.inv(cell), axis=0).max() < 0.3:
+        cell = np.diag(rng.uniform(0.4, 1.6, 3)) + rng.uniform(-0.4, 0.4, (3, 3))
+    cell *= (n * 12.0 / abs(np.linalg.det(cell))) ** (1 / 3)
+    atoms = Atoms(rng.choice([13, 29], n), positions=rng.uniform(size=(n, 3)) @ cell, cell=cell, pbc=pbc)
+    first, second = NeighborList(cutoff=nearest, full_list=False).compute(atoms.positions, cell, atoms.pbc, "ij")
+    keep = np.ones(n, dtype=bool)
+    for i, j in sorted(zip(first.tolist(), second.tolist(), strict=True)):
+        if keep[i]:
+            keep[j] = False
+    return atoms[keep]
+
+
+def environment(atoms: Atoms, index: int, radius: float) -> np.ndarray:
+    i, j, vectors = neighbor_list("ijD", atoms, radius)
+    rows = np.column_stack([atoms.numbers[j[i == index]], np.round(vectors[i == index], 5) + 0.0])
+    return rows[np.lexsort(rows.T)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, PBC, MODES, st.floats(1.5, 4.0), st.floats(0.0, 3.0))
+def test_the_centre_sees_what_it_saw(seed: int, pbc: tuple, mode: str, cutoff: float, buffer_size: float) -> None:
+    atoms = liquid(seed, pbc)
+    center = seed % len(atoms)
+    carved = extract_periodic_subsystem(atoms, center, cutoff, buffer_size, mode, collision_distance=0.0)
+    radius = cutoff + buffer_size - 1e-6
+
+    assert carved.parent_indices[carved.center] == center
+    assert len(set(carved.parent_indices.tolist())) == len(carved.atoms)
+    assert np.allclose(carved.atoms.positions[carved.center], carved.atoms.cell.sum(axis=0) / 2)
+    assert np.array_equal(environment(carved.atoms, carved.center, radius), environment(atoms, center, radius))
+    i, j = neighbor_list("ij", atoms, cutoff)
+    learned = {center} | set(j[i == center].tolist())
+    assert set(carved.parent_indices[carved.force_mask == 1].tolist()) == learned
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, PBC, MODES)
+def test_no_new_contact_is_too_near(seed: int, pbc: tuple, mode: str) -> None:
+    atoms = liquid(seed, pbc)
+    carved = extract_periodic_subsystem(atoms, seed % len(atoms), 3.0, 2.0, mode, collision_distance=2.2)
+
+    # The parent has no pair below 2.2 A, so that any such pair is new.
+    assert not len(neighbor_list("i", carved.atoms, 2.2 - 1e-9))
+    assert len({r.parent_index for r in carved.removed} | set(carved.parent_indices.tolist())) == len(
+        carved.atoms
+    ) + len(carved.removed)
+    assert all(r.distance < 2.2 for r in carved.removed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, MODES)
+def test_default_distance_leaves_nothing_violent(seed: int, mode: str) -> None:
+    atoms = liquid(seed, (True, True, True))
+    carved = extract_periodic_subsystem(atoms, seed % len(atoms), 3.0, 2.0, mode)
+
+    assert not len(neighbor_list("i", carved.atoms, COLLISION_FRACTION * 2.2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, PBC, MODES)
+def test_translation_and_permutation(seed: int, pbc: tuple, mode: str) -> None:
+    atoms = liquid(seed, pbc)
+    rng = np.random.default_rng(seed)
+    center = seed % len(atoms)
+    carved = extract_periodic_subsystem(atoms, center, 3.0, 2.0, mode)
+
+    moved = atoms.copy()
+    moved.translate(rng.normal(scale=10, size=3))
+    moved.wrap()
+    again = extract_periodic_subsystem(moved, center, 3.0, 2.0, mode)
+    assert np.array_equal(again.parent_indices, carved.parent_indices)
+    assert np.array_equal(again.force_mask, carved.force_mask)
+    assert np.allclose(again.atoms.cell, carved.atoms.cell)
+    assert np.allclose(again.atoms.positions, carved.atoms.positions, atol=1e-7)
+
+    order = rng.permutation(len(atoms))
+    shuffled = extract_periodic_subsystem(atoms[order], int(np.argmax(order == center)), 3.0, 2.0, mode)
+    original = order[shuffled.parent_indices]
+    sorting = np.argsort(original)
+    assert np.array_equal(original[sorting], carved.parent_indices)
+    assert np.allclose(shuffled.atoms.positions[sorting], carved.atoms.positions, atol=1e-7)
+    assert np.array_equal(shuffled.force_mask[sorting], carved.force_mask)

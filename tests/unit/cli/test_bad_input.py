@@ -1,0 +1,106 @@
+"""Bad input at the command line: a one-line cause, a hint, the exit code, no traceback (issue 2, Must show 7)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ase.build import bulk
+
+from mlip_autopipec.cli.main import main
+
+
+class Said:
+    """What a command printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def autopipe(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: str | Path) -> Said:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Said(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    bulk("Al", cubic=True).write(tmp_path / "al.extxyz")
+    bulk("Cu", cubic=True).write(tmp_path / "cu.extxyz")
+    return tmp_path
+
+
+def write(folder: Path, **sections: Any) -> None:
+    config: dict[str, Any] = {
+        "start": {"structure": "al.extxyz", "dataset": "al.extxyz"},
+        "labeller": {"engine": "teacher", "model": "emt"},
+    }
+    (folder / "autopipe.yaml").write_text(yaml.safe_dump(config | sections))
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"start": {"structure": "no.xyz", "dataset": "al.extxyz"}}, ["start.structure", "no.xyz", "not found"]),
+        ({"start": {"structure": "al.extxyz", "dataset": "no.xyz"}}, ["start.dataset", "no.xyz", "not found"]),
+        ({"start": {"structure": "cu.extxyz", "dataset": "al.extxyz"}}, ["element Cu", "unknown to the potential"]),
+        ({"otf": {"timestep": -1.0}}, ["autopipe.yaml", "otf.timestep", "-1.0"]),
+        ({"otf": {"uncertainty_threshold": 0.9}}, ["otf.uncertainty_threshold", "0.9", "greater than 1"]),
+        ({"otf": {"uncertainty_treshold": 2}}, ["unknown key", "did you mean 'uncertainty_threshold'"]),
+        ({"labeller": {"engine": "espresso", "pseudopotentials": {"Al": "nothing.UPF"}}}, ["nothing.UPF"]),
+    ],
+)
+@pytest.mark.parametrize("command", [("config", "check"), ("otf", "start", "--dry-run")])
+def test_mistakes_in_the_configuration(
+    autopipe: Any, folder: Path, sections: dict[str, Any], words: list[str], command: tuple[str, ...]
+) -> None:
+    write(folder, **sections)
+    said = autopipe(*command, "-C", folder)
+    assert said.code == 78
+    cause, hint = said.err.strip().splitlines()
+    assert cause.startswith("autopipe: ")
+    assert hint.strip().startswith("hint: ")
+    for word in words:
+        assert word in cause
+    assert said.out == ""
+
+
+def test_not_a_run_directory(autopipe: Any, tmp_path: Path) -> None:
+    said = autopipe("status", "-C", tmp_path)
+    assert said.code == 4
+    assert "not a run directory" in said.err
+    assert "autopipe init" in said.err
+
+
+def test_init_never_overwrites(autopipe: Any, folder: Path) -> None:
+    write(folder)
+    before = (folder / "autopipe.yaml").read_text()
+    said = autopipe("init", folder, "--example", "lj2d")
+    assert said.code == 78
+    assert "exists already" in said.err
+    assert (folder / "autopipe.yaml").read_text() == before
+
+
+def test_usage_errors(autopipe: Any, tmp_path: Path) -> None:
+    assert autopipe("init", tmp_path / "x", "--example", "gold").code == 2
+    assert autopipe("nonsense").code == 2
+
+
+def test_a_good_one_is_ok(autopipe: Any, folder: Path) -> None:
+    write(folder)
+    said = autopipe("config", "check", "-C", folder)
+    assert said.code == 0
+    assert said.out.strip().endswith("ok")
+    assert autopipe("--version").out.startswith("autopipe")
+
+
+def test_an_unknown_version_is_not_found(autopipe: Any, folder: Path) -> None:
+    write(folder)
+    assert autopipe("potential", "errors", folder / "al.extxyz", "-C", folder).code == 4

@@ -1,0 +1,207 @@
+"""Bad input as a new user would give it: one line with file, key, value and fix."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import bulk
+
+from mlip_autopipec.config import Config, NotStarted, freeze, load, load_frozen, load_in_force
+from mlip_autopipec.core.errors import ConfigError, EngineError
+from mlip_autopipec.daemons.preflight import preflight
+from mlip_autopipec.engines.lammps.library import _library as lammps_library
+from mlip_autopipec.engines.pacemaker.library import import_pyace
+from mlip_autopipec.store.rundir import RunDirectory
+
+GOOD: dict[str, Any] = {
+    "start": {"structure": "start.extxyz", "dataset": "data.extxyz"},
+    "labeller": {"engine": "teacher", "model": "emt"},
+}
+
+
+def run_with(tmp_path: Path, **sections: Any) -> RunDirectory:
+    run = RunDirectory(tmp_path)
+    bulk("Al").write(tmp_path / "start.extxyz")
+    bulk("Al").write(tmp_path / "data.extxyz")
+    run.config_file.write_text(yaml.safe_dump({**GOOD, **sections}))
+    return run
+
+
+def complaint(tmp_path: Path, **sections: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(run_with(tmp_path, **sections))
+    assert caught.value.exit_code == 78
+    return caught.value.message
+
+
+def test_good_one_loads(tmp_path: Path) -> None:
+    config = load(run_with(tmp_path))
+    assert isinstance(config, Config)
+    assert preflight(run_with(tmp_path), config) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "words"),
+    [
+        ("otf", {"timestep": -1}, ["autopipe.yaml", "otf.timestep", "-1", "fs"]),
+        ("otf", {"timestep": 1e-15}, ["otf.timestep", "1e-15", "fs"]),
+        ("otf", {"timestep": "2 ps"}, ["otf.timestep", "'2 ps'", "fs"]),
+        ("otf", {"uncertainty_threshold": 0.5}, ["otf.uncertainty_threshold", "0.5", "greater than 1"]),
+        ("otf", {"temprature": 300}, ["otf.temprature", "unknown key", "'temperature'"]),
+        ("otf", {"walkers": [{"temprature": 300}]}, ["walkers", "temprature"]),
+        ("otf", {"ensemble": "nph"}, ["otf.ensemble", "'nph'", "'nvt'"]),
+        ("oft", {}, ["oft", "unknown key", "'otf'"]),
+        ("labeller", {"engine": "vasp"}, ["labeller", "vasp", "espresso"]),
+        ("labeller", None, ["labeller"]),
+        ("embedding", {"cutoff": -3}, ["embedding.cutoff", "-3"]),
+        ("start", {"structure": "s", "potential": "p.yaml"}, ["start.potential", "start.dataset"]),
+        ("start", {"structure": "s", "potential": "p.yaml", "dataset": "d"}, ["start.active_set"]),
+        ("start", {"dataset": "d"}, ["start.structure", "missing"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, section: str, content: Any, words: list[str]) -> None:
+    message = complaint(tmp_path, **{section: content})
+    for word in words:
+        assert word in message, message
+
+
+def test_all_mistakes_at_once_a_line_each(tmp_path: Path) -> None:
+    message = complaint(tmp_path, otf={"timestep": -1, "steps": 0}, embedding={"cutoff": 0})
+    assert len(message.splitlines()) == 3
+
+
+def test_broken_yaml_and_double_keys(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    run.config_file.write_text("otf: {steps: 1\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load(run)
+    run.config_file.write_text("otf: {steps: 1}\notf: {steps: 2}\n")
+    with pytest.raises(ConfigError, match="given twice"):
+        load(run)
+    run.config_file.write_text("- a list\n")
+    with pytest.raises(ConfigError, match="not a mapping"):
+        load(run)
+
+
+def test_missing_file_and_unknown_element(tmp_path: Path) -> None:
+    run = run_with(tmp_path, start={"structure": "nothing.xyz", "dataset": "data.extxyz"})
+    with pytest.raises(ConfigError, match=r"start.structure.*nothing.xyz.*not found"):
+        preflight(run, load(run))
+    bulk("Cu").write(tmp_path / "copper.extxyz")
+    run = run_with(tmp_path, start={"structure": "copper.extxyz", "dataset": "data.extxyz"})
+    with pytest.raises(ConfigError, match=r"element Cu is unknown to the potential \(Al\)"):
+        preflight(run, load(run))
+    (tmp_path / "broken.extxyz").write_text("three\nnot a structure\n")
+    run = run_with(tmp_path, start={"structure": "broken.extxyz", "dataset": "data.extxyz"})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        preflight(run, load(run))
+
+
+def test_frozen_keys_cannot_change(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    first = freeze(run, load(run))
+    assert (run.config / f"{first}.yaml").read_text() == run.frozen_config.read_text()
+    assert freeze(run, load(run)) == first
+    run = run_with(tmp_path, otf={"steps": 77})
+    assert freeze(run, load(run)) != first
+    run = run_with(tmp_path, labeller={"engine": "teacher", "model": "lj", "sigma": 3.4, "epsilon": 0.01})
+    with pytest.raises(ConfigError, match=r"labeller\.cutoff: 8\.5, but this run began with None"):
+        freeze(run, load(run))
+
+
+def test_small_cells_are_warned_about(tmp_path: Path) -> None:
+    run = run_with(tmp_path, embedding={"cutoff": 2.0, "buffer_size": 1.0})
+    (warning,) = preflight(run, load(run))
+    assert "embedding.cutoff + embedding.buffer_size is 3 A" in warning
+
+
+def test_the_frozen_configuration_is_read_alone(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    with pytest.raises(NotStarted, match="not started yet"):
+        load_frozen(run)
+    assert load_in_force(run) == load(run)
+    freeze(run, load(run))
+    run = run_with(tmp_path, otf={"steps": 77})
+    assert load_frozen(run).otf.steps == load_in_force(run).otf.steps == 10_000
+
+
+def test_a_default_that_an_upgrade_adds_is_no_change(tmp_path: Path) -> None:
+    run = run_with(tmp_path, labeller={"engine": "teacher", "model": "lj"})
+    freeze(run, load(run))
+    earlier = yaml.safe_load(run.frozen_config.read_text())
+    del earlier["labeller"]["cutoff"], earlier["start"]["active_set"]
+    run.frozen_config.write_text(yaml.safe_dump(earlier))
+    freeze(run, load(run))
+    run.frozen_config.write_text(yaml.safe_dump(earlier))
+    run = run_with(tmp_path, labeller={"engine": "teacher", "model": "lj", "cutoff": 7.0})
+    with pytest.raises(ConfigError, match=r"labeller\.cutoff: 7\.0, but this run began with 8\.5"):
+        freeze(run, load(run))
+
+
+# --- what a run needs hours after its start --------------------------------------------------------------------
+
+
+def refused(run: RunDirectory) -> str:
+    with pytest.raises(ConfigError) as caught:
+        preflight(run, load(run))
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("otf", "words"),
+    [
+        ({"temperature": 0}, ["otf.temperature", "0.0", "w00", "too cold"]),
+        ({"walkers": [{}, {"ensemble": "langevin", "temperature": 0}]}, ["otf.walkers.1.temperature", "w01"]),
+        ({"seed": 900_000_000}, ["otf.seed", "900000000", "899999999"]),
+        ({"seed": 899_999_000, "walkers": 3}, ["otf.seed", "w01"]),
+        ({"walkers": [{"seed": 2_000_000_000}]}, ["otf.walkers.0.seed", "2000000000"]),
+    ],
+)
+def test_settings_that_would_kill_a_walker(tmp_path: Path, otf: dict[str, Any], words: list[str]) -> None:
+    message = refused(run_with(tmp_path, otf=otf))
+    for word in words:
+        assert word in message, message
+
+
+def test_structures_that_would_kill_a_walker(tmp_path: Path) -> None:
+    run = run_with(tmp_path, otf={"ensemble": "npt"})
+    slab = bulk("Al", cubic=True)
+    slab.pbc = [True, True, False]
+    slab.rattle(0.1)
+    slab.write(tmp_path / "start.extxyz")
+    assert "otf.ensemble: 'npt': start.structure is not periodic" in refused(run)
+    flat = Atoms("Al", cell=[4, 4, 0], pbc=True)
+    ase.io.write(tmp_path / "flat.traj", flat)
+    run = run_with(tmp_path, start={"structure": "flat.traj", "dataset": "data.extxyz"})
+    assert refused(run).startswith("start.structure: ")
+
+
+def test_the_labeller_must_know_all_elements(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    for name in ("start", "data"):
+        bulk("Si").write(tmp_path / f"{name}.extxyz")
+    assert "labeller.model: EMT has no parameters for Si" in refused(run)
+    bulk("Al").write(tmp_path / "start.extxyz")
+    ase.io.write(tmp_path / "data.extxyz", [bulk("Al"), bulk("Si")])
+    assert "EMT has no parameters for Si" in refused(run)
+
+
+@pytest.mark.parametrize(
+    ("module", "library", "words"), [("pyace", import_pyace, "python-ace"), ("lammps", lammps_library, "LAMMPS")]
+)
+def test_engines_must_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, library: Any, words: str
+) -> None:
+    run = run_with(tmp_path)
+    library.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EngineError, match=words):
+        preflight(run, load(run))
+    monkeypatch.undo()
+    library.cache_clear()

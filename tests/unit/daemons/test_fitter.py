@@ -1,0 +1,228 @@
+"""The fitter: complete work folders, masks, given potentials, structures that cannot take part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+from trainer_parts import World, frame, labelled
+
+from mlip_autopipec.core.errors import DataError, ModelError
+from mlip_autopipec.core.files import read_json, write_json
+from mlip_autopipec.daemons.fitter import DesignCache, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis, read_basis
+from mlip_autopipec.engines.pacemaker.settings import BasisSettings
+from mlip_autopipec.store.activeset import write_active_set
+from mlip_autopipec.store.dataset import Dataset
+from mlip_autopipec.store.references import References, reference_energies, write_references
+from mlip_autopipec.store.registry import FILES, Registry
+from mlip_autopipec.structures.neighbours import neighbourhood
+
+WIDE = BasisSettings(cutoff=5.0, nradmax_by_orders=[4, 2], lmax_by_orders=[0, 1])
+
+
+def fitter(world: World, elements: tuple[str, ...] = ("Ar",), potential: Path | None = None) -> Fitter:
+    config = world.config
+    return Fitter(FitJob(world.run.root, config.training, config.labeller_settings(), config.node, elements, potential))
+
+
+def take_in(world: World, frames=()) -> tuple[str, ...]:
+    intake = Intake(world.run, world.config.labeller_settings(), force_limit=1e5)
+    intake.load()
+    intake.take_frames(frames)
+    intake.take_results()
+    return tuple(sorted(intake.labels))
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path, [])
+
+
+def test_a_fit_makes_all_files_but_the_manifest_and_publishes_nothing(world):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    answer = fitter(world)(FitRequest(ids))
+    assert {p.name for p in answer.folder.iterdir()} == set(FILES)
+    assert set(answer.facts["task_ids"]) == set(ids)
+    assert answer.facts["active_set"]["Ar"] > 5
+    assert Registry(world.run.potentials).versions() == []
+
+
+def test_only_the_requested_rows_take_part(world):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    answer = fitter(world)(FitRequest(ids[:4]))
+    assert set(answer.facts["task_ids"]) == set(ids[:4])
+    assert read_json(answer.folder / "metrics.json")["structures"] == 4
+
+
+def test_masked_forces_leave_every_file_the_same(tmp_path):
+    mask = [1, 1, 0, 1, 0, 1, 1, 1, 0]
+    contents = []
+    for name, poison in (("clean", None), ("poisoned", 1e6)):
+        world = World(tmp_path / name, [])
+        for seed in (10, 11):
+            world.give(world.task(seed, mask), force=poison)
+        answer = fitter(world)(FitRequest(take_in(world, [labelled(s) for s in range(4)])))
+        names = ("potential.yaml", "potential.yace", "metrics.json")
+        contents.append([(answer.folder / n).read_bytes() for n in names] + [arrays(answer.folder / "potential.asi")])
+    assert contents[0] == contents[1]
+
+
+def arrays(path: Path) -> bytes:
+    with np.load(path) as archive:
+        return b"".join(archive[key].tobytes() for key in sorted(archive.files))
+
+
+def test_a_refit_with_kept_design_rows_is_the_fit_from_scratch(world):
+    frames = [labelled(s) for s in range(8)]
+    first = take_in(world, frames[:5])
+    kept = fitter(world)
+    kept(FitRequest(first))
+    ids = take_in(world, frames)
+    again, cold = kept(FitRequest(ids)), fitter(world)(FitRequest(ids))
+    assert (again.folder / "potential.yaml").read_bytes() == (cold.folder / "potential.yaml").read_bytes()
+
+
+def test_a_structure_without_design_rows_does_not_stop_the_others(world):
+    overlapping = frame(50)
+    overlapping.positions[1] = overlapping.positions[0] + [0, 0, 1e-5]
+    overlapping.calc = SinglePointCalculator(overlapping, energy=0.0, forces=np.zeros((9, 3)))
+    ids = take_in(world, [*[labelled(s) for s in range(5)], overlapping])
+    answer = fitter(world)(FitRequest(ids))
+    (reason,) = answer.unusable.values()
+    assert "coincide" in reason
+    assert len(answer.facts["task_ids"]) == 5
+
+
+def test_a_given_potential_is_published_as_it_is(world, tmp_path):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    made = fitter(world)(FitRequest(ids)).folder
+    given = (made / "potential.yaml", made / "potential.asi")
+    write_references(Registry(world.run.potentials), References({"Ar": -0.5}))
+    answer = fitter(world)(FitRequest(ids[:3], given))
+    for file in given:
+        assert (answer.folder / file.name).read_bytes() == file.read_bytes()
+    assert "E0: [-0.5]" in (answer.folder / "potential.yace").read_text()
+    metrics = read_json(answer.folder / "metrics.json")
+    assert (metrics["structures"], metrics["force_rmse"] < 0.02) == (3, True)
+    assert len(answer.facts["task_ids"]) == 3
+    assert {p.name for p in answer.folder.iterdir()} == set(FILES)
+
+
+def test_a_given_potential_must_know_all_elements(world):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    made = fitter(world)(FitRequest(ids)).folder
+    strange = frame(7)
+    strange.symbols[0] = "Kr"
+    strange.calc = SinglePointCalculator(strange, energy=0.0, forces=np.zeros((9, 3)))
+    ids = take_in(world, [strange])
+    write_references(Registry(world.run.potentials), References({"Ar": 0.0, "Kr": 0.0}))
+    with pytest.raises(ModelError, match="Kr"):
+        fitter(world)(FitRequest(ids, (made / "potential.yaml", made / "potential.asi")))
+
+
+@pytest.fixture
+def wide(world, tmp_path):
+    """A given potential (.yaml, .asi) that knows more elements than the data, with a basis of its own."""
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    basis = PyaceBasis(new_basis(WIDE, ["Ar", "Kr"]), neighbourhood)
+    coefficients = np.random.default_rng(1).normal(0, 0.01, basis.n_coefficients)
+    basis.write(coefficients, {"Ar": 0.0, "Kr": 0.0}, folder)
+    size = basis.n_coefficients // 2
+    write_active_set(folder / "potential.asi", {element: np.eye(size) for element in basis.elements})
+    return folder / "potential.yaml", folder / "potential.asi"
+
+
+@pytest.mark.parametrize("labels", [0, 3])
+def test_a_given_potential_may_know_more_than_the_data(world, wide, labels):
+    ids = take_in(world, [labelled(s) for s in range(labels)])
+    answer = fitter(world, potential=wide[0])(FitRequest(ids, wide))
+    metrics = read_json(answer.folder / "metrics.json")
+    assert metrics["structures"] == labels
+    assert (metrics["force_rmse"] is None) == (labels == 0)
+    assert "E0: [0.0, 0.0]" in (answer.folder / "potential.yace").read_text()
+    assert reference_energies(Registry(world.run.potentials)) == {"Ar": 0.0, "Kr": 0.0}
+
+
+def test_an_active_set_of_another_potential_is_refused_without_any_label(world, wide):
+    write_active_set(wide[1], {"Ar": np.eye(3), "Kr": np.eye(3)})
+    with pytest.raises(ModelError, match=r"potential\.asi"):
+        fitter(world, potential=wide[0])(FitRequest((), wide))
+
+
+def test_refits_keep_the_functions_of_a_given_potential(world, wide):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    answer = fitter(world, potential=wide[0])(FitRequest(ids))
+    fitted = read_basis(answer.folder / "potential.yaml")
+    alone = new_basis(WIDE, ["Ar"])
+    assert tuple(fitted.elements_name) == ("Ar",)
+    assert fitted.cutoffmax == WIDE.cutoff != world.config.training.cutoff
+    assert len(fitted.basis_coeffs) == len(alone.basis_coeffs)
+    assert answer.facts["basis_of"] == str(wide[0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("  parameters: [1, 1]", "  parameters: [1, 0.5]", "embedding"),
+        ("core-repulsion: [0, 0]", "core-repulsion: [10, 2]", "core repulsion"),
+    ],
+)
+def test_a_given_potential_that_is_not_linear_is_refused(world, wide, old, new, reason):
+    text = wide[0].read_text()
+    assert old in text
+    wide[0].write_text(text.replace(old, new))
+    with pytest.raises(ModelError, match=reason):
+        fitter(world, potential=wide[0])
+
+
+def test_isolated_atoms_are_computed_once(world, monkeypatch):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    fitter(world)(FitRequest(ids))
+    assert reference_energies(Registry(world.run.potentials)) == {"Ar": 0.0}
+    monkeypatch.setattr("mlip_autopipec.daemons.isolated.make_labeller", None)
+    fitter(world)(FitRequest(ids))
+
+
+def test_energies_given_by_hand_are_forgotten_when_they_are_taken_back(world):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    registry = Registry(world.run.potentials)
+    good = world.config
+    by_hand = good.training.model_copy(update={"reference_energies": {"Ar": -5.0}})
+    for training, energy in ((by_hand, -5.0), (good.training, 0.0)):
+        world.config = good.model_copy(update={"training": training})
+        answer = fitter(world)(FitRequest(ids))
+        assert reference_energies(registry) == {"Ar": energy}
+        assert f"E0: [{energy}]" in (answer.folder / "potential.yace").read_text()
+
+
+def test_reference_energies_of_an_older_layout_are_computed_again(world):
+    write_json(world.run.potentials / "reference_energies.json", {"Ar": -5.0})
+    fitter(world)(FitRequest(take_in(world, [labelled(s) for s in range(6)])))
+    assert reference_energies(Registry(world.run.potentials)) == {"Ar": 0.0}
+
+
+def test_a_failed_fit_leaves_no_folder(world):
+    ids = take_in(world, [labelled(s) for s in range(6)])
+    write_references(Registry(world.run.potentials), References({"Ar": 0.0, "Kr": 0.0}))
+    with pytest.raises(DataError, match="Kr"):
+        fitter(world, ("Ar", "Kr"))(FitRequest(ids))
+    assert not list(world.run.potentials.glob(".work-*"))
+
+
+def test_the_cache_keeps_what_fits(world):
+    take_in(world, [labelled(s) for s in range(3)])
+    rows = list(Dataset(world.run.dataset).rows())
+    basis = PyaceBasis(new_basis(world.config.training.basis, ["Ar"]), neighbourhood)
+    roomy, tight = DesignCache(basis), DesignCache(basis, limit=1)
+    assert roomy(rows[0]) is roomy(replace(rows[0]))
+    first = tight(rows[0])
+    tight(rows[1])
+    again = tight(rows[0])
+    assert again is not first
+    np.testing.assert_array_equal(again.forces, first.forces)

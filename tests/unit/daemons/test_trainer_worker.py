@@ -1,0 +1,265 @@
+"""The trainer: when it fits, what it publishes, what it refuses, and what a kill leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trainer_parts
+from trainer_parts import World, frame, labelled
+
+from mlip_autopipec.core.errors import QueueError
+from mlip_autopipec.core.events import read_events
+from mlip_autopipec.core.files import read_json
+from mlip_autopipec.daemons.trainer_worker import TrainerWorker
+from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.store.dataset import Dataset
+from mlip_autopipec.store.references import reference_energies
+from mlip_autopipec.store.refusals import read_refusals
+from mlip_autopipec.store.registry import Registry, folder_hash
+
+
+@contextlib.contextmanager
+def trainer(world: World) -> Iterator[TrainerWorker]:
+    worker = TrainerWorker(world.run, world.config)
+    try:
+        worker.start()
+        yield worker
+    finally:
+        worker.close()
+
+
+def steps_until(worker: TrainerWorker, condition: Callable[[], Any], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"never came: {worker.status()}")
+        worker.step(time.monotonic())
+        time.sleep(0.01)
+
+
+def steps_for(worker: TrainerWorker, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        worker.step(time.monotonic())
+        time.sleep(0.01)
+
+
+def versions(world: World) -> list[str]:
+    return Registry(world.run.potentials).versions()
+
+
+def test_labelled_start_structures_make_the_first_version(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+        state, detail = worker.status()
+    assert (state, detail["labels"], detail["uningested"], detail["version"]) == ("idle", 6, 0, "v0001")
+    registry = Registry(world.run.potentials)
+    manifest = registry.manifest("v0001")
+    assert registry.current().version == "v0001"
+    assert set(manifest["task_ids"]) == set(manifest["new_task_ids"]) == Dataset(world.run.dataset).ingested()
+    assert manifest["parent"] is None
+    metrics = read_json(registry.path("v0001") / "metrics.json")
+    assert metrics["structures"] == 6
+    assert 0 < metrics["force_rmse"] < 0.02
+    assert metrics["groups"]["bootstrap"]["learned_atoms"] == 54
+    assert reference_energies(registry) == {"Ar": 0.0}
+    events = read_events(world.run.events / "trainer-worker.jsonl")
+    assert [e["event"] for e in events] == ["train_started", "version_published"]
+    for event in events:
+        assert event["version"] == "v0001"
+        assert set(event["task_ids"]) == set(manifest["task_ids"])
+
+
+def test_a_new_label_is_in_the_next_version_at_once_when_no_task_is_open(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+        new = world.give(world.task(10, [1, 1, 1, 0, 0, 0, 1, 1, 1]))
+        steps_until(worker, lambda: len(versions(world)) == 2)
+    manifest = Registry(world.run.potentials).manifest("v0002")
+    assert manifest["new_task_ids"] == [new]
+    assert (manifest["parent"], len(manifest["task_ids"])) == ("v0001", 7)
+    assert read_events(world.run.events / "trainer-worker.jsonl")[-1]["task_ids"] == [new]
+    row = next(r for r in Dataset(world.run.dataset).rows() if r.task_id == new)
+    assert (row.uncertainty_gamma, row.config_type) == (7.5, "active_learning")
+    assert row.origin == {"walker": "w00", "step": 10, "version": "v0001"}
+    assert row.force_mask == (1, 1, 1, 0, 0, 0, 1, 1, 1)
+
+
+def test_it_waits_for_open_tasks_unless_enough_labels_have_come(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+        world.queue.publish(world.task(20))
+        world.give(world.task(10))
+        world.give(world.task(11))
+        steps_for(worker, 2.0)
+        assert versions(world) == ["v0001"]
+        assert worker.status()[1]["waiting_for"] == "2 of 3 new labels, 1 tasks under way"
+        assert worker.status()[1]["uningested"] == 2
+        world.give(world.task(12))
+        steps_until(worker, lambda: len(versions(world)) == 2)
+    assert len(Registry(world.run.potentials).manifest("v0002")["new_task_ids"]) == 3
+
+
+@pytest.mark.parametrize(("labels", "state"), [(3, "idle"), (1, "failing")])
+def test_a_bootstrap_with_too_few_labels(tmp_path, monkeypatch, labels, state):
+    monkeypatch.setattr("mlip_autopipec.daemons.trainer_worker._SETTLE_S", 1.0)
+    world = World(tmp_path, [labelled(s) for s in range(labels)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world) or worker.status()[0] == "failing")
+        assert worker.status()[0] == state
+        if state == "failing":
+            assert "4 are needed" in worker.status()[1]["error"]
+            world.give(world.task(10))
+            steps_until(worker, lambda: versions(world))
+            assert worker.status()[0] == "idle"
+
+
+def test_a_failed_fit_says_so_and_new_labels_start_the_next_try(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)], reference_energies={"Al": 0.0})
+    with trainer(world) as worker:
+        steps_until(worker, lambda: worker.status()[0] == "failing")
+        assert "reference_energies" in worker.status()[1]["error"]
+        started = len(read_events(world.run.events / "trainer-worker.jsonl"))
+        steps_for(worker, 1.5)
+        assert len(read_events(world.run.events / "trainer-worker.jsonl")) == started
+        world.give(world.task(10))
+        steps_until(worker, lambda: len(read_events(world.run.events / "trainer-worker.jsonl")) == started + 1)
+    assert versions(world) == []
+    assert not list(world.run.potentials.glob(".work-*"))
+
+
+def test_a_killed_fit_is_begun_again(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: worker.status()[0] == "training")
+        os.kill(worker._child.pid, signal.SIGKILL)
+        steps_until(worker, lambda: versions(world))
+    assert versions(world) == ["v0001"]
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that has its first version."""
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+    return world
+
+
+def test_labels_with_which_no_fit_succeeds_are_left_out_until_the_next_start(begun):
+    task = begun.give(begun.task(10))
+    good = begun.config
+    hopeless = good.training.model_copy(update={"reference_energies": {"Al": 0.0}})
+    begun.config = good.model_copy(update={"training": hopeless})
+    with trainer(begun) as worker:
+        steps_until(worker, lambda: worker.status()[0] == "failing")
+        assert worker.status()[1]["uningested"] == 1  # another try will come
+        steps_until(worker, lambda: task in read_refusals(begun.run))
+        state, detail = worker.status()
+        assert (state, detail["uningested"], detail["refused"]) == ("failing", 0, 1)
+        assert "1 new label(s) were left out" in detail["error"]
+        started = [e for e in read_events(begun.run.events / "trainer-worker.jsonl") if e["event"] == "train_started"]
+        assert len(started) == 1 + 3
+        steps_for(worker, 1.5)
+        assert worker.status()[0] == "failing"
+    assert "reference_energies" in read_refusals(begun.run)[task]
+    begun.config = good
+    with trainer(begun) as worker:
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+        assert worker.status()[1]["refused"] == 0
+    assert Registry(begun.run.potentials).manifest("v0002")["new_task_ids"] == [task]
+
+
+def test_a_label_whose_fit_was_killed_is_still_to_be_taken_in(begun):
+    with trainer(begun) as worker:
+        begun.give(begun.task(10))
+        steps_until(worker, lambda: worker.status()[0] == "training")
+        os.kill(worker._child.pid, signal.SIGKILL)
+        steps_until(worker, lambda: worker.status()[0] == "failing")
+        assert worker.status()[1]["uningested"] == 1
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+        assert worker.status()[1]["uningested"] == 0
+
+
+def test_a_waiting_trainer_looks_at_no_finished_task(tmp_path, monkeypatch):
+    monkeypatch.delattr("mlip_autopipec.store.queue.TaskQueue.counts")
+    world = World(tmp_path, [labelled(0)])
+    world.queue.publish(world.task(20))
+    with trainer(world) as worker:
+        steps_until(worker, lambda: "1 tasks under way" in worker.status()[1]["waiting_for"])
+
+
+def test_a_given_potential_is_the_first_version_and_its_functions_stay(tmp_path, begun):
+    made = Registry(begun.run.potentials).path("v0001")
+    files = {"potential": str(made / "potential.yaml"), "active_set": str(made / "potential.asi")}
+    world = World(tmp_path / "next", [frame(1), frame(2)], start_section=files, nradmax_by_orders=[3, 1])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+        assert Registry(world.run.potentials).manifest("v0001")["task_ids"] == []
+        for seed in range(3):
+            world.give(world.task(seed))
+        steps_until(worker, lambda: len(versions(world)) == 2)
+    texts = [(Registry(world.run.potentials).path(v) / "potential.yaml").read_text() for v in versions(world)]
+    assert len({text.count("nr: ") for text in texts}) == 1
+
+
+def test_two_trainers_of_one_run_are_refused(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world), pytest.raises(QueueError, match="another trainer"):
+        TrainerWorker(world.run, world.config).start()
+    with trainer(world):
+        pass
+
+
+def test_draining_finishes_the_fit_and_leaves_no_process(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: worker.status()[0] == "training")
+        worker.drain()
+        child = worker._child
+        deadline = time.monotonic() + 30
+        while worker.step(time.monotonic()) is not Outcome.DONE and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert versions(world) == ["v0001"]
+    assert not child.alive()
+
+
+def test_kills_at_random_moments_lose_and_double_nothing(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(4)])
+    random.seed(3)
+    given = []
+    for round_ in range(4):
+        given.append(world.give(world.task(100 + round_)))
+        with (tmp_path / "log").open("ab") as log:
+            process = subprocess.Popen([sys.executable, trainer_parts.__file__, str(tmp_path)], stderr=log)
+        time.sleep(random.uniform(0.8, 2.5))
+        process.kill()
+        process.wait()
+        registry = Registry(world.run.potentials)
+        current = registry.current()
+        if current is not None:
+            assert folder_hash(registry.path(current.version)) == current.sha256
+    last = world.give(world.task(200))
+    with trainer(world) as worker:
+        steps_until(worker, lambda: worker.status()[1]["version"] and worker.status()[1]["uningested"] == 0)
+    rows = [row.task_id for row in Dataset(world.run.dataset).rows()]
+    assert len(rows) == len(set(rows)) == 4 + 4 + 1
+    registry = Registry(world.run.potentials)
+    newest = registry.versions()[-1]
+    assert registry.current().version == newest
+    assert {*given, last} <= set(registry.manifest(newest)["task_ids"])
+    for older, newer in zip(registry.versions()[:-1], registry.versions()[1:], strict=True):
+        assert registry.manifest(newer)["parent"] == older
+    assert not list(world.run.potentials.glob(".work-*"))

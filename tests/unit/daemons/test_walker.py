@@ -1,0 +1,308 @@
+"""A walker in real LAMMPS: it halts, waits, swaps, reseeds, gives up, and survives a kill between any two writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+
+from mlip_autopipec.core.events import EventLog, read_events
+from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
+from mlip_autopipec.daemons.healing import Healing
+from mlip_autopipec.daemons.otf_runner import make_md, md_settings
+from mlip_autopipec.daemons.queues import dft_queue
+from mlip_autopipec.daemons.walker import Walker
+from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.stages.carve import EmbeddingSettings
+from mlip_autopipec.stages.watch import OtfSettings, walker_plans
+from mlip_autopipec.store.registry import FILES, Registry
+from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.settings import QueueSettings
+from small_potentials import LennardJones
+
+THRESHOLD = 1.5
+
+
+class Scaled(LennardJones):
+    """Lennard-Jones whose gamma, (2.5 A / nearest distance)^6, is multiplied by `scale`."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation:
+        result = super().evaluate(frame, gamma=gamma)
+        return result if result.gamma is None else replace(result, gamma=self.scale * result.gamma)
+
+
+class KnowsSome(LennardJones):
+    """Lennard-Jones that knows the first atoms by x and z, and is the less sure of the others the earlier they come."""
+
+    def __init__(self, known: int) -> None:
+        super().__init__()
+        self.known = known
+
+    def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation:
+        result = super().evaluate(frame, gamma=gamma)
+        if result.gamma is not None:
+            order = np.lexsort(frame.positions[: frame.n_owned, [2, 0]].round(3).T)
+            result.gamma[order] = 100.0 - np.arange(frame.n_owned)
+            result.gamma[order[: self.known]] = 0.5
+        return result
+
+
+class Holed(Scaled):
+    """The same with a hole below 3.2 A, into which a pair falls and explodes."""
+
+    def __init__(self, scale: float, force: float = 3000.0) -> None:
+        super().__init__(scale)
+        self.force = force
+
+    def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation:
+        result = super().evaluate(frame, gamma=gamma)
+        atoms = np.repeat(np.arange(frame.n_owned), np.diff(frame.first))
+        vectors = frame.positions[frame.neighbours] - frame.positions[atoms]
+        distances = np.linalg.norm(vectors, axis=1)
+        forces = result.forces.copy()
+        for k in np.flatnonzero(distances < 3.2):
+            forces[atoms[k]] += self.force * vectors[k] / distances[k]
+        return replace(result, forces=forces)
+
+
+def collision() -> Atoms:
+    """A pair on collision course, which comes as near as 3.06 A after some 100 steps of 2 fs, and two bystanders."""
+    atoms = Atoms("Ar4", positions=[[10, 10, 10], [15, 10, 10], [3, 3, 3], [3, 3, 17]], cell=[22, 22, 22], pbc=True)
+    atoms.set_velocities([[0.05, 0, 0], [-0.05, 0, 0], [0, 0, 0], [0, 0, 0]])
+    return atoms
+
+
+class World:
+    """A run directory with one walker; what a version is good for is decided by the test."""
+
+    def __init__(self, root: Path, evaluator_of: Callable[[str], LennardJones], **otf: Any) -> None:
+        self.run = RunDirectory(root)
+        self.run.create()
+        self.folder = self.run.walker("w00")
+        self.folder.mkdir()
+        self.registry = Registry(self.run.potentials)
+        self.evaluator_of = evaluator_of
+        defaults = {"ensemble": "nve", "steps": 300, "check_frequency": 10, "snapshot_interval": 50, "timestep": 2.0}
+        self.otf = OtfSettings(**{**defaults, "uncertainty_threshold": THRESHOLD, **otf})
+        self.now = 0.0
+        ase.io.write(root / "start.extxyz", collision())
+        self.publish([])
+
+    def publish(self, task_ids: list[str]) -> str:
+        """Publish a version that contains these and all earlier labels."""
+        versions = self.registry.versions()
+        before = self.registry.manifest(versions[-1])["task_ids"] if versions else []
+        work = self.registry.new_work_folder()
+        for name in FILES:
+            (work / name).write_text("{}")
+        return self.registry.publish(work, {"task_ids": [*before, *task_ids]})
+
+    def walker(self) -> Walker:
+        (plan,) = walker_plans(self.otf)
+        events = EventLog(self.run.events, "w00")
+        healing = Healing(
+            self.folder, "w00",
+            embedding=EmbeddingSettings(cutoff=5.0, buffer_size=3.5), threshold=self.otf.uncertainty_threshold,
+            labeller={"engine": "teacher", "model": "lj"},
+            queue=dft_queue(self.run, QueueSettings(fsync=False), worker="w00"),
+            registry=self.registry, events=events, refused=set,
+        )  # fmt: skip
+        return Walker(
+            self.folder, plan, self.otf,
+            structure=self.run.root / "start.extxyz", healing=healing, registry=self.registry, events=events,
+            make_evaluator=lambda folder: self.evaluator_of(folder.name),
+            make_md=lambda evaluator: make_md(evaluator, md_settings(plan, self.otf, 3), self.run.logs / "lammps.log"),
+        )  # fmt: skip
+
+    def live(self, walker: Walker, *, labels: bool = True, steps: int = 400) -> None:
+        """Let the walker live; every halt's label comes in the next version at once."""
+        walker.start()
+        for _ in range(steps):
+            self.now += 3.0
+            if walker.step(self.now) is Outcome.DONE:
+                return
+            halt = walker.healing.halt
+            if labels and halt is not None and all(walker.healing.queue.state(t) for t in halt.task_ids):
+                contained = self.registry.manifest(self.registry.versions()[-1])["task_ids"]
+                if not set(halt.task_ids) <= set(contained):
+                    self.publish(halt.task_ids)
+
+    def told(self) -> list[str]:
+        return [e["event"] for e in read_events(self.run.events / "w00.jsonl")]
+
+    def halts(self) -> list[dict[str, Any]]:
+        return [json.loads(p.read_text()) for p in sorted((self.folder / "halts").glob("*.json"))]
+
+
+def good(_version: str) -> LennardJones:
+    return Scaled(1.0)  # gamma at most 0.3
+
+
+def learns_at_once(version: str) -> LennardJones:
+    return Scaled(20.0 if version == "v0001" else 1.0)
+
+
+def never_learns(_version: str) -> LennardJones:
+    return Scaled(1e4)  # even the start structure is above the threshold
+
+
+def test_undisturbed_it_walks_to_the_end(tmp_path: Path) -> None:
+    world = World(tmp_path, good)
+    walker = world.walker()
+    world.live(walker)
+    assert (walker.state.state, walker.state.step, walker.state.extractions) == ("done", 300, 0)
+    assert world.told() == ["md_started", "md_completed"]
+    frames = ase.io.read(world.folder / "trajectory.extxyz", index=":")
+    assert [f.info["step"] for f in frames] == [0, 50, 100, 150, 200, 250, 300]
+    assert all("gamma" in f.arrays for f in frames)
+
+
+def test_a_halt_ends_by_a_swap_and_md_goes_on_from_the_safe_snapshot(tmp_path: Path) -> None:
+    world = World(tmp_path, learns_at_once)
+    walker = world.walker()
+    world.live(walker)
+    assert (walker.state.state, walker.state.step, walker.state.version) == ("done", 300, "v0002")
+    assert world.told() == ["md_started", "gamma_exceeded", "task_published", "swapped", "md_completed"]
+    (halt,) = world.halts()
+    assert halt["ended"]["action"] == "swap"
+    undisturbed = World(tmp_path / "other", good)
+    undisturbed.live(undisturbed.walker())
+    a, b = (ase.io.read(w.folder / "trajectory.extxyz", index=-1) for w in (world, undisturbed))
+    assert np.abs(a.positions - b.positions).max() < 1e-9  # the potential is the same: so is the trajectory
+
+
+def test_three_failed_healings_in_a_row_are_the_end(tmp_path: Path) -> None:
+    world = World(tmp_path, never_learns)
+    walker = world.walker()
+    world.live(walker)
+    assert walker.state.state == "stuck"
+    assert "3 failed healings" in walker.state.reason
+    # Every halt is of the start structure itself: the first one brought a label, which is not counted as a failure.
+    assert [h["ended"]["action"] for h in world.halts()] == ["reseed", "reseed", "reseed", "stuck"]
+
+
+def test_waiting_does_nothing_until_something_happens(tmp_path: Path) -> None:
+    world = World(tmp_path, learns_at_once)
+    walker = world.walker()
+    world.live(walker, labels=False, steps=60)
+    assert walker.state.state == "halted"
+    assert walker.md is None
+    assert walker.step(world.now) is Outcome.IDLE
+    (task,) = walker.healing.halt.task_ids
+    walker.healing.queue.cancel(task)
+    world.live(walker, labels=False, steps=5)
+    assert world.halts()[0]["ended"]["action"] == "reseed"  # no label will ever come
+    assert "cancelled" in world.halts()[0]["ended"]["reason"]
+
+
+def test_max_extractions_ends_the_walker(tmp_path: Path) -> None:
+    world = World(tmp_path, never_learns, max_extractions=1)
+    walker = world.walker()
+    world.live(walker)
+    assert (walker.state.state, walker.state.extractions) == ("done", 1)
+    assert "max_extractions" in walker.state.reason
+
+
+def test_a_start_structure_above_the_threshold_heals_label_by_label(tmp_path: Path) -> None:
+    # Each version knows one atom more: as many labels as atoms, more than failed healings are allowed.
+    world = World(tmp_path, lambda version: KnowsSome(int(version[1:]) - 1))
+    walker = world.walker()
+    world.live(walker)
+    assert (walker.state.state, walker.state.step, walker.state.extractions) == ("done", 300, 4)
+    assert {halt["step"] for halt in world.halts()} == {0}
+
+
+def test_an_explosion_between_two_looks_becomes_a_question(tmp_path: Path) -> None:
+    # gamma is above the threshold before the pair explodes near step 116, but not at the look at step 60.
+    world = World(
+        tmp_path, lambda v: Holed(6.0) if v == "v0001" else Scaled(1.0), check_frequency=60, snapshot_interval=60
+    )
+    walker = world.walker()
+    world.live(walker)
+    assert walker.state.state == "done"
+    (halt,) = world.halts()
+    assert 60 < halt["step"] < 116
+    assert halt["ended"]["action"] == "swap"
+
+
+def test_an_explosion_that_gamma_never_sees_ends_as_stuck(tmp_path: Path) -> None:
+    world = World(tmp_path, lambda _: Holed(1e-3, force=1e7))
+    atoms = collision()
+    atoms.positions[1, 0] = 13.0  # in the hole from the beginning: new velocities must not save it
+    ase.io.write(tmp_path / "start.extxyz", atoms)
+    walker = world.walker()
+    world.live(walker)
+    assert walker.state.state == "stuck"
+    assert "broke down" in walker.state.reason
+    assert world.told().count("walker_stuck") == 1
+
+
+def test_a_damaged_current_version_is_waited_out(tmp_path: Path) -> None:
+    world = World(tmp_path, good)
+    whole = (world.run.potentials / "current.json").read_text()
+    (world.run.potentials / "current.json").write_text("")
+    walker = world.walker()
+    world.live(walker, steps=3)
+    assert "damaged" in walker.state.waiting_for
+    (world.run.potentials / "current.json").write_text(whole)
+    world.live(walker, steps=4)
+    assert walker.state.state == "running"
+    (world.run.potentials / "current.json").write_text("")
+    world.live(walker)
+    assert walker.state.state == "done"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing after it runs."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_between_any_two_writes_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    real, number, survived = os.replace, 0, False
+    while not survived:
+        number += 1
+        world = World(tmp_path / str(number), learns_at_once, steps=150)
+        left = number
+
+        def replaced(source: Any, target: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and when == "before":
+                raise Killed
+            real(source, target)
+            if left == 0:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replaced)
+            walker = world.walker()
+            try:
+                world.live(walker)
+                survived = left > 0
+            except Killed:
+                pass
+            walker.close()
+        world.registry.recover()  # the trainer's part
+        walker = world.walker()
+        world.live(walker)
+        assert (walker.state.state, walker.state.step) == ("done", 150), number
+        told = world.told()
+        assert {"md_started", "gamma_exceeded", "swapped", "md_completed"} <= set(told), (number, told)
+        assert [h["number"] for h in world.halts()] == [1], number
+        assert walker.state.extractions == 1
+        assert walker.healing.queue.counts()["pending"] == 1
+    assert number > 10

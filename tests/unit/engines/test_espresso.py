@@ -1,0 +1,270 @@
+"""The real pw.x: labels that are right, and every way of not getting one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from mlip_autopipec.core.errors import (
+    ConfigError,
+    Crashed,
+    EngineError,
+    NotConverged,
+    OutputUnreadable,
+    TimedOut,
+)
+from mlip_autopipec.engines.espresso import inputs
+from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
+from mlip_autopipec.engines.espresso.outputs import Report, failure
+from mlip_autopipec.engines.espresso.process import Ended
+from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
+
+CHEAP = {"ecutwfc_ry": 12, "kspacing": 0.9}
+BOX = """
+ %%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%
+     Error in routine {} ({}):
+      {}
+ %%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%
+"""
+CRASH = """ %%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%
+     task #         0
+     from  {}      : error #         {}
+      {}
+ %%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%
+"""
+
+
+def labeller(node: EspressoNode | None = None, tether: tuple[str, ...] = (), **changes: object) -> EspressoLabeller:
+    settings = EspressoSettings(**{"pseudopotentials": {"Al": "Al.pz-vbc.UPF"}, **CHEAP, **changes})
+    return EspressoLabeller(settings, node, tether)
+
+
+def aluminium() -> object:
+    atoms = bulk("Al", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+def script(folder: Path, text: str) -> list[str]:
+    """A stand-in for pw.x that is a few lines of Python."""
+    path = folder / "fake_pw.py"
+    path.write_text(text)
+    return [sys.executable, str(path)]
+
+
+def report(output: str = "", code: int = 0, crash: str = "", error: str = "", *, overran: bool = False) -> Report:
+    return Report(Ended(code, 12.0, overran), output, error, crash)
+
+
+# --- real runs -----------------------------------------------------------------------------------------------
+
+
+def test_label_of_four_atoms(pw_x: str, tmp_path: Path) -> None:
+    label = labeller(conv_thr_ry=1e-9).label(aluminium(), tmp_path)
+
+    # ASE's own reading of the same calculation with the same settings.
+    assert label.energy == pytest.approx(-225.13199, abs=1e-4)
+    assert np.abs(label.forces.sum(axis=0)).max() < 1e-3
+    assert label.stress is not None
+    assert label.info["kpoints"] == [2, 2, 2]
+    assert label.info["program"].startswith("pw.x ")
+    assert label.info["scf_accuracy_ry"] < 1e-9
+    assert label.info["smearing_energy_ev"] < 0
+    assert label.info["pseudopotentials"]["Al"].startswith("Al.pz-vbc.UPF ")
+    assert {p.name for p in tmp_path.iterdir()} == {"espresso.pwi", "espresso.pwo", "espresso.err"}
+
+
+def test_a_run_that_does_not_converge_is_no_label(pw_x: str, tmp_path: Path) -> None:
+    with pytest.raises(NotConverged, match=r"2 iterations, last estimated error [\d.]+ Ry.*mixing_beta") as caught:
+        labeller(electron_maxstep=2).label(aluminium(), tmp_path)
+    assert "JOB DONE" in (tmp_path / "espresso.pwo").read_text()
+    assert not caught.value.transient
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_pw_x_stops_at_its_time_limit(pw_x: str, tmp_path: Path) -> None:
+    with pytest.raises(TimedOut, match=r"stopped at its time limit.*max_seconds"):
+        labeller(EspressoNode(max_seconds=0.01)).label(aluminium(), tmp_path)
+
+
+def test_a_pseudopotential_that_vanishes_is_named(pw_x: str, tmp_path: Path) -> None:
+    pseudo = tmp_path / "pseudo"
+    pseudo.mkdir()
+    (pseudo / "Al.UPF").write_text("")
+    late = labeller(EspressoNode(pseudo_dir=pseudo), pseudopotentials={"Al": "Al.UPF"})
+    (pseudo / "Al.UPF").unlink()
+    with pytest.raises(ConfigError, match=r"pw\.x: readpp .*Al\.UPF not found"):
+        late.label(aluminium(), tmp_path)
+
+
+def test_an_old_crash_file_is_not_this_runs(pw_x: str, tmp_path: Path) -> None:
+    (tmp_path / "CRASH").write_text(CRASH.format("readpp", 1, "old"))
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "leftover").write_text("of a killed attempt")
+    assert np.isfinite(labeller().label(aluminium(), tmp_path).energy)
+
+
+def test_merged_force_columns_are_unreadable(pw_x: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "SHORTEST_DISTANCE_A", 1e-4)
+    atoms = aluminium()
+    atoms.positions[1] = atoms.positions[0] + [0.001, 0, 0]
+    with pytest.raises(OutputUnreadable, match="cannot be read"):
+        labeller().label(atoms, tmp_path)
+    assert "JOB DONE" in (tmp_path / "espresso.pwo").read_text()
+
+
+def test_spin_lowers_the_energy_of_a_hydrogen_atom(pw_x: str, tmp_path: Path) -> None:
+    common = {"pseudopotentials": {"H": "H.pz-vbc.UPF"}, "ecutwfc_ry": 25, "isolated_box": 6.0, "degauss_ry": 0.002}
+    plain = labeller(**common).isolated_atom_energy("H", tmp_path)
+    spin = labeller(**common, nspin=2, starting_magnetization={"H": 1.0}).isolated_atom_energy("H", tmp_path)
+    assert plain - 1.2 < spin < plain - 0.5
+
+
+def test_scratch_of_the_node_is_used_and_emptied(pw_x: str, tmp_path: Path) -> None:
+    scratch, folder = tmp_path / "fast" / "disk", tmp_path / "attempt"
+    folder.mkdir()
+    labeller(EspressoNode(scratch=scratch)).label(bulk("Al"), folder)
+    assert str(scratch) in (folder / "espresso.pwi").read_text()
+    assert list(scratch.iterdir()) == []
+    assert not (folder / "scratch").exists()
+
+
+# --- processes -----------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_ignores_its_limit_is_killed(tmp_path: Path) -> None:
+    text = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+    node = EspressoNode(command=script(tmp_path, text), max_seconds=0.5, kill_grace_s=0.5)
+    with pytest.raises(TimedOut, match="was killed after 1 s"):
+        labeller(node).label(aluminium(), tmp_path)
+    assert not _runs(int((tmp_path / "pid").read_text()))
+
+
+def test_it_runs_with_one_thread_in_the_attempts_folder(tmp_path: Path) -> None:
+    text = "import os; print(os.environ['OMP_NUM_THREADS'], os.getcwd())"
+    with pytest.raises(Crashed, match="without JOB DONE: 1 "):
+        labeller(EspressoNode(command=script(tmp_path, text))).label(aluminium(), tmp_path)
+    assert (tmp_path / "espresso.pwo").read_text().split() == ["1", str(tmp_path.resolve())]
+
+
+def test_a_killed_labeller_leaves_no_program_behind(tmp_path: Path) -> None:
+    fake = script(
+        tmp_path, "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(120)"
+    )
+    code = (
+        "from pathlib import Path; from ase.build import bulk\n"
+        "from mlip_autopipec.engines.espresso.labeller import EspressoLabeller\n"
+        "from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings\n"
+        "from mlip_autopipec.runtime.tether import tethered\n"
+        f"node = EspressoNode(command={fake!r})\n"
+        "settings = EspressoSettings(pseudopotentials={'Al': 'Al.pz-vbc.UPF'})\n"
+        f"EspressoLabeller(settings, node, tether=tethered([])).label(bulk('Al'), Path({str(tmp_path)!r}))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        pid = int(_wait_for(tmp_path / "pid"))
+        assert _runs(pid)
+    finally:
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 10
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _wait_for(path: Path) -> str:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_text():
+            return path.read_text()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not appear")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words", "transient"),
+    [
+        (f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})", Crashed, "signal 9.*memory", True),
+        (f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})", Crashed, "signal 11", True),
+        ("import sys; print('no licence', file=sys.stderr); sys.exit(3)", Crashed, "exit code 3: no licence", True),
+        ("import sys; sys.exit(127)", ConfigError, "could not be started", False),
+        ("print('JOB DONE.')", OutputUnreadable, "does not say that the SCF converged", False),
+        (
+            "print('convergence has been achieved in 3 iterations'); print('JOB DONE.')",
+            OutputUnreadable,
+            "cannot be read",
+            False,
+        ),
+    ],
+)
+def test_ways_to_end(tmp_path: Path, text: str, error: type[EngineError], words: str, transient: bool) -> None:
+    with pytest.raises(error, match=words) as caught:
+        labeller(EspressoNode(command=script(tmp_path, text))).label(aluminium(), tmp_path)
+    assert caught.value.transient is transient
+    assert caught.value.hint
+    assert not (tmp_path / "scratch").exists()
+
+
+# --- reasons -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("routine", "number", "reason", "error"),
+    [
+        ("readpp", 1, "file ./Al.UPF not found", ConfigError),
+        ("read_namelists", 1, "bad line in namelist &system", ConfigError),
+        ("iosys", 1, "wrong smearing", ConfigError),
+        ("system_checkin", 7, "nspin out of range", ConfigError),
+        ("set_dft_from_name", 1, "conflicting values for icorr", ConfigError),
+        ("cdiaghg", 12, "S matrix not positive definite", Crashed),
+        ("c_bands", 1, "too many bands are not converged", Crashed),
+        ("davcio", 10, "error while writing from file", Crashed),
+    ],
+)
+def test_reasons_of_error_boxes(routine: str, number: int, reason: str, error: type[EngineError]) -> None:
+    for found in (
+        failure(report(code=1, output=BOX.format(routine, number, reason))),
+        failure(report(code=1, crash=CRASH.format(routine, number, reason), error="MPI_ABORT was invoked")),
+    ):
+        assert type(found) is error
+        assert str(found).startswith(f"pw.x: {routine} ({number}): {reason}")
+
+
+def test_not_converged_wins_over_job_done() -> None:
+    output = (
+        "     iteration #  1\n estimated scf accuracy    <       0.5 Ry\n convergence NOT achieved after   1 iterations"
+    )
+    for code in (0, 2):
+        assert isinstance(failure(report(f"{output}\n JOB DONE.", code)), NotConverged)
+
+
+def test_overran_wins_over_what_it_said() -> None:
+    assert isinstance(failure(report("convergence NOT achieved", -15, overran=True)), TimedOut)
+
+
+def test_success() -> None:
+    assert failure(report("convergence has been achieved in 7 iterations\n JOB DONE.")) is None
+
+
+def test_program_cannot_be_started(tmp_path: Path) -> None:
+    program = tmp_path / "pw.x"
+    program.write_text("not a program")
+    os.chmod(program, 0o755)
+    with pytest.raises(Crashed, match="could not be started"):
+        labeller(EspressoNode(command=[str(program)])).label(aluminium(), tmp_path)
