@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from mlip_autopipec.ace.records import FloatArray
 
 
-@lru_cache(maxsize=None)
+@cache
 def clebsch_gordan(l1: int, m1: int, l2: int, m2: int, L: int, M: int) -> float:
     """Return <l1 m1 l2 m2 | L M>, real, Condon-Shortley phase; exactly 0.0 where it vanishes."""
     if m1 + m2 != M or not abs(l1 - l2) <= L <= l1 + l2 or abs(m1) > l1 or abs(m2) > l2 or abs(M) > L:
@@ -28,7 +28,7 @@ def clebsch_gordan(l1: int, m1: int, l2: int, m2: int, L: int, M: int) -> float:
     return math.copysign(math.sqrt(square * total**2), total)
 
 
-@lru_cache(maxsize=None)
+@cache
 def clebsch_gordan_table(l1: int, l2: int, L: int) -> FloatArray:
     """Return <l1 m1 l2 m2 | L m1+m2> as (2 l1 + 1, 2 l2 + 1), indexed by m + l."""
     table = np.zeros((2 * l1 + 1, 2 * l2 + 1))

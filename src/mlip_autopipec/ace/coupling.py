@@ -7,7 +7,7 @@ joins last. Dusson et al., doi:10.1016/j.jcp.2022.110946; the tree's shape is pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from mlip_autopipec.ace.records import FloatArray, IntArray
 _NEGLIGIBLE = 1e-15
 
 
-@lru_cache(maxsize=None)
+@cache
 def tree(rank: int) -> tuple[tuple[int, int], ...]:
     """Return the couplings (older, younger) in the order in which they make nodes rank, rank + 1, ...
 
@@ -64,7 +64,7 @@ class Coupling:
     weights: FloatArray
 
 
-@lru_cache(maxsize=None)
+@cache
 def generalised_clebsch_gordan(ls: tuple[int, ...], LS: tuple[int, ...]) -> Coupling:
     """Return the half-space coupling: m-vectors in generation order (first index fastest), exact zeros dropped."""
     rank = len(ls)

@@ -100,11 +100,13 @@ class AceEvaluator:
             The potential has no B-basis (a `.yace` file), or the frame cannot be evaluated.
         """
         if not self.potential.has_projections:
-            raise ModelError("projections need the B-basis", "load the .yaml file of the potential instead of the .yace")
+            raise ModelError(
+                "projections need the B-basis", "load the .yaml file of the potential instead of the .yace"
+            )
         self._check(frame)
         return self._path.projections(frame)
 
     def _check(self, frame: Neighbourhood) -> None:
         species = np.asarray(frame.species)
-        if len(species) and not (0 <= species.min() and species.max() < len(self.elements)):
+        if len(species) and not (species.min() >= 0 and species.max() < len(self.elements)):
             raise ModelError(f"species must be 0 to {len(self.elements) - 1}, found {species.min()} to {species.max()}")

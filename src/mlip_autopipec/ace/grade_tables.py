@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlip_autopipec.ace.lanes import WIDTH, aligned_zeros
+from mlip_autopipec.ace.aligned import aligned_zeros
+from mlip_autopipec.ace.lanes import WIDTH
 from mlip_autopipec.ace.program import Program, SpeciesGraph
 from mlip_autopipec.ace.radial import radial_basis, recurrence_mix, recurrence_start
 from mlip_autopipec.ace.records import Bond, FloatArray, LongArray
@@ -114,8 +115,23 @@ def _empty(n_species: int) -> GradeTables:
     no_number, no_place = np.zeros(0), np.zeros(0, dtype=np.int64)
     zeros = np.zeros(n_species + 1, dtype=np.int64)
     return GradeTables(
-        0, 0, 0, 0, no_place, no_number, no_number, no_number, no_place, no_number,
-        zeros, zeros, no_place, no_number, zeros - 1, zeros, no_number,
+        0,
+        0,
+        0,
+        0,
+        no_place,
+        no_number,
+        no_number,
+        no_number,
+        no_place,
+        no_number,
+        zeros,
+        zeros,
+        no_place,
+        no_number,
+        zeros - 1,
+        zeros,
+        no_number,
     )
 
 

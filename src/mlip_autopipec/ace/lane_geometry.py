@@ -5,31 +5,34 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.jit import inline
-from mlip_autopipec.ace.lanes import (
+from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, maximum, spread, store
+from mlip_autopipec.ace.packing import (
     HAS_COMPRESS,
-    WIDTH,
-    Lanes,
-    columns_of_rows,
     count_bits,
     inverse_root,
-    load,
-    load_row,
     mask_inside,
-    maximum,
-    spread,
-    store,
     store_packed,
     store_packed_indices,
 )
-from mlip_autopipec.ace.views import shifted
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.scratch import Scratch
+from mlip_autopipec.ace.shuffles import columns_of_rows
+from mlip_autopipec.ace.views import shifted
 
 
 @inline
 def gather(
-    t: Program, s: Scratch, places: FloatArray, listed: IntArray, begin: int, end: int, i: int, mu: int, centre: int, dummy: int
+    t: Program,
+    s: Scratch,
+    places: FloatArray,
+    listed: IntArray,
+    begin: int,
+    end: int,
+    i: int,
+    mu: int,
+    centre: int,
+    dummy: int,
 ) -> int:
     """Fill the bond blocks of one centre; return the number of pairs closer than one spline bin.
 
@@ -49,9 +52,7 @@ def gather(
 
 
 @inline
-def _sort_in(
-    t: Program, s: Scratch, places: FloatArray, listed: IntArray, i: int, mu: int, centre: int
-) -> None:
+def _sort_in(t: Program, s: Scratch, places: FloatArray, listed: IntArray, i: int, mu: int, centre: int) -> None:
     """Append eight listed neighbours to the streams of their species if they are inside."""
     n_species = t.n_species
     columns = columns_of_rows(

@@ -55,7 +55,10 @@ class _Writer:
             self.powers.append((self.x, self.y))
         else:
             self.powers.append(
-                (self.minus(self.times(re, self.x), self.times(im, self.y)), self.fused(self.times(re, self.y), im, self.x))
+                (
+                    self.minus(self.times(re, self.x), self.times(im, self.y)),
+                    self.fused(self.times(re, self.y), im, self.x),
+                )
             )
         self.Q[angular, angular] = self.constant(_START[angular, angular])
         for m in range(angular):
@@ -105,7 +108,16 @@ def write_harmonics(typingctx: Any, bonds: Any, at: Any, out: Any, place: Any, l
 
 @intrinsic  # type: ignore[misc]
 def angular_forces(
-    typingctx: Any, bonds: Any, at: Any, R: Any, dR: Any, columns: Any, sizes: Any, variables: Any, weights: Any, lmax: Any
+    typingctx: Any,
+    bonds: Any,
+    at: Any,
+    R: Any,
+    dR: Any,
+    columns: Any,
+    sizes: Any,
+    variables: Any,
+    weights: Any,
+    lmax: Any,
 ) -> Any:
     """Return, for E = sum of weights * A, dE/dr at fixed direction and the gradient with respect to x, y, z at fixed r.
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlip_autopipec.ace.aligned import aligned_zeros
 from mlip_autopipec.ace.core_repulsion import core_function
 from mlip_autopipec.ace.embedding import embedding_arrays
 from mlip_autopipec.ace.graph import ProductGraph, build_graph
 from mlip_autopipec.ace.harmonics import recursion_coefficients
-from mlip_autopipec.ace.lanes import aligned_zeros
 from mlip_autopipec.ace.polynomial import Monomial, Variables, number_variables, real_part
 from mlip_autopipec.ace.radial import radial_basis, radial_functions
 from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, LongArray
@@ -184,7 +184,9 @@ def _backwards(graph: ProductGraph) -> LongArray:
     products = np.arange(len(graph.factors))
     for level in np.unique(depth[graph.n_variables :]):
         members = products[depth[graph.n_variables :] == level]
-        stride = next(s for s in range(max(1, int(0.382 * len(members))), len(members) + 1) if math.gcd(s, len(members)) == 1)
+        stride = next(
+            s for s in range(max(1, int(0.382 * len(members))), len(members) + 1) if math.gcd(s, len(members)) == 1
+        )
         order += members[np.arange(len(members)) * stride % len(members)].tolist()
     return np.column_stack([graph.n_variables + np.array(order, dtype=np.int64), graph.factors[order]]).astype(np.int64)
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlip_autopipec.ace.aligned import aligned_zeros
 from mlip_autopipec.ace.grade_tables import GradeTables
-from mlip_autopipec.ace.lanes import WIDTH, aligned_zeros
+from mlip_autopipec.ace.lanes import WIDTH
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 

@@ -36,7 +36,17 @@ def sum_tile(n: int, parts: int) -> Any:
 
     @intrinsic  # type: ignore[misc]
     def tile(
-        typingctx: Any, bonds: Any, R: Any, stride: Any, Ys: Any, Y: Any, Y_stride: Any, blocks: Any, sums: Any, out: Any, next_n: Any
+        typingctx: Any,
+        bonds: Any,
+        R: Any,
+        stride: Any,
+        Ys: Any,
+        Y: Any,
+        Y_stride: Any,
+        blocks: Any,
+        sums: Any,
+        out: Any,
+        next_n: Any,
     ) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             bonds, R, stride, Ys, Y, Y_stride, blocks, sums, out, next_n = args

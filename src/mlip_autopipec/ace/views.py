@@ -111,3 +111,14 @@ def shifted(typingctx: Any, pointer: Any, index: Any) -> Any:
         return builder.gep(args[0], [args[1]])
 
     return pointer(pointer, types.int64), codegen
+
+
+@intrinsic  # type: ignore[misc]
+def take_ticket(typingctx: Any, counter: Any) -> Any:
+    """Add 1 to counter[0] (int64) atomically and return what it was."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.bitcast(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(counter), codegen

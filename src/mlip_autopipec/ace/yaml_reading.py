@@ -73,7 +73,9 @@ def _embedding(node: Node) -> Embedding:
     ndensity = node.get("ndensityi").integer(low=1)
     parameters = node.get("parameters").reals()
     if len(parameters) != 2 * ndensity:
-        raise node.error(f"expected {2 * ndensity} numbers for {ndensity} densities, found {len(parameters)}", "parameters")
+        raise node.error(
+            f"expected {2 * ndensity} numbers for {ndensity} densities, found {len(parameters)}", "parameters"
+        )
     rho_cut, drho_cut = node.find("rho_core_cut"), node.find("drho_core_cut")
     return Embedding(
         kind=node.get("npoti").choice(EMBEDDING_KINDS),
