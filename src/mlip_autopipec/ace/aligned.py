@@ -17,6 +17,6 @@ def aligned_zeros(n: int, dtype: type = float) -> Any:
     size = np.dtype(dtype).itemsize
     large = n * size > _LARGE
     boundary = _HUGE_PAGE if large else 64
-    raw = np.zeros((max(n * size, 2 * _HUGE_PAGE) if large else n * size) // size + boundary // size, dtype=dtype)
+    raw: Any = np.zeros((max(n * size, 2 * _HUGE_PAGE) if large else n * size) // size + boundary // size, dtype=dtype)
     offset = (-raw.ctypes.data % boundary) // size
     return raw[offset : offset + n]

@@ -11,15 +11,18 @@ import operator
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+from numba import types
+from numba.core import cgutils
+from numba.extending import lower_builtin, models, register_model, type_callable
+
+from mlip_autopipec.ace.jit import instruction
 
 WIDTH = 8
 FLAGS = ("contract", "nsz")
 DOUBLE, INT32, INT64 = ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 
 
-class LanesType(types.Type):  # type: ignore[misc]
+class LanesType(types.Type):
     """numba's view of a vector of doubles."""
 
     def __init__(self, width: int) -> None:
@@ -30,21 +33,20 @@ class LanesType(types.Type):  # type: ignore[misc]
 class Lanes:
     """What type checkers see of a vector inside a kernel; it has no life outside of one."""
 
-    def __add__(self, other: Lanes | float) -> Lanes: ...
-    def __radd__(self, other: float) -> Lanes: ...
-    def __sub__(self, other: Lanes | float) -> Lanes: ...
-    def __rsub__(self, other: float) -> Lanes: ...
-    def __mul__(self, other: Lanes | float) -> Lanes: ...
-    def __rmul__(self, other: float) -> Lanes: ...
-    def __truediv__(self, other: Lanes | float) -> Lanes: ...
-    def __neg__(self) -> Lanes: ...
+    def __add__(self, other: Lanes | float) -> Lanes:
+        raise NotImplementedError
+
+    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __add__
+
+    def __neg__(self) -> Lanes:
+        raise NotImplementedError
 
 
 lanes8, lanes4 = LanesType(8), LanesType(4)
 
 
 @register_model(LanesType)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: LanesType) -> None:
         super().__init__(dmm, fe_type, vector(fe_type.width))
 
@@ -129,7 +131,7 @@ def emit_store(builder: Any, pointer: Any, index: Any, value: Any) -> None:
 
 
 def _loader(width: int) -> Any:
-    @intrinsic  # type: ignore[misc]
+    @instruction
     def load_lanes(typingctx: Any, pointer_: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return emit_load(builder, args[0], args[1], width)
@@ -143,7 +145,7 @@ load = _loader(8)
 load_row = _loader(4)
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def store(typingctx: Any, pointer_: Any, index: Any, value: Any) -> Any:
     """Store all lanes at array[index:]."""
 
@@ -154,7 +156,7 @@ def store(typingctx: Any, pointer_: Any, index: Any, value: Any) -> Any:
     return types.void(pointer_, types.int64, value), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def spread(typingctx: Any, value: Any) -> Any:
     """Return eight lanes of one scalar."""
 
@@ -164,7 +166,7 @@ def spread(typingctx: Any, value: Any) -> Any:
     return lanes8(types.float64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def spread_row(typingctx: Any, value: Any) -> Any:
     """Return four lanes of one scalar."""
 
@@ -174,7 +176,7 @@ def spread_row(typingctx: Any, value: Any) -> Any:
     return lanes4(types.float64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def maximum(typingctx: Any, a: Any, b: Any) -> Any:
     """Return the larger of each pair of lanes (the second where one is not a number)."""
 
@@ -184,7 +186,7 @@ def maximum(typingctx: Any, a: Any, b: Any) -> Any:
     return lanes8(lanes8, lanes8), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def minimum(typingctx: Any, a: Any, b: Any) -> Any:
     """Return the smaller of each pair of lanes (the second where one is not a number)."""
 
@@ -194,7 +196,7 @@ def minimum(typingctx: Any, a: Any, b: Any) -> Any:
     return lanes8(lanes8, lanes8), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def magnitude(typingctx: Any, a: Any) -> Any:
     """Return the absolute value of each lane."""
 

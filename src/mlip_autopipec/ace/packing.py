@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba import types
+from numba.core import cgutils
 
-from mlip_autopipec.ace.jit import cpu_features
+from mlip_autopipec.ace.jit import cpu_features, instruction
 from mlip_autopipec.ace.lanes import (
     DOUBLE,
     FLAGS,
@@ -25,7 +25,7 @@ HAS_COMPRESS = "+avx512f" in cpu_features() and "+avx512vl" in cpu_features()
 """Whether the machine packs lanes in one instruction."""
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def whole_part(typingctx: Any, value: Any, pointer_: Any, index: Any) -> Any:
     """Store the lanes, truncated, as integers at array[index:] (int32) and return them as doubles."""
 
@@ -38,7 +38,7 @@ def whole_part(typingctx: Any, value: Any, pointer_: Any, index: Any) -> Any:
     return lanes8(lanes8, pointer_, types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def inverse_root(typingctx: Any, value: Any) -> Any:
     """Return 1 / sqrt of each lane."""
 
@@ -64,7 +64,7 @@ def inverse_root(typingctx: Any, value: Any) -> Any:
     return lanes8(lanes8), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def mask_inside(typingctx: Any, value: Any, limit: Any, tag: Any, wanted: Any) -> Any:
     """Return a bit per lane: value < limit and tag == wanted."""
 
@@ -77,7 +77,7 @@ def mask_inside(typingctx: Any, value: Any, limit: Any, tag: Any, wanted: Any) -
     return types.int64(lanes8, types.float64, lanes8, types.float64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def count_bits(typingctx: Any, mask: Any) -> Any:
     """Return the number of set bits."""
 
@@ -87,7 +87,7 @@ def count_bits(typingctx: Any, mask: Any) -> Any:
     return types.int64(types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def store_packed(typingctx: Any, pointer_: Any, index: Any, value: Any, mask: Any) -> Any:
     """Store the lanes whose bit is set side by side at array[index:]; what follows them is overwritten too."""
 
@@ -101,7 +101,7 @@ def store_packed(typingctx: Any, pointer_: Any, index: Any, value: Any, mask: An
     return types.void(pointer_, types.int64, lanes8, types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def store_packed_indices(typingctx: Any, pointer_: Any, index: Any, source: Any, mask: Any) -> Any:
     """Like `store_packed` for the first eight integers (int32) of `source`."""
 

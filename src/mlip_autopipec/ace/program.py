@@ -7,6 +7,7 @@ the R_nl in use are tabulated; products of A become a graph of real multiplicati
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,8 +207,8 @@ def _pair_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...], top_l: 
         table = hermite_table(r, values, slopes)
         packed = _packed(table.values, table.slopes)
         lmax = max((angular for mu, angular in graphs[i].variables.groups if mu == j), default=-1)
-        row = (bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in)
-        row += (position, table.n_bins, packed.shape[1] // 2, phi, core, lmax)
+        reals = (bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in)
+        row = (*reals, position, table.n_bins, packed.shape[1] // 2, phi, core, lmax)
         for name, value in zip(names, row, strict=True):
             arrays[name].append(value)
         position += packed.size
@@ -267,5 +268,5 @@ def _packed(values: FloatArray, slopes: FloatArray) -> FloatArray:
     widths = [8] * (n // 8) + ([4] if 0 < n % 8 <= 4 else [8] if n % 8 else [])
     padded = [np.pad(x, ((0, 0), (0, sum(widths) - n))) for x in (values, slopes)]
     edges = np.cumsum([0, *widths])
-    chunks = [x[:, a:b] for a, b in zip(edges[:-1], edges[1:], strict=True) for x in padded]
+    chunks = [x[:, a:b] for a, b in pairwise(edges) for x in padded]
     return np.concatenate(chunks, axis=1) if chunks else np.zeros((len(values), 0))

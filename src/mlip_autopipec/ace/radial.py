@@ -68,7 +68,7 @@ def cosine_cutoff(r: FloatArray, rcut: float) -> tuple[FloatArray, FloatArray]:
     return 0.5 * (1.0 + np.cos(phase)), -0.5 * np.pi / rcut * np.sin(phase)
 
 
-def _chebyshev(x: FloatArray, orders: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _chebyshev(x: FloatArray, orders: np.ndarray) -> tuple[FloatArray, FloatArray]:
     """Return T_q(x) and dT_q/dx for x (nr, 1) and orders (K,)."""
     top = int(orders.max(initial=1))
     t, u = [np.ones_like(x), x], [np.ones_like(x), 2.0 * x]
@@ -80,7 +80,7 @@ def _chebyshev(x: FloatArray, orders: FloatArray) -> tuple[FloatArray, FloatArra
     return values[:, orders], slopes[:, orders]
 
 
-def _half_complement(x: FloatArray, dx: FloatArray, orders: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _half_complement(x: FloatArray, dx: FloatArray, orders: np.ndarray) -> tuple[FloatArray, FloatArray]:
     t, dt = _chebyshev(x, orders)
     return 0.5 * (1.0 - t), -0.5 * dt * dx
 

@@ -54,14 +54,15 @@ class ReferenceEvaluator:
         edges = np.arange(slabs + 1) * n // slabs
         parts = [self._empty_results(frame, projections) for _ in range(slabs)]
         longest = int(np.diff(frame.first).max(initial=0))
-        arrays = (
-            np.ascontiguousarray(frame.positions, dtype=np.float64),
-            *(np.ascontiguousarray(x, dtype=np.int32) for x in (frame.species, frame.first, frame.neighbours)),
+        positions = np.ascontiguousarray(frame.positions, dtype=np.float64)
+        species, first, neighbours = (
+            np.ascontiguousarray(x, dtype=np.int32) for x in (frame.species, frame.first, frame.neighbours)
         )
 
         def work(member: int) -> None:
             s, c = make_surroundings(self._tables, longest), make_centre(self._tables)
-            evaluate_atoms(self._tables, *arrays, int(edges[member]), int(edges[member + 1]), s, c, parts[member])
+            start, stop = int(edges[member]), int(edges[member + 1])
+            evaluate_atoms(self._tables, positions, species, first, neighbours, start, stop, s, c, parts[member])
 
         self._team.run(work)
         total = AtomResults(*(sum(fields[1:], fields[0]) for fields in zip(*parts, strict=True)))

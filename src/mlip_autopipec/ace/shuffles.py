@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
+from numba import types
 
+from mlip_autopipec.ace.jit import instruction
 from mlip_autopipec.ace.lanes import FLAGS, INT32, WIDTH, lanes4, lanes8, vector
 
 
@@ -31,7 +31,7 @@ def _transposed(builder: Any, rows: list[Any], steps: tuple[int, ...]) -> list[A
     return rows
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def transpose(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
     """Return the eight columns of eight rows."""
     kind = types.UniTuple(lanes8, WIDTH)
@@ -42,7 +42,7 @@ def transpose(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g:
     return kind(*[lanes8] * WIDTH), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def totals(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
     """Return the sums over lanes of eight vectors, one per lane: a transposition that adds what it exchanges."""
 
@@ -56,7 +56,7 @@ def totals(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: An
     return lanes8(*[lanes8] * WIDTH), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def columns_of_rows(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
     """Return the four columns (eight lanes each) of eight rows of four."""
     kind = types.UniTuple(lanes8, 4)
@@ -69,7 +69,7 @@ def columns_of_rows(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: A
     return kind(*[lanes4] * WIDTH), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def rows_of_columns(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     """Return eight rows (x, y, z, 0) of three columns."""
     kind = types.UniTuple(lanes4, WIDTH)
@@ -82,7 +82,7 @@ def rows_of_columns(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     return kind(lanes8, lanes8, lanes8), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def total(typingctx: Any, value: Any) -> Any:
     """Return the sum of all lanes."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba import types
+from numba.core import cgutils
 
+from mlip_autopipec.ace.jit import instruction
 from mlip_autopipec.ace.lanes import WIDTH, emit_load, emit_store, vector
 
 _VECTOR = vector(WIDTH)
@@ -30,11 +31,11 @@ def _added(builder: Any, total: Any, a: Any, b: Any) -> Any:
 def sum_tile(n: int, parts: int) -> Any:
     """Return a function that adds n radial functions times `parts` rows of harmonics, over some blocks, to sums.
 
-    Its arguments: bonds, place of the first R, numbers per bond block; harmonics, place of the first Y, numbers per block;
-    blocks; sums, place of the first result, numbers from one radial function's results to the next.
+    Its arguments: bonds, place of the first R, numbers per bond block; harmonics, place of the first Y, numbers per
+    block; blocks; sums, place of the first result, numbers from one radial function's results to the next.
     """
 
-    @intrinsic  # type: ignore[misc]
+    @instruction
     def tile(
         typingctx: Any,
         bonds: Any,

@@ -35,8 +35,9 @@ def yace_text(potential: ProductPotential) -> str:
 
 def _embedding_text(embedding: Embedding) -> str:
     return (
-        f"{{ndensity: {embedding.ndensity}, FS_parameters: {flow.reals(embedding.parameters)}, npoti: {embedding.kind}, "
-        f"rho_core_cutoff: {flow.real(embedding.rho_core_cut)}, drho_core_cutoff: {flow.real(embedding.drho_core_cut)}}}"
+        f"{{ndensity: {embedding.ndensity}, FS_parameters: {flow.reals(embedding.parameters)}, "
+        f"npoti: {embedding.kind}, rho_core_cutoff: {flow.real(embedding.rho_core_cut)}, "
+        f"drho_core_cutoff: {flow.real(embedding.drho_core_cut)}}}"
     )
 
 
