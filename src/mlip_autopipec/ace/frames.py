@@ -2,67 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import vesin
 from ase import Atoms
 
-from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.interfaces import Neighbourhood
 
 
-def species_indices(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
-    """Return (N,) indices into `elements`; `ModelError` for an element that the potential does not know."""
-    index = {element: mu for mu, element in enumerate(elements)}
-    unknown = sorted(set(symbols) - set(elements))
-    if unknown:
-        raise ModelError(f"the potential knows {', '.join(elements)}, not {', '.join(unknown)}")
-    return np.array([index[symbol] for symbol in symbols], dtype=np.int32)
-
-
-def neighbourhood(atoms: Atoms, cutoff: float, elements: tuple[str, ...]) -> Neighbourhood:
-    """Return the full neighbour list of `atoms` within `cutoff`, A, any periodicity.
+def neighbourhood(atoms: Atoms, cutoff: float, elements: Sequence[str]) -> Neighbourhood:
+    """Return the full neighbour list of `atoms` within `cutoff`, A; any mixture of periodic and open directions.
 
     Raises
     ------
+    DataError
+        A number is not finite, or the periodic cell vectors are linearly dependent.
     ModelError
-        An element is unknown, or a periodic direction has no length.
+        An element is not among `elements`.
     """
-    n = len(atoms)
-    species = species_indices(atoms.get_chemical_symbols(), elements)
-    cell, pbc = np.asarray(atoms.cell.array), np.asarray(atoms.pbc)
-    if pbc.any() and (
-        abs(np.linalg.det(atoms.cell.complete().array)) < 1e-10 or (atoms.cell.lengths()[pbc] == 0).any()
-    ):
-        raise ModelError("the cell of a periodic structure has no volume")
+    species = _species(atoms.get_chemical_symbols(), elements)
     positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
-    centres, others, shifts = vesin.NeighborList(cutoff=cutoff, full_list=True).compute(
-        points=positions, box=atoms.cell.complete().array, periodic=pbc, quantities="ijS", copy=True
-    )
+    cell = _complete_cell(np.asarray(atoms.cell, dtype=float), [bool(p) for p in atoms.pbc])
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        raise DataError("structure: a position or cell vector is not finite")
+    finder = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+    centres, others, shifts = finder.compute(positions, cell, [bool(p) for p in atoms.pbc], "ijS")
     order = np.argsort(centres, kind="stable")
-    centres, others, shifts = centres[order], others[order].astype(np.int64), shifts[order]
-    rows, owners, ghosts = _ghost_rows(n, others, shifts, positions, cell)
+    shifts = np.asarray(shifts)[order].reshape(-1, 3).astype(np.int64)
+    rows, owners, ghosts = _ghost_rows(len(atoms), others[order].astype(np.int64), shifts, positions, cell)
     return Neighbourhood(
         positions=np.concatenate([positions, ghosts]),
         species=species[owners],
         owners=owners,
-        first=np.searchsorted(centres, np.arange(n + 1)).astype(np.int32),
+        first=np.searchsorted(centres[order], np.arange(len(atoms) + 1)).astype(np.int32),
         neighbours=rows,
     )
 
 
+def _species(symbols: Sequence[str], elements: Sequence[str]) -> IntArray:
+    index = {element: mu for mu, element in enumerate(elements)}
+    unknown = sorted(set(symbols) - set(elements))
+    if unknown:
+        raise ModelError(f"the potential knows {' '.join(elements)}, but the structure contains {' '.join(unknown)}")
+    return np.array([index[symbol] for symbol in symbols], dtype=np.int32)
+
+
+def _complete_cell(cell: FloatArray, pbc: list[bool]) -> FloatArray:
+    """Return the cell with open directions replaced by unit vectors normal to the periodic ones."""
+    periodic = [k for k in range(3) if pbc[k]]
+    span = cell[periodic]
+    volume = np.sqrt(max(np.linalg.det(span @ span.T), 0.0)) if periodic else 1.0
+    if volume <= 1e-9 * np.prod(np.linalg.norm(span, axis=1)):
+        raise DataError("structure.cell: the periodic cell vectors are linearly dependent or zero")
+    complete = cell.copy()
+    # The right singular vectors beyond the rank span what the periodic vectors leave open.
+    complete[[k for k in range(3) if not pbc[k]]] = np.linalg.svd(span)[2][len(periodic) :] if periodic else np.eye(3)
+    return complete
+
+
 def _ghost_rows(
-    n: int, others: np.ndarray, shifts: np.ndarray, positions: np.ndarray, cell: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n: int, others: np.ndarray, shifts: np.ndarray, positions: FloatArray, cell: FloatArray
+) -> tuple[IntArray, IntArray, FloatArray]:
     """Return the row of each pair's neighbour, the owner of each row, and the ghosts' positions."""
-    shifts = shifts.astype(np.int64)
-    image = (shifts != 0).any(axis=1)
-    reach = int(np.abs(shifts).max(initial=0)) + 1
-    width = 2 * reach + 1
-    code = ((others * width + shifts[:, 0] + reach) * width + shifts[:, 1] + reach) * width + shifts[:, 2] + reach
-    _, representative, inverse = np.unique(code[image], return_index=True, return_inverse=True)
-    ghost_owner = others[image][representative]
-    ghosts = positions[ghost_owner] + shifts[image][representative] @ cell
+    image = shifts.any(axis=1)
+    width = 2 * int(np.abs(shifts).max(initial=0)) + 1
+    key = np.ravel_multi_index((shifts + width // 2).T, (width, width, width)) * n + others
+    _, representative, inverse = np.unique(key[image], return_index=True, return_inverse=True)
+    ghost_owners = others[image][representative]
     rows = others.copy()
     rows[image] = n + inverse
-    owners = np.concatenate([np.arange(n), ghost_owner]).astype(np.int32)
-    return rows.astype(np.int32), owners, ghosts.reshape(-1, 3)
+    owners = np.concatenate([np.arange(n), ghost_owners]).astype(np.int32)
+    return rows.astype(np.int32), owners, positions[ghost_owners] + shifts[image][representative] @ cell

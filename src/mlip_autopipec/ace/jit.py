@@ -19,6 +19,7 @@ import llvmlite.binding as llvm
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserWideCacheLocator
+from numba.extending import intrinsic
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 # Sums may be reordered and multiply-adds fused, but infinities and NaN stay what they are.
@@ -37,6 +38,11 @@ def kernel(function: _Function) -> _Function:
     dispatcher = numba.njit(function, **_OPTIONS)
     dispatcher._cache = _SharedCache(dispatcher.py_func)
     return cast(_Function, dispatcher)
+
+
+def instruction(function: Callable[..., Any]) -> Any:
+    """Make `function` write the code of its calls in kernels by hand (`numba.extending.intrinsic`)."""
+    return intrinsic(function)
 
 
 @lru_cache(maxsize=1)
@@ -64,25 +70,31 @@ def cpu_features() -> str:
     return str(llvm.get_host_cpu_features().flatten()) if config.CPU_NAME is None else ""
 
 
-class _Locator(UserWideCacheLocator):  # type: ignore[misc]
-    """In `__pycache__` beside the sources, or in the user's cache folder where that is read-only."""
+def _cache_root(py_file: str, fallback: str) -> str:
+    if config.CACHE_DIR:
+        return str(config.CACHE_DIR)
+    beside = os.path.join(os.path.dirname(py_file), "__pycache__")
+    with contextlib.suppress(OSError):
+        os.makedirs(beside, exist_ok=True)
+    return beside if os.access(beside, os.W_OK) else fallback
+
+
+class _Locator(UserWideCacheLocator):
+    """In NUMBA_CACHE_DIR if set, in `__pycache__` beside the sources, or in the user's cache folder."""
 
     def __init__(self, py_func: Any, py_file: str) -> None:
         super().__init__(py_func, py_file)
-        beside = os.path.join(os.path.dirname(py_file), "__pycache__")
-        os.makedirs(beside, exist_ok=True) if os.access(os.path.dirname(py_file), os.W_OK) else None
-        root = beside if os.access(beside, os.W_OK) else self._cache_path
-        self._cache_path = os.path.join(root, f"kernels-{_fingerprint()}")
+        self._cache_path = os.path.join(_cache_root(py_file, super().get_cache_path()), f"kernels-{_fingerprint()}")
 
     def get_source_stamp(self) -> str:
         return _fingerprint()
 
 
-class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]
+class _Implementation(CompileResultCacheImpl):
     _locator_classes = (_Locator,)
 
 
-class _SharedCache(FunctionCache):  # type: ignore[misc]
+class _SharedCache(FunctionCache):
     """Holds a file lock from a miss until the result is saved, so that a kernel is compiled once per machine."""
 
     _impl_class = _Implementation

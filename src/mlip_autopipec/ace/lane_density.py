@@ -30,7 +30,7 @@ def evaluate_graph(t: Program, s: Scratch, mu: int) -> None:
         a, b = load(s.nodes, factors[2 * k] * WIDTH), load(s.nodes, factors[2 * k + 1] * WIDTH)
         store(s.nodes, (variables + k) * WIDTH, a * b)
     for p in range(ndensity):
-        weights = shifted(t.node_weights, t.first_node[mu] * t.top_densities + p)
+        weights = shifted(t.node_weights, t.first_node[mu] * t.weight_stride + p)
         store(s.densities, p * WIDTH, load(s.densities, p * WIDTH) + _weighted_sum(t, s, weights, t.n_nodes[mu]))
 
 
@@ -38,7 +38,7 @@ def evaluate_graph(t: Program, s: Scratch, mu: int) -> None:
 def _weighted_sum(t: Program, s: Scratch, weights: FloatArray, count: int) -> Lanes:
     """Return the sum of weights * nodes; four sums at a time, since one would wait for itself."""
     a, b, c, d = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
-    step = t.top_densities
+    step = t.weight_stride
     whole = count - count % 4
     for node in range(0, whole, 4):
         a += load(s.nodes, node * WIDTH) * weights[node * step]
@@ -111,13 +111,18 @@ def _nearest(t: Program, s: Scratch, mu: int, centre: int) -> tuple[int, int, fl
 
 @inline
 def adjoint_graph(t: Program, s: Scratch, mu: int) -> None:
-    """dE/dnode for all nodes: from the densities, then from product to factors."""
-    weights = shifted(t.node_weights, t.first_node[mu] * t.top_densities)
+    """dE/dnode for all nodes: from the densities, two at a time, then from product to factors."""
+    weights = shifted(t.node_weights, t.first_node[mu] * t.weight_stride)
+    first, second = load(s.drho, 0), load(s.drho, WIDTH)
     for node in range(t.n_nodes[mu]):
-        sum_ = load(s.drho, 0) * weights[node * t.top_densities]
-        for p in range(1, t.n_densities[mu]):
-            sum_ += load(s.drho, p * WIDTH) * weights[node * t.top_densities + p]
-        store(s.adjoint, node * WIDTH, sum_)
+        at = node * t.weight_stride
+        store(s.adjoint, node * WIDTH, first * weights[at] + second * weights[at + 1])
+    for p in range(2, t.n_densities[mu], 2):
+        first, second = load(s.drho, p * WIDTH), load(s.drho, (p + 1) * WIDTH)
+        for node in range(t.n_nodes[mu]):
+            at = node * t.weight_stride + p
+            more = first * weights[at] + second * weights[at + 1]
+            store(s.adjoint, node * WIDTH, load(s.adjoint, node * WIDTH) + more)
     steps = shifted(t.backwards, 3 * t.first_product[mu])
     for k in range(t.n_nodes[mu] - t.variables[mu]):
         outer = load(s.adjoint, steps[3 * k] * WIDTH)

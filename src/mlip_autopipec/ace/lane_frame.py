@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlip_autopipec.ace.aligned import aligned_zeros
 from mlip_autopipec.ace.jit import kernel
 from mlip_autopipec.ace.lane_kernel import Frame
-from mlip_autopipec.ace.lanes import WIDTH, aligned_zeros, load_row, store
+from mlip_autopipec.ace.lanes import WIDTH, load_row, store
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.views import pointer
 from mlip_autopipec.core.interfaces import Neighbourhood

@@ -5,25 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.jit import inline
-from mlip_autopipec.ace.lanes import (
+from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, maximum, spread, store
+from mlip_autopipec.ace.packing import (
     HAS_COMPRESS,
-    WIDTH,
-    Lanes,
-    columns_of_rows,
     count_bits,
     inverse_root,
-    load,
-    load_row,
     mask_inside,
-    maximum,
-    spread,
-    store,
     store_packed,
     store_packed_indices,
 )
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.scratch import Scratch
+from mlip_autopipec.ace.shuffles import columns_of_rows
 from mlip_autopipec.ace.views import shifted
 
 

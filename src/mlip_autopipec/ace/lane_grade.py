@@ -5,10 +5,11 @@ from __future__ import annotations
 from mlip_autopipec.ace.grade_tables import GradeTables
 from mlip_autopipec.ace.jit import inline
 from mlip_autopipec.ace.lane_moments import fold_lanes
-from mlip_autopipec.ace.lanes import WIDTH, Lanes, columns_of_rows, load, load_row, magnitude, maximum, spread, store
+from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, magnitude, maximum, spread, store
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.scratch import SPLINE_NUMBERS, Scratch
+from mlip_autopipec.ace.shuffles import columns_of_rows
 from mlip_autopipec.ace.views import shifted
 
 STARTS = 3 * WIDTH

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba import types
+from numba.core import cgutils
 
 from mlip_autopipec.ace.harmonics import recursion_coefficients
+from mlip_autopipec.ace.jit import instruction
 from mlip_autopipec.ace.lanes import WIDTH, emit_load, emit_spread, emit_store, lanes8, vector
 
 MOST_L = 10
@@ -77,7 +78,7 @@ def _level(builder: Any, angular: int, lmax: Any, done: Any) -> Iterator[None]:
     yield
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def write_harmonics(typingctx: Any, bonds: Any, at: Any, out: Any, place: Any, lmax: Any) -> Any:
     """Write Y_lm of the bond block at `at`: row l^2 for m = 0, rows l^2 + 2 m - 1 and l^2 + 2 m for Re and Im."""
 
@@ -106,7 +107,7 @@ def write_harmonics(typingctx: Any, bonds: Any, at: Any, out: Any, place: Any, l
     return types.void(bonds, types.int64, out, types.int64, types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def angular_forces(
     typingctx: Any,
     bonds: Any,

@@ -12,11 +12,11 @@ from mlip_autopipec.ace.lane_geometry import gather
 from mlip_autopipec.ace.lane_grade import grade, project, start_recurrence, sum_recurrence
 from mlip_autopipec.ace.lane_moments import clear_sums, sum_blocks
 from mlip_autopipec.ace.lane_radial import interpolate, prepare_splines
-from mlip_autopipec.ace.lanes import WIDTH, store, take_ticket
+from mlip_autopipec.ace.lanes import WIDTH, store
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 from mlip_autopipec.ace.scratch import Scratch
-from mlip_autopipec.ace.views import pointer, shifted, viewer
+from mlip_autopipec.ace.views import pointer, shifted, take_ticket, viewer
 
 FORCES, PROJECTIONS, GRADE = 1, 2, 4
 """What is wanted of a frame, as bits of `Frame.wanted`; energies always come."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mlip_autopipec.ace.jit import inline
 from mlip_autopipec.ace.lane_harmonics import write_harmonics
-from mlip_autopipec.ace.lanes import WIDTH, load, spread, store, totals
+from mlip_autopipec.ace.lanes import WIDTH, load, spread, store
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
+from mlip_autopipec.ace.shuffles import totals
 from mlip_autopipec.ace.tiles import (
     MOST,
     sum_1_1,

@@ -7,21 +7,12 @@ them are transposed to lanes = neighbours.
 from __future__ import annotations
 
 from mlip_autopipec.ace.jit import inline
-from mlip_autopipec.ace.lanes import (
-    WIDTH,
-    Lanes,
-    columns_of_rows,
-    load,
-    load_row,
-    minimum,
-    spread,
-    store,
-    transpose,
-    whole_part,
-)
+from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, minimum, spread, store
+from mlip_autopipec.ace.packing import whole_part
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, LongArray
 from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, SPLINE_NUMBERS, Scratch
+from mlip_autopipec.ace.shuffles import columns_of_rows, transpose
 from mlip_autopipec.ace.views import shifted
 
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlip_autopipec.ace.aligned import aligned_zeros
 from mlip_autopipec.ace.core_repulsion import core_function
 from mlip_autopipec.ace.embedding import embedding_arrays
 from mlip_autopipec.ace.graph import ProductGraph, build_graph
 from mlip_autopipec.ace.harmonics import recursion_coefficients
-from mlip_autopipec.ace.lanes import aligned_zeros
 from mlip_autopipec.ace.polynomial import Monomial, Variables, number_variables, real_part
 from mlip_autopipec.ace.radial import radial_basis, radial_functions
 from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, LongArray
@@ -42,7 +42,8 @@ class Program(NamedTuple):
     q_a, q_b, q_slope, q_start : ((top_l + 2)^2,) see `harmonics.recursion_coefficients`
     variables, n_nodes, first_product, first_node, n_densities : (n_species,) a node is a variable or a product
     factors : (2 * products,) of all species one after the other
-    node_weights : (nodes * top_densities,) what the densities are made of
+    weight_stride : top_densities, made even
+    node_weights : (nodes * weight_stride,) what the densities are made of
     backwards : (3 * products,) product, factor, factor, in an order in which every product comes before its factors
     embedding_kind, rho_cut, drho_cut, isolated : (n_species,)
     embedding : (n_species * 2 * top_densities,) w, m of each density
@@ -79,6 +80,7 @@ class Program(NamedTuple):
     first_product: LongArray
     first_node: LongArray
     n_densities: LongArray
+    weight_stride: int
     factors: LongArray
     node_weights: FloatArray
     backwards: LongArray
@@ -145,9 +147,10 @@ def _species_graph(terms: SpeciesTerms) -> SpeciesGraph:
 
 def _species_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...]) -> dict[str, Any]:
     ndensity = max(embedding.ndensity for embedding in potential.embeddings)
+    stride = ndensity + ndensity % 2
     weights, backwards = [], []
     for terms, graph, embedding in zip(potential.terms, graphs, potential.embeddings, strict=True):
-        dense = np.zeros((graph.graph.n_nodes, ndensity))
+        dense = np.zeros((graph.graph.n_nodes, stride))
         for row, ctilde in zip(graph.rows, terms.ctildes[len(terms.rank1) :], strict=True):
             for monomial, value in row:
                 dense[graph.graph.nodes[monomial], : embedding.ndensity] += value * ctilde
@@ -161,6 +164,7 @@ def _species_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...]) -> d
         "first_product": _integers(np.cumsum([0, *product_counts[:-1]])),
         "first_node": _integers(np.cumsum([0, *node_counts[:-1]])),
         "n_densities": _integers([embedding.ndensity for embedding in potential.embeddings]),
+        "weight_stride": stride,
         "factors": _integers(np.concatenate([graph.graph.factors.ravel() for graph in graphs])),
         "node_weights": np.concatenate(weights),
         "backwards": _integers(np.concatenate(backwards)),
@@ -203,8 +207,8 @@ def _pair_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...], top_l: 
         table = hermite_table(r, values, slopes)
         packed = _packed(table.values, table.slopes)
         lmax = max((angular for mu, angular in graphs[i].variables.groups if mu == j), default=-1)
-        row: tuple[float, ...] = (bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in)
-        row += (position, table.n_bins, packed.shape[1] // 2, phi, core, lmax)
+        reals = (bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in)
+        row = (*reals, position, table.n_bins, packed.shape[1] // 2, phi, core, lmax)
         for name, value in zip(names, row, strict=True):
             arrays[name].append(value)
         position += packed.size

@@ -7,14 +7,10 @@ spherical Bessel kind: Kocer et al., doi:10.1063/1.5086167.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlip_autopipec.ace.records import Bond, FloatArray
-
-Orders = NDArray[np.signedinteger[Any]]
 
 KINDS = ("ChebExpCos", "ChebPow", "ChebLinear", "SBessel")
 
@@ -55,8 +51,7 @@ def radial_basis(bond: Bond, r: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def radial_functions(bond: Bond, g: FloatArray) -> FloatArray:
     """Return R (nr, nradmax, lmax + 1) from g (nr, nradbase); the same map takes dg to dR."""
-    functions: FloatArray = np.einsum("nlk,rk->rnl", bond.radcoefficients, g)
-    return functions
+    return np.einsum("nlk,rk->rnl", bond.radcoefficients, g)
 
 
 def inner_switch(r: FloatArray, r_in: float, width: float) -> tuple[FloatArray, FloatArray]:
@@ -73,7 +68,7 @@ def cosine_cutoff(r: FloatArray, rcut: float) -> tuple[FloatArray, FloatArray]:
     return 0.5 * (1.0 + np.cos(phase)), -0.5 * np.pi / rcut * np.sin(phase)
 
 
-def _chebyshev(x: FloatArray, orders: Orders) -> tuple[FloatArray, FloatArray]:
+def _chebyshev(x: FloatArray, orders: np.ndarray) -> tuple[FloatArray, FloatArray]:
     """Return T_q(x) and dT_q/dx for x (nr, 1) and orders (K,)."""
     top = int(orders.max(initial=1))
     t, u = [np.ones_like(x), x], [np.ones_like(x), 2.0 * x]
@@ -85,7 +80,7 @@ def _chebyshev(x: FloatArray, orders: Orders) -> tuple[FloatArray, FloatArray]:
     return values[:, orders], slopes[:, orders]
 
 
-def _half_complement(x: FloatArray, dx: FloatArray, orders: Orders) -> tuple[FloatArray, FloatArray]:
+def _half_complement(x: FloatArray, dx: FloatArray, orders: np.ndarray) -> tuple[FloatArray, FloatArray]:
     t, dt = _chebyshev(x, orders)
     return 0.5 * (1.0 - t), -0.5 * dt * dx
 

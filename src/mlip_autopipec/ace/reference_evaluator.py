@@ -9,8 +9,9 @@ import numpy as np
 from mlip_autopipec.ace.grade_tables import check_active_set
 from mlip_autopipec.ace.lane_evaluator import refuse_overlaps
 from mlip_autopipec.ace.records import FloatArray
-from mlip_autopipec.ace.reference_kernel import AtomResults, Centre, Surroundings, evaluate_atoms
-from mlip_autopipec.ace.reference_tables import ReferenceTables, reference_tables
+from mlip_autopipec.ace.reference_kernel import evaluate_atoms
+from mlip_autopipec.ace.reference_records import AtomResults, make_centre, make_surroundings
+from mlip_autopipec.ace.reference_tables import reference_tables
 from mlip_autopipec.ace.team import Team
 from mlip_autopipec.ace.terms import Potential
 from mlip_autopipec.core.conventions import voigt_from_tensor
@@ -53,14 +54,15 @@ class ReferenceEvaluator:
         edges = np.arange(slabs + 1) * n // slabs
         parts = [self._empty_results(frame, projections) for _ in range(slabs)]
         longest = int(np.diff(frame.first).max(initial=0))
-        arrays = (
-            np.ascontiguousarray(frame.positions, dtype=np.float64),
-            *(np.ascontiguousarray(x, dtype=np.int32) for x in (frame.species, frame.first, frame.neighbours)),
+        positions = np.ascontiguousarray(frame.positions, dtype=np.float64)
+        species, first, neighbours = (
+            np.ascontiguousarray(x, dtype=np.int32) for x in (frame.species, frame.first, frame.neighbours)
         )
 
         def work(member: int) -> None:
             s, c = make_surroundings(self._tables, longest), make_centre(self._tables)
-            evaluate_atoms(self._tables, *arrays, int(edges[member]), int(edges[member + 1]), s, c, parts[member])
+            start, stop = int(edges[member]), int(edges[member + 1])
+            evaluate_atoms(self._tables, positions, species, first, neighbours, start, stop, s, c, parts[member])
 
         self._team.run(work)
         total = AtomResults(*(sum(fields[1:], fields[0]) for fields in zip(*parts, strict=True)))
@@ -93,43 +95,3 @@ class ReferenceEvaluator:
             if len(atoms) and self._active_set is not None:
                 gamma[atoms] = np.abs(vectors @ self._active_set[element]).max(axis=1)
         return gamma
-
-
-def make_surroundings(tables: ReferenceTables, longest: int) -> Surroundings:
-    """Allocate scratch for atoms with up to `longest` listed neighbours."""
-    size, columns = int(tables.sizes[3]) + 2, tables.values.shape[1]
-    return Surroundings(
-        first=np.zeros(int(tables.sizes[0]) + 1, dtype=np.int32),
-        rows=np.zeros(longest, dtype=np.int32),
-        x=np.zeros(longest),
-        y=np.zeros(longest),
-        z=np.zeros(longest),
-        r=np.zeros(longest),
-        row=np.zeros((2, columns)),
-        value=np.zeros((columns, longest)),
-        slope=np.zeros((columns, longest)),
-        Q=np.zeros((size, size, longest)),
-        re=np.zeros((size, longest)),
-        im=np.zeros((size, longest)),
-        work=np.zeros((8, longest)),
-    )
-
-
-def make_centre(tables: ReferenceTables) -> Centre:
-    """Allocate scratch for one atom."""
-    n_species, K, N, lmax, ndensity = (int(size) for size in tables.sizes)
-    most = int(np.diff(tables.ctilde_first).max())
-    A, dA = (np.zeros((n_species, (lmax + 1) ** 2, N), dtype=np.complex128) for _ in range(2))
-    return Centre(
-        A1=np.zeros(n_species * K),
-        dA1=np.zeros(n_species * K),
-        A=A,
-        dA=dA,
-        flat_A=A.reshape(-1),
-        flat_dA=dA.reshape(-1),
-        terms=np.zeros(most),
-        dterms=np.zeros(most),
-        rho=np.zeros(ndensity),
-        drho=np.zeros(ndensity),
-        ahead=np.zeros(int(np.diff(tables.factor_first).max(initial=1)), dtype=np.complex128),
-    )

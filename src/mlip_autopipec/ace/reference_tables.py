@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def reference_tables(potential: Potential) -> ReferenceTables:
         potential.isolated_energies,
         parameters,
         shapes,
-        *_flat_terms(potential.terms, K, N, lmax, ndensity),
+        **_flat_terms(potential.terms, K, N, lmax, ndensity),
     )
 
 
@@ -107,9 +108,7 @@ def _radial_tables(
     return np.array(pairs), np.array(spans, dtype=np.int32), np.concatenate(values), np.concatenate(slopes)
 
 
-def _flat_terms(
-    terms: tuple[SpeciesTerms, ...], K: int, N: int, lmax: int, ndensity: int
-) -> tuple[IntArray | FloatArray, ...]:
+def _flat_terms(terms: tuple[SpeciesTerms, ...], K: int, N: int, lmax: int, ndensity: int) -> dict[str, Any]:
     def factor(slot: Slot) -> int:
         mu, n, angular, m = slot
         return (mu * (lmax + 1) ** 2 + angular * (angular + 1) + m) * N + n - 1
@@ -119,23 +118,23 @@ def _flat_terms(
     ctildes = np.concatenate([np.pad(s.ctildes, ((0, 0), (0, ndensity - s.ctildes.shape[1]))) for s in terms])
     rows = [species.projections for species in terms]
     lengths = [np.diff(row.first) for row in rows if row is not None]
-    return (
-        _first(len(species) for species in rank1),
-        _flat(rank1),
-        _first(len(species) for species in products),
-        _first(len(product) for species in products for product in species),
-        _flat([product for species in products for product in species]),
-        _first(len(species.ctildes) for species in terms),
-        ctildes,
-        _first(row.n_rows if row is not None else 0 for row in rows),
-        _first(int(n) for length in lengths for n in length),
-        np.concatenate([np.zeros(0, np.int32), *(row.columns for row in rows if row is not None)]).astype(np.int32),
-        np.concatenate([np.zeros(0), *(row.values for row in rows if row is not None)]),
-    )
+    return {
+        "rank1_first": _first(len(species) for species in rank1),
+        "rank1": _flat(rank1),
+        "product_first": _first(len(species) for species in products),
+        "factor_first": _first(len(product) for species in products for product in species),
+        "factors": _flat([product for species in products for product in species]),
+        "ctilde_first": _first(len(species.ctildes) for species in terms),
+        "ctildes": ctildes,
+        "row_first": _first(row.n_rows if row is not None else 0 for row in rows),
+        "entry_first": _first(int(n) for length in lengths for n in length),
+        "entry_term": np.concatenate([np.zeros(0, np.int32), *(row.columns for row in rows if row is not None)]),
+        "entry_weight": np.concatenate([np.zeros(0), *(row.values for row in rows if row is not None)]),
+    }
 
 
-def _first(lengths: object) -> IntArray:
-    return np.concatenate([[0], np.cumsum(list(lengths), dtype=np.int64)]).astype(np.int32)  # type: ignore[call-overload]
+def _first(lengths: Iterable[int]) -> IntArray:
+    return np.concatenate([[0], np.cumsum(list(lengths), dtype=np.int64)]).astype(np.int32)
 
 
 def _flat(lists: list[list[int]]) -> IntArray:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlip_autopipec.ace.aligned import aligned_zeros
 from mlip_autopipec.ace.grade_tables import GradeTables
-from mlip_autopipec.ace.lanes import WIDTH, aligned_zeros
+from mlip_autopipec.ace.lanes import WIDTH
 from mlip_autopipec.ace.program import Program
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
 
@@ -104,7 +105,7 @@ def make_scratch(program: Program, grade: GradeTables, longest: int) -> Scratch:
         nodes=aligned_zeros((program.top_nodes + n_species * grade.n_base) * WIDTH),
         adjoint=aligned_zeros(program.top_nodes * WIDTH),
         densities=aligned_zeros((ndensity + 1) * WIDTH),
-        drho=aligned_zeros((ndensity + 1) * WIDTH),
+        drho=aligned_zeros((ndensity + 2) * WIDTH),
         nearest=np.zeros(3 * WIDTH),
         energies=np.zeros(WIDTH),
         bare=aligned_zeros(ndensity * WIDTH),

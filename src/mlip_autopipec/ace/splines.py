@@ -48,7 +48,7 @@ class HermiteTable:
 def nodes(rcut: float, width: float) -> FloatArray:
     """Return the nodes above zero for bins of about `width`, A; the last one is `rcut`."""
     count = max(1, int(rcut / width))
-    return np.arange(1.0, count + 1.0) * (rcut / count)
+    return np.arange(1, count + 1, dtype=np.float64) * (rcut / count)
 
 
 def hermite_table(r: FloatArray, values: FloatArray, derivatives: FloatArray) -> HermiteTable:

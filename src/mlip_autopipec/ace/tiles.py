@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba import types
+from numba.core import cgutils
 
+from mlip_autopipec.ace.jit import instruction
 from mlip_autopipec.ace.lanes import WIDTH, emit_load, emit_store, vector
 
 _VECTOR = vector(WIDTH)
@@ -34,7 +35,7 @@ def sum_tile(n: int, parts: int) -> Any:
     block; blocks; sums, place of the first result, numbers from one radial function's results to the next.
     """
 
-    @intrinsic  # type: ignore[misc]
+    @instruction
     def tile(
         typingctx: Any,
         bonds: Any,

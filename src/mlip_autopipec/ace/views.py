@@ -12,10 +12,12 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate
-from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
+from numba.extending import infer_getattr, lower_getattr_generic, models, register_model
 
+from mlip_autopipec.ace.jit import instruction
 from mlip_autopipec.ace.records import LongArray
 
 _Record = TypeVar("_Record", bound=tuple[Any, ...])
@@ -44,24 +46,24 @@ class Packed(Generic[_Record]):
         )
 
 
-class ViewType(types.Type):  # type: ignore[misc]
+class ViewType(types.Type):
     """numba's view of the table of one kind of named tuple."""
 
     def __init__(self, record: type) -> None:
         # Postponed annotations of a NamedTuple are forward references that hold the text.
-        kinds = {name: getattr(kind, "__forward_arg__", kind) for name, kind in record.__annotations__.items()}
+        kinds = {name: str(getattr(kind, "__forward_arg__", kind)) for name, kind in record.__annotations__.items()}
         self.fields = {name: _FIELDS[kind] for name, kind in kinds.items()}
         super().__init__(name=f"View({record.__name__})")
 
 
 @register_model(ViewType)
-class _ViewModel(models.PrimitiveModel):  # type: ignore[misc]
+class _ViewModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: ViewType) -> None:
         super().__init__(dmm, fe_type, ir.IntType(64).as_pointer())
 
 
 @infer_getattr
-class _ViewAttributes(AttributeTemplate):  # type: ignore[misc]
+class _ViewAttributes(AttributeTemplate):
     key = ViewType
 
     def generic_resolve(self, kind: ViewType, name: str) -> Any:
@@ -83,7 +85,7 @@ def viewer(record: type) -> Any:
     """Return a function for kernels that turns the table of a `record` into a view."""
     kind = ViewType(record)
 
-    @intrinsic  # type: ignore[misc]
+    @instruction
     def view(typingctx: Any, table: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).data
@@ -93,7 +95,7 @@ def viewer(record: type) -> Any:
     return view
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def pointer(typingctx: Any, array: Any) -> Any:
     """Return a pointer to an array's first number."""
 
@@ -103,7 +105,7 @@ def pointer(typingctx: Any, array: Any) -> Any:
     return types.CPointer(array.dtype)(array), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@instruction
 def shifted(typingctx: Any, pointer: Any, index: Any) -> Any:
     """Return a pointer to pointer[index]."""
 
@@ -111,3 +113,14 @@ def shifted(typingctx: Any, pointer: Any, index: Any) -> Any:
         return builder.gep(args[0], [args[1]])
 
     return pointer(pointer, types.int64), codegen
+
+
+@instruction
+def take_ticket(typingctx: Any, counter: Any) -> Any:
+    """Add 1 to counter[0] (int64) atomically and return what it was."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.bitcast(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(counter), codegen
