@@ -11,7 +11,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
-from mlip_autopipec.structures.neighbours import neighbourhood
+from mlip_autopipec.core.neighbours import neighbourhood
 
 
 class LennardJones:

@@ -14,7 +14,6 @@ from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.design_kernel import DesignRows, Gradients, design_rows
 from mlip_autopipec.ace.evaluator import AceEvaluator
-from mlip_autopipec.ace.frames import neighbourhood
 from mlip_autopipec.ace.lane_evaluator import refuse_overlaps
 from mlip_autopipec.ace.records import Configuration, FloatArray, IntArray
 from mlip_autopipec.ace.reference_records import make_centre, make_surroundings
@@ -25,6 +24,7 @@ from mlip_autopipec.ace.yaml_writing import write_yaml
 from mlip_autopipec.core.conventions import voigt_from_tensor
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Design, Neighbourhood
+from mlip_autopipec.core.neighbours import neighbourhood
 
 NeighbourFinder = Callable[[Atoms, float, Sequence[str]], Neighbourhood]
 Projections = dict[str, tuple[IntArray, FloatArray]]

@@ -181,9 +181,9 @@ class Fitter:
 
     def _designs_of(self, elements: Sequence[str]) -> DesignCache:
         if self._designs is None or self._designs.basis.elements != tuple(elements):
+            from mlip_autopipec.core.neighbours import neighbourhood
             from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis
             from mlip_autopipec.engines.pacemaker.refit import blank_basis
-            from mlip_autopipec.structures.neighbours import neighbourhood
 
             given = self.job.potential
             basis = blank_basis(given, elements) if given else new_basis(self.job.training.basis, elements)

@@ -19,7 +19,7 @@ _SAMPLES = 4
 
 def evaluate(potential: Path, active_set: Path | None, atoms: Atoms) -> Evaluation:
     """Evaluate `atoms` as the MD engine will; with gamma if there is an active set."""
-    from mlip_autopipec.structures.neighbours import neighbourhood
+    from mlip_autopipec.core.neighbours import neighbourhood
 
     evaluator = _evaluator(potential, active_set)
     frame = neighbourhood(atoms, evaluator.cutoff, evaluator.elements)

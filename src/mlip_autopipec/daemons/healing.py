@@ -15,6 +15,7 @@ from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.events import EventLog, read_events
 from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task
 from mlip_autopipec.stages.swap import Decision, decide
 from mlip_autopipec.stages.watch import most_uncertain_atom
@@ -22,7 +23,6 @@ from mlip_autopipec.store.halts import Halt, HaltStore, frame_to_dict
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.task import Task
-from mlip_autopipec.structures.neighbours import neighbourhood
 
 log = logging.getLogger(__name__)
 

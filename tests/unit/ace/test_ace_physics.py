@@ -10,10 +10,10 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from mlip_autopipec.ace.evaluator import AceEvaluator
-from mlip_autopipec.ace.frames import neighbourhood
 from mlip_autopipec.ace.terms import from_products
 from mlip_autopipec.ace.yace_reading import read_yace
 from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.neighbours import neighbourhood
 
 # Of the 4-point central difference, A or dimensionless strain. Below the bins of the splines, so that pairs in the last
 # dcut before the cutoff (0.01 A) do not limit the accuracy.

@@ -12,6 +12,7 @@ from trainer_parts import World, frame, labelled
 
 from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.files import read_json, write_json
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.fitter import DesignCache, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis, read_basis
@@ -20,7 +21,6 @@ from mlip_autopipec.store.activeset import write_active_set
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.references import References, reference_energies, write_references
 from mlip_autopipec.store.registry import FILES, Registry
-from mlip_autopipec.structures.neighbours import neighbourhood
 
 WIDE = BasisSettings(cutoff=5.0, nradmax_by_orders=[4, 2], lmax_by_orders=[0, 1])
 

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from mlip_autopipec.ace.linear import LabelledDesign, fit
 from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis, read_basis
 from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
 from mlip_autopipec.engines.pacemaker.settings import BasisSettings
 from mlip_autopipec.store.activeset import write_active_set
-from mlip_autopipec.structures.neighbours import neighbourhood
 
 SMALL = BasisSettings(cutoff=5.0, nradmax_by_orders=(5, 2, 1), lmax_by_orders=(0, 2, 1))
 

@@ -15,6 +15,7 @@ from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.cli.liquid2d import SIGMA, liquid_frames
 from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.files import read_json
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.core.yamlfile import read_mapping
 from mlip_autopipec.daemons.gate import evaluate, samples
 from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis
@@ -23,7 +24,6 @@ from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.stages.publish import check, write_grades
 from mlip_autopipec.stages.train import TrainingSettings, predict, train
 from mlip_autopipec.store.dataset import DatasetRow
-from mlip_autopipec.structures.neighbours import neighbourhood
 
 SETTINGS = TrainingSettings(cutoff=8.5, nradmax_by_orders=(8, 3, 2), lmax_by_orders=(0, 2, 2))
 ISOLATED = {"Ar": 0.0}
