@@ -60,12 +60,22 @@ class Reporting(Protocol):
         ...
 
 
+@runtime_checkable
+class Judging(Protocol):
+    """A daemon whose peaceful end is not always a success."""
+
+    def ending(self, number: int | None) -> int:
+        """Return the exit code; `number` is the signal that drained it, if one did."""
+        ...
+
+
 class _Signals:
     """SIGTERM and SIGINT as a flag, and a sleep that they end. A second SIGINT ends the process without draining."""
 
     def __init__(self, more: Sequence[signal.Signals] = ()) -> None:
         self._numbers = {signal.SIGTERM, signal.SIGINT, *more}
         self.asked = 0
+        self.first: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> _Signals:
@@ -85,6 +95,7 @@ class _Signals:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.asked += 1
+        self.first = self.first or number
         if number == signal.SIGINT and self.asked > 1:
             raise KeyboardInterrupt
 
@@ -163,7 +174,8 @@ def serve(
     Returns
     -------
     int
-        Exit code: 0, the code of an `AutopipeError`, 1 for an unexpected exception, 130 when interrupted twice.
+        Exit code: 0 or what a `Judging` daemon says, the code of an `AutopipeError`, 1 for an unexpected exception,
+        130 when interrupted twice.
     """
     systemd = _Systemd()
     state, code = "stopped", 0
@@ -186,7 +198,10 @@ def serve(
         finally:
             systemd.send("STOPPING=1")
             code = _close(daemon) or code
-            heartbeat.beat(state if code == 0 else "failed", {"exit_code": code})
+            state = state if code == 0 else "failed"
+            if code == 0 and isinstance(daemon, Judging):
+                code = daemon.ending(signals.first)
+            heartbeat.beat(state, {"exit_code": code})
     return code
 
 
