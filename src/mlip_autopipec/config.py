@@ -65,6 +65,11 @@ def load(run: RunDirectory) -> Config:
     ConfigError
         Names file, key, value and fix; one line for each mistake.
     """
+    if not run.config_file.exists() and run.frozen_config.exists():
+        raise ConfigError(
+            f"{run.config_file}: file not found",
+            f"the run was started with what is in {run.frozen_config.name}: copy that to {run.config_file.name}",
+        )
     return parse(read_mapping(run.config_file), run.config_file)
 
 
@@ -149,6 +154,20 @@ def _unit(location: list[str]) -> str:
     return f" ({location[-1]}: {field.description})" if field is not None and field.description else ""
 
 
+def check_frozen(run: RunDirectory, config: Config) -> None:
+    """Compare with what the run was started with.
+
+    Raises
+    ------
+    ConfigError
+        A frozen section differs from that of an earlier start.
+    """
+    if run.frozen_config.exists():
+        earlier, expanded = _completed(read_mapping(run.frozen_config)), config.model_dump(mode="json")
+        for section in FROZEN:
+            _refuse_change(run, section, earlier.get(section), expanded[section])
+
+
 def freeze(run: RunDirectory, config: Config) -> str:
     """Write the expanded configuration into the run; return its hash.
 
@@ -157,11 +176,8 @@ def freeze(run: RunDirectory, config: Config) -> str:
     ConfigError
         A frozen section differs from that of an earlier start.
     """
+    check_frozen(run, config)
     expanded = config.model_dump(mode="json")
-    if run.frozen_config.exists():
-        earlier = _completed(read_mapping(run.frozen_config))
-        for section in FROZEN:
-            _refuse_change(run, section, earlier.get(section), expanded[section])
     text = dump_mapping(expanded)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     run.create()

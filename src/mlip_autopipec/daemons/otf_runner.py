@@ -128,7 +128,9 @@ class OtfRunner:
         name = seat.plan.name
         folder = self.run.walker(name)
         state = read_state(folder)
-        if seat.child is None and state is not None and state.gave_up:
+        if state is not None and state.gave_up:
+            if seat.child is not None:  # it is just leaving
+                return
             # Nobody else writes its files now.
             write_state(folder, replace(state, state="starting", reason="", reseeds=0))
             events = EventLog(self.run.events, self.name)

@@ -122,12 +122,12 @@ class Registry:
             raise NotFoundError(f"no version {version}", f"there are: {', '.join(self.versions()) or 'none'}") from None
         return content
 
-    def labels(self, version: str) -> set[str]:
+    def labels(self, version: str) -> list[str]:
         """Return the task ids whose labels `version` contains; none if there is no such version (any more)."""
         try:
-            return set(self.manifest(version)["task_ids"])
+            return list(self.manifest(version)["task_ids"])
         except NotFoundError:
-            return set()
+            return []
 
     def damage(self, version: str) -> str | None:
         """Return in what `version` is not as it was published, None if in nothing. Reads all of its files."""

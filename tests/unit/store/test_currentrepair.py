@@ -63,7 +63,7 @@ def test_a_damaged_version_makes_room_for_the_newest_sound_one(registry, harm):
     assert registry.versions() == ["v0001", "v0002"]
     assert (registry.folder / ".stray-v0003").is_dir() == (harm != "folder")
     assert registry.next_version() == ("v0003" if harm == "folder" else "v0004")
-    assert registry.labels("v0003") == set()
+    assert registry.labels("v0003") == []
 
 
 def test_without_any_sound_version_there_is_none(registry):
