@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlip_autopipec.core.errors import DataError
 
 Ensemble = Literal["nve", "nvt", "langevin", "npt"]
+Engine = Literal["ace", "pyace", "native"]
 Temperature = Annotated[float, Field(ge=0, le=50_000, description="K")]
 # Ten times lighter than hydrogen needs, ten times larger than gold allows: outside of it the unit is wrong.
 Timestep = Annotated[float, Field(ge=0.01, le=20, description="fs")]
@@ -45,6 +46,15 @@ class OtfSettings(BaseModel):
     timestep: Timestep = Field(1.0, description="fs; 1 fs suits metals, 0.5 fs light elements")
     steps: Steps = Field(10_000, description="MD steps that each walker has to make")
     ensemble: Ensemble = Field("nvt", description="nve, nvt (Nose-Hoover), langevin or npt")
+    engine: Engine = Field(
+        "ace",
+        description="who evaluates the potential: ace (our own), pyace (python-ace: academic licence, an extra), or "
+        "native (LAMMPS' ML-PACE, in a LAMMPS that has it)",
+    )
+    # More threads than CPUs only wait for each other.
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="threads of each walker's ace engine; null shares this host's CPUs among them"
+    )
     walkers: int | tuple[WalkerOverrides, ...] = Field(
         1, description="number of equal walkers (different seeds), or a list of what each one does differently"
     )
