@@ -178,7 +178,7 @@ def walker_process(root: str, config: Config, plan: WalkerPlan) -> int:
 
 def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     """Plug a walker together."""
-    from mlip_autopipec.daemons.evaluators import make_evaluator
+    from mlip_autopipec.daemons.evaluators import make_evaluator, walker_threads
     from mlip_autopipec.daemons.healing import Healing
     from mlip_autopipec.daemons.queues import dft_queue
     from mlip_autopipec.daemons.walker import Walker
@@ -202,6 +202,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     structure = config.path(run, config.start.structure)
     dimension = dimension_of(read_structures(structure, "start.structure")[0])
     settings = md_settings(plan, config.otf, dimension)
+    threads = walker_threads(config.otf.threads, len(walker_plans(config.otf)))
     lammps_log = run.logs / f"{plan.name}-lammps.log"
     return Walker(
         folder,
@@ -211,7 +212,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         healing=healing,
         registry=registry,
         events=events,
-        make_evaluator=make_evaluator,
+        make_evaluator=lambda version: make_evaluator(version, config.otf.engine, threads),
         make_md=lambda evaluator: make_md(evaluator, settings, lammps_log),
     )
 

@@ -258,7 +258,7 @@ class TrainerWorker:
             given = self.config.start.potential
             job = FitJob(
                 self.run.root, self.settings, self.config.labeller_settings(), self.config.node, self._elements,
-                self.config.path(self.run, given) if given else None,
+                self.config.path(self.run, given) if given else None, self.config.otf.engine,
             )  # fmt: skip
             self._child = Child(Fitter, (job,), f"{self.name} fit", serves=True)
         return self._child
