@@ -85,8 +85,8 @@ def stop(run: RunDirectory, timeout: float, dry_run: bool, as_json: bool) -> Non
 def revive(run: RunDirectory, names: tuple[str, ...], dry_run: bool) -> None:
     """Give what has given up another chance: walkers that are stuck or failed, a trainer whose fits always fail.
 
-    NAMES are walkers (w00) or `trainer`; without any: all that gave up. A walker goes on from its last safe snapshot, at
-    once, or with the next `autopipe otf start`.
+    NAMES are walkers (w00) or `trainer`; without any: all that gave up. A walker goes on from its last safe snapshot:
+    at once, or with the next `autopipe otf start`.
     """
     from mlip_autopipec.daemons.reviving import asleep, revivable
     from mlip_autopipec.store.control import Control

@@ -135,7 +135,7 @@ class Healing:
         self._gammas.clear()
 
     def _newest(self, version: str) -> str:
-        """Return the version whose labels need not be waited for: `version`, or a newer one that the user went back from.
+        """Return the version whose labels nobody needs to wait for: `version`, or a newer one that the user left.
 
         The trainer has used those, so no further version will come for their sake.
         """

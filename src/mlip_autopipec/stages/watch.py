@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mlip_autopipec.core.errors import DataError
 
@@ -21,6 +21,9 @@ Temperature = Annotated[float, Field(ge=0, le=50_000, description="K")]
 Timestep = Annotated[float, Field(ge=0.01, le=20, description="fs")]
 Pressure = Annotated[float, Field(ge=-1e7, le=1e7, description="bar")]
 Steps = Annotated[int, Field(ge=1, description="MD steps of one walker")]
+
+# Each is a process with a LAMMPS of its own (some 200 MB) on the otf-runner's host: the cores of a large node.
+_MOST_WALKERS = 256
 
 
 class WalkerOverrides(BaseModel):
@@ -34,6 +37,23 @@ class WalkerOverrides(BaseModel):
     steps: Steps | None = Field(None, description="MD steps")
     ensemble: Ensemble | None = Field(None, description="nve, nvt, langevin or npt")
     seed: int | None = Field(None, ge=1, description="seed of velocities and thermostat")
+
+
+def _kind_of_walkers(value: Any) -> str | None:
+    if isinstance(value, list | tuple):
+        return "list"
+    return "number" if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+
+
+Walkers = Annotated[
+    Annotated[int, Field(ge=1, le=_MOST_WALKERS), Tag("number")]
+    | Annotated[tuple[WalkerOverrides, ...], Field(min_length=1, max_length=_MOST_WALKERS), Tag("list")],
+    Discriminator(
+        _kind_of_walkers,
+        custom_error_type="walkers",
+        custom_error_message="give a number of walkers, or a list with one entry for each",
+    ),
+]
 
 
 class OtfSettings(BaseModel):
@@ -55,7 +75,7 @@ class OtfSettings(BaseModel):
     threads: int | None = Field(
         None, ge=1, le=1024, description="threads of each walker's ace engine; null shares this host's CPUs among them"
     )
-    walkers: int | tuple[WalkerOverrides, ...] = Field(
+    walkers: Walkers = Field(
         1, description="number of equal walkers (different seeds), or a list of what each one does differently"
     )
     uncertainty_threshold: float = Field(
