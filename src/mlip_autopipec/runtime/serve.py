@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -11,15 +12,18 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.runtime.heartbeat import Heartbeat
+from mlip_autopipec.runtime.wake import Waker
 
 logger = logging.getLogger(__name__)
 
 _STOP_CHECK_S = 0.25
+_LEAST_SLEEP_S = 0.01
 _FIRST_IDLE_FRACTION = 0.04
 _IDLE_GROWTH = 1.5
 _INTERRUPTED = 130
@@ -69,6 +73,13 @@ class Judging(Protocol):
         ...
 
 
+@runtime_checkable
+class Wakeful(Protocol):
+    """A daemon that looks again at once when a file appears in a folder on a local disk."""
+
+    def wake_folder(self) -> Path: ...
+
+
 class _Signals:
     """SIGTERM and SIGINT as a flag, and a sleep that they end. A second SIGINT ends the process without draining."""
 
@@ -99,9 +110,18 @@ class _Signals:
         if number == signal.SIGINT and self.asked > 1:
             raise KeyboardInterrupt
 
-    def sleep(self, seconds: float) -> None:
-        if select.select([self._read], [], [], seconds)[0]:
+    def sleep(self, seconds: float, waker: Waker | None = None) -> bool:
+        """Sleep until a signal or `waker` ends it; true if it was `waker`."""
+        if waker is not None:
+            # What happens all the time must not wake all the time.
+            time.sleep(_LEAST_SLEEP_S)
+        sources = [self._read] if waker is None else [self._read, waker.fileno()]
+        ready = select.select(sources, [], [], seconds)[0]
+        if self._read in ready:
             os.read(self._read, 512)
+        if waker is not None:
+            waker.clear()
+        return waker is not None and waker.fileno() in ready
 
 
 class _Systemd:
@@ -179,12 +199,12 @@ def serve(
     """
     systemd = _Systemd()
     state, code = "stopped", 0
-    with _Signals(drain_on) as signals:
+    with _Signals(drain_on) as signals, _waker_of(daemon) as waker:
         try:
             heartbeat.beat("starting")
             daemon.start()
             systemd.send("READY=1")
-            _loop(daemon, heartbeat, stop, signals, systemd, idle_s)
+            _loop(daemon, heartbeat, stop, signals, waker, systemd, idle_s)
         except AutopipeError as error:
             logger.debug("stopped by", exc_info=True)
             logger.error("%s", show_error(error))
@@ -205,11 +225,16 @@ def serve(
     return code
 
 
+def _waker_of(daemon: Daemon) -> contextlib.AbstractContextManager[Waker | None]:
+    return contextlib.closing(Waker(daemon.wake_folder())) if isinstance(daemon, Wakeful) else contextlib.nullcontext()
+
+
 def _loop(
     daemon: Daemon,
     heartbeat: Heartbeat,
     stop: Callable[[], bool],
     signals: _Signals,
+    waker: Waker | None,
     systemd: _Systemd,
     idle_s: float,
 ) -> None:
@@ -233,8 +258,10 @@ def _loop(
         systemd.watchdog(now)
         if outcome is Outcome.WORKED:
             backoff.reset()
-        else:
-            signals.sleep(backoff.next_s())
+        elif waker is not None and waker.arm():
+            continue  # what came before the first event is seen only by looking
+        elif signals.sleep(backoff.next_s(), waker):
+            backoff.reset()
 
 
 def _close(daemon: Daemon) -> int:
