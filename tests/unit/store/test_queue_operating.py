@@ -23,6 +23,8 @@ def run(tmp_path):
     run.config_file.write_text(
         "start: {structure: start.xyz, dataset: first.xyz}\nlabeller: {engine: teacher, model: emt}\n"
     )
+    ase.io.write(run.root / "start.xyz", bulk("Al", cubic=True), format="extxyz")
+    ase.io.write(run.root / "first.xyz", [bulk("Al", cubic=True), bulk("Cu", cubic=True)], format="extxyz")
     return run
 
 
