@@ -30,6 +30,8 @@ from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.results import Results, make_result
 
 CREATED: Final = "2026-01-01T00:00:00.000Z"
+# Of each host: with one of them the workers have little to do.
+PUBLISHERS: Final = 2
 GAMMAS: Final = (0.5, 3.0, 40.0, 2000.0)
 
 Note = Callable[[str], None]
@@ -80,7 +82,7 @@ def work(run: Path, name: str, plan: dict[str, Any], note: Note) -> None:
         claim = queue.claim()
         if claim is None:
             queue.sweep(every_s=plan["lease"] / 4)
-            time.sleep(rng.uniform(0.02, 0.1))
+            time.sleep(rng.uniform(0.1, 0.5))
         else:
             _label(queue, claim, rng, note)
 
@@ -103,8 +105,10 @@ def _label(queue: TaskQueue, claim: Claim, rng: random.Random, note: Note) -> No
 
 
 def publish(run: Path, name: str, plan: dict[str, Any], note: Note) -> None:
-    """Publish this host's share, evenly over the time that the faults take."""
-    share = tasks_of(plan["tasks"])[plan["number"] - 1 :: plan["hosts"]]
+    """Publish this process' share, evenly over most of the time that the faults take."""
+    shares = plan["hosts"] * PUBLISHERS
+    own = (plan["number"] - 1) * PUBLISHERS + int(name.partition("p")[2])
+    share = tasks_of(plan["tasks"])[own::shares]
     queue, begin = open_queue(run, name, plan["lease"]), time.monotonic()
     for number, task in enumerate(share):
         while time.monotonic() - begin < plan["publish_s"] * number / len(share):
@@ -194,7 +198,9 @@ class Host:
     def serve(self) -> None:
         """Work until the file `stop` appears; hurt the workers until `calm` does."""
         plan = self.plan
-        self.start(f"{self.name}p", publish)
+        self.note(f"serves {self.name}")
+        for number in range(PUBLISHERS):
+            self.start(f"{self.name}p{number}", publish)
         for _ in range(plan["workers"]):
             self.start_worker()
         next_kill, next_stop = (time.monotonic() + plan[key] for key in ("kill_every", "stop_every"))
