@@ -161,11 +161,14 @@ def sweep(run: RunDirectory, dry_run: bool) -> None:
         for line in plan:
             click.echo(line)
         return
-    did = opened.sweep()
-    click.echo(f"watching for {lease_s:g} s (queue.lease_s) whether anybody works on this: {len(plan)} files", err=True)
-    _wait(lease_s)
-    for line in [*did, *opened.sweep()]:
+    for line in opened.sweep():
         click.echo(line)
+    if plan := opened.plan():
+        files = f"{len(plan)} files"
+        click.echo(f"watching for {lease_s:g} s (queue.lease_s) whether anybody works on this: {files}", err=True)
+        _wait(lease_s)
+        for line in opened.sweep():
+            click.echo(line)
 
 
 def _shown(value: Any) -> Any:

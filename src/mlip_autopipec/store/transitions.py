@@ -126,8 +126,11 @@ class Transitions:
 
     def to_pending(self, path: Path, task_id: str, bucket: str | None = None) -> bool:
         """File a task by its priority, or into `bucket`."""
-        name = self._waiting_name(path, task_id)
-        return self.place(path, self.layout.pending / (bucket or bucket_of(priority_in_name(name) or 0.0)) / name)
+        return self.place(path, self._waiting_path(path, task_id, bucket))
+
+    def may_file(self, path: Path, task_id: str) -> bool:
+        """True if a file in `pending/` tells its priority, and no other file is where it belongs."""
+        return priority_of(path) is not None and not os.path.lexists(self._waiting_path(path, task_id))
 
     def to_delayed(self, path: Path, task_id: str, delay_s: float) -> bool:
         """Let a task wait until `delay_s` from now, by the file server's clock."""
@@ -226,6 +229,10 @@ class Transitions:
             return self.remove_copy(path, target)
         self._drop_reason(path)
         return move(path, target)
+
+    def _waiting_path(self, path: Path, task_id: str, bucket: str | None = None) -> Path:
+        name = self._waiting_name(path, task_id)
+        return self.layout.pending / (bucket or bucket_of(priority_in_name(name) or 0.0)) / name
 
     @staticmethod
     def _waiting_name(path: Path, task_id: str) -> str:

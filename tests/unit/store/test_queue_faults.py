@@ -384,7 +384,7 @@ def test_very_many_pending_are_checked_in_turns(queue, clock, monkeypatch):
 
 def test_sweep_every(queue, clock):
     queue.publish(make_task(1))
-    queue.find(make_task(1).id).rename(queue.layout.pending / f"{make_task(1).id}.json")
+    queue.find(make_task(1).id).rename(queue.layout.root / f"{make_task(1).id}.json")
     assert queue.sweep(every_s=30) == []
     clock.advance(LEASE_S)
     assert queue.sweep(every_s=2 * LEASE_S) == []
@@ -396,7 +396,7 @@ def test_what_changes_in_between_is_not_touched(queue, clock):
     task = make_task(1)
     queue.publish(task)
     home = queue.find(task.id)
-    stray = queue.layout.pending / home.name
+    stray = queue.layout.root / home.name
     home.rename(stray)
     queue.sweep()
     clock.advance(0.6 * LEASE_S)
