@@ -53,7 +53,7 @@ graded = st.builds(
     core=st.booleans(),
     functions_per_rank=st.integers(1, 2),
 )
-few = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 many = settings(few, max_examples=400, derandomize=False)
 
 
