@@ -35,6 +35,7 @@ COLUMNS = {
     "tasks": "tasks", "hosts": "hosts", "processes": "processes each", "wall_s": "wall (s)",
     "tasks_per_s": "tasks/s", "faults": "faults", "replies_lost": "replies lost", "connections_cut": "connections cut",
     "server_kills": "server kills", "worker_kills": "worker kills", "worker_stops": "workers put to sleep",
+    "hand_moves": "files moved by hand",
     "renames_mine": "renames done though ENOENT", "links_mine": "links done though EEXIST",
     "re_executions": "re-executions", "re_executions_without_cause": "of living holders", "lost": "lost",
     "duplicated": "duplicated", "torn": "torn", "tidy_s": "all in done/ after (s)",
@@ -135,7 +136,7 @@ def main(as_json: bool, versions: str, inside: bool, **plan: Any) -> None:
         except EngineError as error:
             click.echo(f"chaos nfs: {error}\n  {error.hint}", err=True)
             raise SystemExit(78) from None
-    plan |= {"kill_every": plan["seconds"] / 10, "stop_every": plan["seconds"] / 3}
+    plan |= {"kill_every": plan["seconds"] / 10, "stop_every": plan["seconds"] / 3, "move_every": plan["seconds"] / 40}
     with tempfile.TemporaryDirectory(prefix="nfs-") as folder:
         preload = prepare(Path(folder))
         reports = []

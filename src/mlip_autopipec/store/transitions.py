@@ -83,6 +83,18 @@ def is_copy(one: Path, other: Path) -> bool | None:
         return None
 
 
+def _is_other_file(keeper: Path, aside: Path) -> bool:
+    """Return whether the keeper exists, and is not a file that was moved from there to `aside`.
+
+    NFS shows other hosts' moves late: for up to a minute a name is seen, and read from, whose file is elsewhere.
+    """
+    try:
+        one, other = os.lstat(keeper), os.lstat(aside)
+    except OSError:
+        return False
+    return not os.path.samestat(one, other) or other.st_nlink > 1
+
+
 class Transitions:
     """Every change of state of one queue, with its history entry.
 
@@ -215,11 +227,14 @@ class Transitions:
         aside = self.layout.tmp / f"copy-{secrets.token_hex(4)}-{path.name}"
         if not move(path, aside, own_target=True):
             return False
-        if os.path.lexists(keeper):
+        if not _is_other_file(keeper, aside):
+            move(aside, path)
+            return False
+        # Over the keeper, not just away: should it be gone by now, then this is it.
+        if move(aside, keeper):
+            # Of hard links of one file the rename leaves both.
             aside.unlink(missing_ok=True)
-            return True
-        move(aside, path)
-        return False
+        return True
 
     def place(self, path: Path, target: Path) -> bool:
         """Move without ever overwriting a different file of the same name."""
