@@ -87,7 +87,7 @@ class Registry:
         except FileNotFoundError:
             return None
         except DataError as error:
-            raise ModelError(f"{path}: damaged: {error.message}", _REPAIRED) from error
+            raise ModelError(f"{path}: damaged: {error.message.removeprefix(f'{path}: ')}", _REPAIRED) from error
         try:
             version, sha256, pinned = data["version"], data["sha256"], data["pinned"]
             newest = data.get("newest") or max(self.versions(), key=_number, default=version)

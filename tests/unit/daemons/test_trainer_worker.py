@@ -119,7 +119,7 @@ def test_it_waits_for_open_tasks_unless_enough_labels_have_come(tmp_path):
 
 @pytest.mark.parametrize(("labels", "state"), [(3, "idle"), (1, "failing")])
 def test_a_bootstrap_with_too_few_labels(tmp_path, monkeypatch, labels, state):
-    monkeypatch.setattr("mlip_autopipec.daemons.trainer_worker._SETTLE_S", 1.0)
+    monkeypatch.setattr("mlip_autopipec.daemons.demand._SETTLE_S", 1.0)
     world = World(tmp_path, [labelled(s) for s in range(labels)])
     with trainer(world) as worker:
         steps_until(worker, lambda: versions(world) or worker.status()[0] == "failing")
