@@ -123,10 +123,10 @@ class Registry:
         return content
 
     def labels(self, version: str) -> list[str]:
-        """Return the task ids whose labels `version` contains; none if there is no such version (any more)."""
+        """Return the task ids whose labels `version` contains; none if it is not there (any more), or damaged."""
         try:
             return list(self.manifest(version)["task_ids"])
-        except NotFoundError:
+        except (NotFoundError, DataError):
             return []
 
     def damage(self, version: str) -> str | None:
