@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluator
-from mlip_autopipec.stages.watch import Engine
+
+if TYPE_CHECKING:
+    from mlip_autopipec.stages.watch import Engine
 
 
 def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Evaluator:
