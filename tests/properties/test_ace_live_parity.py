@@ -26,7 +26,7 @@ from mlip_autopipec.core.interfaces import Evaluation
 from mlip_autopipec.core.neighbours import neighbourhood
 from random_potentials import Choice, Truth, product_evaluation, random_configuration, random_structure
 
-pytest.importorskip("pyace")
+pytestmark = pytest.mark.usefixtures("python_ace")
 
 PATHS = ("lanes", "reference")
 choices = st.builds(
