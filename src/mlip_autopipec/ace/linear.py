@@ -4,8 +4,8 @@ The loss is
 
     sum_s  w_E (E_s - A_s c)^2 / N_s  +  w_F sum_{i unmasked, x} (F_ix - A_ix c)^2   +   ridge |P D c|^2
 
-(energies in eV relative to isolated atoms, forces in eV/A; D = length of each column, P = stiffness by rank). Dividing
-the squared energy error by the number of atoms is right if the errors of the atoms are independent.
+(energies in eV relative to isolated atoms, forces in eV/A; D = length of columns to a power, P = stiffness by rank).
+Dividing the squared energy error by the number of atoms is right if the errors of the atoms are independent.
 
 Rows are reduced block by block to a triangle (TSQR: Demmel, Grigori, Hoemmen, Langou 2012, doi:10.1137/080731992), so
 memory does not grow with the data and the condition number is not squared, as it is by normal equations. The ridge is
@@ -117,6 +117,12 @@ class RowReducer:
         if self._n_waiting >= 4 * (self._columns + 1):
             self._reduce()
 
+    def merge(self, other: Triangle) -> None:
+        """Add all rows that another reducer, of the same columns, has seen."""
+        self.add(other.matrix, other.targets)
+        self.add(np.zeros((1, self._columns)), np.array([np.sqrt(other.rest)]))
+        self._n_rows += other.n_rows - len(other.matrix) - 1
+
     def triangle(self) -> Triangle:
         """Return the triangle of all rows so far."""
         self._reduce()
@@ -167,6 +173,7 @@ def fit(
     *,
     ridge: float | None = None,
     rank_stiffness: float = 1.0,
+    length_power: float = 1.0,
 ) -> Fit:
     """Fit coefficients to labelled structures; see the module for the loss.
 
@@ -176,7 +183,7 @@ def fit(
         Read once, one after the other.
     ranks
         (K,) correlation rank of each column.
-    ridge, rank_stiffness
+    ridge, rank_stiffness, length_power
         As in `solve`, where the stiffness of a column is ``rank_stiffness ** (rank - 1)``.
 
     Raises
@@ -187,10 +194,17 @@ def fit(
     reducer = RowReducer(len(ranks))
     for structure in structures:
         reducer.add(*structure.rows())
-    return solve(reducer.triangle(), rank_stiffness ** (np.asarray(ranks, dtype=float) - 1.0), ridge=ridge)
+    stiffness = rank_stiffness ** (np.asarray(ranks, dtype=float) - 1.0)
+    return solve(reducer.triangle(), stiffness, ridge=ridge, length_power=length_power)
 
 
-def solve(triangle: Triangle, stiffness: FloatArray | None = None, *, ridge: float | None = None) -> Fit:
+def solve(
+    triangle: Triangle,
+    stiffness: FloatArray | None = None,
+    *,
+    ridge: float | None = None,
+    length_power: float = 1.0,
+) -> Fit:
     """Solve the regularised least-squares problem.
 
     Parameters
@@ -201,6 +215,9 @@ def solve(triangle: Triangle, stiffness: FloatArray | None = None, *, ridge: flo
         (K,) positive; a column with a larger one is held closer to zero. None: all 1.
     ridge
         Relative to the largest squared singular value; None chooses by the evidence.
+    length_power
+        Columns are measured by this power of their length: 1 holds the contributions of all functions alike, 0 their
+        coefficients, so that functions that hardly vary in the data are held close to zero.
 
     Raises
     ------
@@ -212,7 +229,7 @@ def solve(triangle: Triangle, stiffness: FloatArray | None = None, *, ridge: flo
     if triangle.n_rows == 0 or longest == 0:
         raise DataError("nothing to fit: no label has a weight", "label whole cells, or raise the weights")
     seen = lengths > 10 * _EPS * longest
-    scale = lengths[seen] * (np.ones(seen.sum()) if stiffness is None else stiffness[seen])
+    scale = lengths[seen] ** length_power * (np.ones(seen.sum()) if stiffness is None else stiffness[seen])
     left, spread, right = np.linalg.svd(triangle.matrix[:, seen] / scale, full_matrices=False)
     kept = spread > _EPS * max(triangle.matrix.shape) * spread[0]
     left, spread, right = left[:, kept], spread[kept], right[kept]
