@@ -1,7 +1,7 @@
 """How many functions, which ones, how far they see: chosen from the training structures, for any element.
 
 Functions are taken by degree, the sum over their factors of (n - 1) + l. A rung of the ladder says up to which degree,
-by rank. Pairs and triples carry nearly everything (measured on DFT data of Mo and Si, see `scripts/bench zuo2020`).
+by rank. Pairs and triples carry nearly everything (measured on DFT data of Mo and Si: `scripts/bench zuo2020`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SMOOTHING = 0.5
 """Length over which radial functions may change, in cutoffs."""
 ROWS_PER_FUNCTION = 15
 """A function more than the data carry costs accuracy elsewhere, and time everywhere."""
-ENERGY_WEIGHT, FORCE_WEIGHT = 2500.0, 1.0
+ENERGY_WEIGHT, FORCE_WEIGHT = 7500.0, 1.0
 """Of squared energy errors (eV^2 per atom) and squared force components ((eV/A)^2); see `linear`."""
 RANK_STIFFNESS, LENGTH_POWER = 10.0**0.5, 0.5
 """The prior; see `linear.solve`. All constants are from cross-validation on train, none from test."""

@@ -108,3 +108,35 @@ def test_stiffness_keeps_high_ranks_small(truth):
 def test_nothing_to_fit_is_an_error():
     with pytest.raises(DataError, match="nothing to fit"):
         fit([], RANKS)
+
+
+def test_merged_reducers_are_one(truth):
+    data = [labelled(s, truth, noise=0.01) for s in range(20)]
+    whole, parts, merged = RowReducer(COLUMNS), [RowReducer(COLUMNS) for _ in range(3)], RowReducer(COLUMNS)
+    for i, d in enumerate(data):
+        whole.add(*d.rows())
+        parts[i % 3].add(*d.rows())
+    for part in parts:
+        merged.merge(part.triangle())
+    one, other = solve(whole.triangle()), solve(merged.triangle())
+    assert other.report.n_rows == one.report.n_rows
+    assert other.report.noise == pytest.approx(one.report.noise, rel=1e-9)
+    np.testing.assert_allclose(other.coefficients, one.coefficients, rtol=1e-6, atol=1e-9)
+
+
+def test_prior_by_coefficients_is_plain_ridge_regression(truth):
+    data = [labelled(s, truth, noise=0.3) for s in range(6)]
+    rows, targets = (np.concatenate([d.rows()[i] for d in data]) for i in (0, 1))
+    strength = 1e-3 * np.linalg.norm(rows, 2) ** 2
+    expected = np.linalg.solve(rows.T @ rows + strength * np.eye(COLUMNS), rows.T @ targets)
+    found = fit(data, RANKS, ridge=1e-3, length_power=0.0).coefficients
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_functions_that_hardly_vary_stay_small_under_a_prior_by_coefficients(truth):
+    # The shortest columns are 1e-4 of the longest: noise would give them huge coefficients.
+    data = [labelled(s, truth, noise=0.3) for s in range(6)]
+    by_length = np.abs(fit(data, RANKS, ridge=1e-4).coefficients)
+    by_coefficient = np.abs(fit(data, RANKS, ridge=1e-4, length_power=0.0).coefficients)
+    assert by_coefficient[-1] < 1e-2 * by_length[-1]
+    assert by_coefficient[0] == pytest.approx(by_length[0], rel=0.2)
