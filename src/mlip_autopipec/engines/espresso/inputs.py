@@ -13,7 +13,9 @@ from ase.calculators.espresso import EspressoProfile, EspressoTemplate
 from vesin import NeighborList
 
 from mlip_autopipec.core.errors import ConfigError, DataError
+from mlip_autopipec.engines.espresso.ladder import Scf
 from mlip_autopipec.engines.espresso.pseudopotentials import Pseudopotential
+from mlip_autopipec.engines.espresso.scratch import PREFIX
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
 # Below this (A) pw.x ends with exit code 0 and forces that overflow their columns.
@@ -101,17 +103,29 @@ def write_input(
     profile: EspressoProfile,
     folder: Path,
     *,
+    scf: Scf,
+    from_density: bool,
     outdir: str,
     max_seconds: float,
     pseudopotentials: Mapping[str, Pseudopotential],
 ) -> EspressoTemplate:
-    """Write pw.x's input into `folder`; return ASE's template, which knows the file names."""
+    """Write pw.x's input into `folder`; return ASE's template, which knows the file names.
+
+    Parameters
+    ----------
+    scf
+        What a rung of the ladder may have changed.
+    from_density
+        Start from the charge density in `outdir` instead of that of free atoms.
+    """
     atoms = job.atoms.copy()
     if settings.nspin == 2:
         # ASE writes these as starting_magnetization, unchanged.
         atoms.set_initial_magnetic_moments([settings.starting_magnetization[s] for s in atoms.get_chemical_symbols()])
     template = EspressoTemplate()
-    data = _namelists(settings, outdir, max_seconds, density_cutoff(settings, pseudopotentials))
+    data = _namelists(settings, scf, outdir, max_seconds, density_cutoff(settings, pseudopotentials))
+    if from_density:
+        data["electrons"]["startingpot"] = "file"
     parameters = {"input_data": data, "pseudopotentials": dict(settings.pseudopotentials), "kpts": job.kpoints}
     template.write_input(profile, folder, atoms, parameters, ["energy", "forces", "stress"])
     return template
@@ -124,14 +138,28 @@ def density_cutoff(settings: EspressoSettings, pseudopotentials: Mapping[str, Ps
     return settings.ecutwfc_ry * (8.0 if any(p.is_soft for p in pseudopotentials.values()) else 4.0)
 
 
-def _namelists(settings: EspressoSettings, outdir: str, max_seconds: float, ecutrho: float) -> dict[str, Any]:
-    return {
+def wanted_scf(settings: EspressoSettings) -> Scf:
+    """Return the settings of the SCF before any rung changed them."""
+    return Scf(
+        electron_maxstep=settings.electron_maxstep,
+        mixing_beta=settings.mixing_beta,
+        degauss_ry=settings.degauss_ry,
+        conv_thr_ry=settings.conv_thr_ry,
+    )
+
+
+def _namelists(
+    settings: EspressoSettings, scf: Scf, outdir: str, max_seconds: float, ecutrho: float
+) -> dict[str, dict[str, Any]]:
+    data: dict[str, dict[str, Any]] = {
         "control": {
             "calculation": "scf",
             "tprnfor": True,
             "tstress": True,
+            "prefix": PREFIX,
             "outdir": outdir,
-            "disk_io": "nowf",
+            # With "nowf" a run that converges leaves no density, which the step back to the wanted smearing needs.
+            "disk_io": "nowf" if scf.degauss_ry == settings.degauss_ry else "low",
             "max_seconds": max_seconds,
         },
         "system": {
@@ -139,12 +167,19 @@ def _namelists(settings: EspressoSettings, outdir: str, max_seconds: float, ecut
             "ecutrho": ecutrho,
             "occupations": "smearing",
             "smearing": settings.smearing,
-            "degauss": settings.degauss_ry,
+            "degauss": scf.degauss_ry,
             "nspin": settings.nspin,
         },
         "electrons": {
-            "conv_thr": settings.conv_thr_ry,
-            "mixing_beta": settings.mixing_beta,
-            "electron_maxstep": settings.electron_maxstep,
+            "conv_thr": scf.conv_thr_ry,
+            "mixing_beta": scf.mixing_beta,
+            "mixing_mode": scf.mixing_mode,
+            "mixing_ndim": scf.mixing_ndim,
+            "diagonalization": scf.diagonalization,
+            "startingwfc": scf.startingwfc,
+            "electron_maxstep": scf.electron_maxstep,
         },
     }
+    if scf.bands is not None:
+        data["system"]["nbnd"] = scf.bands
+    return data

@@ -1,35 +1,27 @@
-"""Labels by Quantum ESPRESSO's pw.x, one plain SCF each."""
+"""Labels by Quantum ESPRESSO's pw.x."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import shutil
 import sys
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ase import Atoms
-from ase.calculators.espresso import EspressoProfile
 
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.engines.espresso.attempt import Attempt
 from mlip_autopipec.engines.espresso.inputs import (
     Job,
     density_cutoff,
     prepare,
     prepare_isolated,
     require_pseudopotentials,
-    write_input,
 )
-from mlip_autopipec.engines.espresso.outputs import Report, failure, read_label
-from mlip_autopipec.engines.espresso.process import run_program
 from mlip_autopipec.engines.espresso.pseudopotentials import load_pseudopotentials
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
-
-# pw.x keeps paths in strings of 256 characters.
-_LONGEST_PATH = 200
 
 
 class EspressoLabeller:
@@ -92,58 +84,12 @@ class EspressoLabeller:
         return self._run(prepare_isolated(element, self.settings), folder, stress=False).energy
 
     def _run(self, job: Job, folder: Path, *, stress: bool) -> Label:
-        folder = folder.resolve()
-        # pw.x appends to nothing, but a CRASH file of an earlier attempt would be taken for this one's.
-        (folder / "CRASH").unlink(missing_ok=True)
-        program = [*self._tether, *self._command]
-        profile = EspressoProfile(command=shlex.join(program), pseudo_dir=self.node.pseudo_dir.resolve())
-        with self._scratch(folder) as outdir:
-            template = write_input(
-                job,
-                self.settings,
-                profile,
-                folder,
-                outdir=outdir,
-                max_seconds=self.node.max_seconds,
-                pseudopotentials=self._pseudopotentials,
-            )
-            ended = run_program(
-                profile.get_command(template.inputname),
-                folder,
-                folder / template.outputname,
-                folder / template.errorname,
-                self._environment(),
-                self.node.max_seconds + self.node.kill_grace_s,
-            )
-        report = Report.of(folder, template, ended)
-        problem = failure(report)
-        if problem is not None:
-            raise problem
-        label = read_label(folder, template, report, len(job.atoms), stress=stress)
+        attempt = Attempt(
+            job, self.settings, self.node, [*self._tether, *self._command], self._pseudopotentials, folder.resolve()
+        )
+        label = attempt.label(stress=stress)
         label.info.update(self._provenance(job))
         return label
-
-    @contextlib.contextmanager
-    def _scratch(self, folder: Path) -> Iterator[str]:
-        """Give a scratch folder as pw.x shall name it, and remove it however the run ends."""
-        if self.node.scratch is None:
-            path, name = folder / "scratch", "./scratch"
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir()
-        else:
-            self.node.scratch.mkdir(parents=True, exist_ok=True)
-            path = Path(tempfile.mkdtemp(prefix="pw-", dir=self.node.scratch.resolve()))
-            name = str(path)
-        try:
-            if len(name) > _LONGEST_PATH:
-                raise ConfigError(f"node.espresso.scratch: {name} is too long for pw.x", "give a shorter path")
-            yield name
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _environment(self) -> dict[str, str]:
-        count = str(self.node.threads)
-        return {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count}
 
     def _provenance(self, job: Job) -> dict[str, object]:
         used = sorted(set(job.atoms.get_chemical_symbols()))

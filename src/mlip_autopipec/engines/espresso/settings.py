@@ -39,6 +39,16 @@ class EspressoSettings(BaseModel):
         0.4, gt=0, le=1, description="fraction of new density per SCF step; smaller is safer, slower"
     )
     electron_maxstep: int = Field(100, ge=1, le=10_000, description="SCF steps after which the label is not converged")
+    max_rungs: int = Field(
+        8, ge=0, le=50, description="how often a failed SCF is tried again with one setting changed; 0: never"
+    )
+    hopeless_iterations: int = Field(
+        20, ge=5, le=10_000, description="SCF steps without a smaller residual after which it is stopped as hopeless"
+    )
+    # Labels of one run should be of one smearing: a wrong label is worse than none.
+    accept_changed_smearing: bool = Field(
+        False, description="keep, and mark, a label for which only a larger smearing than degauss_ry converges"
+    )
     nspin: Literal[1, 2] = Field(1, description="1: no spin; 2: collinear spin, needs starting_magnetization")
     starting_magnetization: dict[str, float] = Field(
         default_factory=dict, description="-1 to 1 for each element, fraction of its valence electrons; nspin 2 only"
