@@ -20,6 +20,7 @@ _COMMANDS = {
     "status": "status",
     "queue": "queue",
     "potential": "potential",
+    "dft": "dft",
 }
 
 

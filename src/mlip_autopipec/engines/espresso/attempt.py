@@ -10,7 +10,7 @@ import hashlib
 import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.files import write_json
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.core.structure import structure_to_dict
+from mlip_autopipec.engines.espresso.choices import Choices
 from mlip_autopipec.engines.espresso.failures import Failure, Kind, Report, classify
 from mlip_autopipec.engines.espresso.inputs import Job, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, End, Rung, Scf, Step, climb
 from mlip_autopipec.engines.espresso.outputs import read_label
 from mlip_autopipec.engines.espresso.process import run_program
-from mlip_autopipec.engines.espresso.pseudopotentials import Pseudopotential
 from mlip_autopipec.engines.espresso.scratch import (
     Scratch,
     forget_densities,
@@ -48,12 +48,10 @@ class Attempt:
     ----------
     job
         What to compute.
-    settings, node
-        What decides the label, and how this node runs pw.x.
+    settings, choices, node
+        What decides the label, what that left open, and how this node runs pw.x.
     program
         Command of pw.x with whatever stands before it.
-    pseudopotentials
-        Headers of the files in `settings`.
     folder
         Existing folder of this attempt, absolute.
     """
@@ -62,25 +60,25 @@ class Attempt:
         self,
         job: Job,
         settings: EspressoSettings,
+        choices: Choices,
         node: EspressoNode,
         program: Sequence[str],
-        pseudopotentials: Mapping[str, Pseudopotential],
         folder: Path,
     ) -> None:
         self._job = job
         self._settings = settings
+        self._choices = choices
         self._node = node
         self._profile = EspressoProfile(command=shlex.join(program), pseudo_dir=node.pseudo_dir.resolve())
-        self._pseudopotentials = pseudopotentials
         self._folder = folder
         self._template = EspressoTemplate()
         self._steps: list[Step] = []
         self._reports: list[Report] = []
         self._deadline = time.monotonic() + node.max_seconds
-        content = [structure_to_dict(job.atoms), settings.model_dump(mode="json")]
+        content = [structure_to_dict(job.atoms), settings.model_dump(mode="json"), job.kpoints]
         self._key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def label(self, *, stress: bool) -> Label:
+    def label(self) -> Label:
         """Run pw.x until there is a label or no rung is left.
 
         Raises
@@ -93,7 +91,7 @@ class Attempt:
             self._write_story(end)
             if end.label is None:
                 raise self._error(end, scratch)
-        label = self._read(end.label, stress=stress)
+        label = self._read(end.label)
         forget_densities(self._folder, self._key)
         return label
 
@@ -135,13 +133,13 @@ class Attempt:
         template = write_input(
             self._job,
             self._settings,
+            self._choices,
             self._profile,
             self._folder,
             scf=scf,
             from_density=from_density,
             outdir=scratch.name,
             max_seconds=round(left, 3),
-            pseudopotentials=self._pseudopotentials,
         )
         output = self._folder / template.outputname
         ended = run_program(
@@ -164,9 +162,9 @@ class Attempt:
         text = output.read_text(encoding="utf-8", errors="replace")
         return Trace.of(text).is_hopeless(self._settings.hopeless_iterations)
 
-    def _read(self, index: int, *, stress: bool) -> Label:
+    def _read(self, index: int) -> Label:
         """Read the label of one run, and say how it was made."""
-        label = read_label(self._reports[index], len(self._job.atoms), stress=stress)
+        label = read_label(self._reports[index], len(self._job.atoms), stress=self._job.stress)
         scf = self._steps[index].scf
         label.info["scf"] = asdict(scf)
         label.info["rungs"] = [{"rung": s.rung, "end": s.record()["end"]} for s in self._steps]

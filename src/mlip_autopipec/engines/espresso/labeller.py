@@ -13,14 +13,8 @@ from ase import Atoms
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.engines.espresso.attempt import Attempt
-from mlip_autopipec.engines.espresso.inputs import (
-    Job,
-    density_cutoff,
-    prepare,
-    prepare_isolated,
-    require_pseudopotentials,
-)
-from mlip_autopipec.engines.espresso.pseudopotentials import load_pseudopotentials
+from mlip_autopipec.engines.espresso.choices import choose
+from mlip_autopipec.engines.espresso.inputs import Job, prepare, prepare_isolated
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 
@@ -52,7 +46,7 @@ class EspressoLabeller:
         self._command = shlex.split(command) if isinstance(command, str) else list(command)
         _check_launcher(self._command)
         self._tether = list(tether)
-        self._pseudopotentials = load_pseudopotentials(settings.pseudopotentials, self.node.pseudo_dir)
+        self.choices = choose(settings, self.node.pseudo_dir)
 
     @property
     def name(self) -> str:
@@ -70,35 +64,34 @@ class EspressoLabeller:
         NotConverged, TimedOut, Crashed, OutputUnreadable
             There is no label, and why.
         """
-        return self._run(prepare(atoms, self.settings), folder, stress=bool(atoms.pbc.all()))
+        self.check_elements(atoms.get_chemical_symbols())
+        return self._run(prepare(atoms, self.settings), folder)
 
     def check_elements(self, symbols: Collection[str]) -> None:
         """Raise `ConfigError` if an element has no pseudopotential."""
-        require_pseudopotentials(symbols, self.settings)
+        self.choices.require(symbols)
 
     def isolated_atom_energy(self, element: str, folder: Path) -> float:
         """Return the energy of one atom in a box of `settings.isolated_box`, at Gamma, eV.
 
         With nspin 1 the atom has no spin: a reference for the fit, not a cohesive energy.
         """
-        return self._run(prepare_isolated(element, self.settings), folder, stress=False).energy
+        self.check_elements([element])
+        return self._run(prepare_isolated(element, self.settings), folder).energy
 
-    def _run(self, job: Job, folder: Path, *, stress: bool) -> Label:
-        attempt = Attempt(
-            job, self.settings, self.node, [*self._tether, *self._command], self._pseudopotentials, folder.resolve()
-        )
-        label = attempt.label(stress=stress)
-        label.info.update(self._provenance(job))
-        return label
-
-    def _provenance(self, job: Job) -> dict[str, object]:
+    def _run(self, job: Job, folder: Path) -> Label:
+        program = [*self._tether, *self._command]
+        label = Attempt(job, self.settings, self.choices, self.node, program, folder.resolve()).label()
         used = sorted(set(job.atoms.get_chemical_symbols()))
-        return {
-            "engine": "espresso",
-            "kpoints": list(job.kpoints or (1, 1, 1)),
-            "ecutrho_ry": density_cutoff(self.settings, self._pseudopotentials),
-            "pseudopotentials": {e: f"{p.file} {p.sha256}" for e, p in self._pseudopotentials.items() if e in used},
-        }
+        files = self.choices.pseudopotentials
+        label.info.update(
+            engine="espresso",
+            kpoints=list(job.kpoints or (1, 1, 1)),
+            ecutwfc_ry=self.choices.ecutwfc_ry,
+            ecutrho_ry=self.choices.ecutrho_ry,
+            pseudopotentials={element: f"{files[element].file} {files[element].sha256}" for element in used},
+        )
+        return label
 
 
 def _check_launcher(command: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ _ENERGY = re.compile(r"^!\s+total energy\s+=(.*)Ry\s*$", re.MULTILINE)
 _FORCES = re.compile(r"Forces acting on atoms \(cartesian axes, Ry/au\):\s*\n\s*\n((?:\s+atom .*\n)+)")
 _FORCE = re.compile(r"^\s+atom\s+(\d+)\s+type\s+\d+\s+force =(.*)$", re.MULTILINE)
 _STRESS = re.compile(r"total\s+stress\s+\(Ry/bohr\*\*3\).*\n((?:.*\n){3})")
+_MOMENT = re.compile(rf"^\s+atom:\s+\d+\s+charge:\s+\S+\s+magn:\s+{_NUMBER}", re.MULTILINE)
 _HINT = "look into the output in the attempt's folder"
 
 
@@ -79,6 +80,7 @@ def _info(report: Report) -> dict[str, Any]:
     version = re.search(r"Program PWSCF\s+v\.(\S+)", report.output)
     iterations = re.search(r"convergence has been achieved in\s+(\d+) iterations", report.output)
     accuracy = re.findall(rf"estimated scf accuracy\s+<\s+{_NUMBER} Ry", report.output)
+    moments = _MOMENT.findall(report.output[report.output.rfind("Magnetic moment per site") :])
     smearing = re.findall(rf"smearing contrib\. \(-TS\)\s*=\s*{_NUMBER} Ry", report.output)
     if version:
         info["program"] = f"pw.x {version[1]}"
@@ -86,6 +88,8 @@ def _info(report: Report) -> dict[str, Any]:
         info["scf_iterations"] = int(iterations[1])
     if accuracy:
         info["scf_accuracy_ry"] = float(accuracy[-1].replace("D", "E"))
+    if moments:
+        info["moments"] = [float(moment) for moment in moments]  # Bohr magnetons, in spheres around the atoms
     if smearing:
         info["smearing_energy_ev"] = float(smearing[-1]) * RYDBERG_EV
     return info
