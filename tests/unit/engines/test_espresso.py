@@ -187,6 +187,23 @@ def test_a_program_that_ignores_its_limit_is_killed(tmp_path: Path) -> None:
     assert not _runs(int((tmp_path / "pid").read_text()))
 
 
+def test_the_ranks_of_a_launcher_die_with_it(tmp_path: Path) -> None:
+    # As mpirun does, it starts its ranks in sessions of their own.
+    text = (
+        "import pathlib, subprocess, sys, time\n"
+        "ranks = [subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'], start_new_session=True)"
+        " for _ in range(2)]\n"
+        "pathlib.Path('pids').write_text(' '.join(str(rank.pid) for rank in ranks))\n"
+        "time.sleep(120)"
+    )
+    node = EspressoNode(command=script(tmp_path, text), max_seconds=2.0, kill_grace_s=1.0)
+    with pytest.raises(TimedOut):
+        labeller(node).label(aluminium(), tmp_path)
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 2
+    assert not any(_runs(int(pid)) for pid in pids)
+
+
 def test_it_runs_with_one_thread_in_the_attempts_folder(tmp_path: Path) -> None:
     text = "import os; print(os.environ['OMP_NUM_THREADS'], os.getcwd())"
     with pytest.raises(Crashed, match="without JOB DONE: 1 "):
