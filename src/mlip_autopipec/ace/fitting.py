@@ -197,7 +197,7 @@ def refuse_nonlinear(configuration: Configuration) -> None:
             raise ModelError(f"{name}: embedding parameters {list(block.embedding.parameters)} are not linear")
         if block.embedding and block.embedding.ndensity != 1:
             raise ModelError(f"{name}: {block.embedding.ndensity} densities; a linear potential has one")
-        if block.bond and block.bond.prehc != 0.0:
+        if block.bond and block.bond.has_core:
             raise ModelError(f"{name}: has a core repulsion, which comes on top of the functions")
 
 

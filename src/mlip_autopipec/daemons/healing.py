@@ -113,16 +113,23 @@ class Healing:
         if halt is None:
             raise ValueError("no halt is open")
         refused = self.refused()
+        newest = self._newest(current_version)
         return decide(
             halted_version=halt.version,
             current_version=current_version,
-            contained=self._contained(current_version),
+            contained={*self.registry.labels(current_version), *self.registry.labels(newest)},
+            holder=newest,
             task_states={t: "refused" if t in refused else self.queue.state(t) for t in halt.task_ids},
             threshold=self.threshold,
             reseeds_in_a_row=reseeds_in_a_row,
             reseed_limit=reseed_limit,
             gamma_now=lambda: self._gamma_now(halt, current_version, evaluator),
         )
+
+    def brought_labels(self, halt: Halt, version: str) -> bool:
+        """True if `version` has labels of this halt that the halted one did not have."""
+        held, now = self.registry.labels(halt.version), self.registry.labels(version)
+        return any(task in now and task not in held for task in halt.task_ids)
 
     def end(self, decision: Decision, version: str) -> None:
         """File the open halt with its outcome."""
@@ -132,17 +139,17 @@ class Healing:
         self.halt = None
         self._gammas.clear()
 
-    def _contained(self, version: str) -> set[str]:
-        """Return the tasks whose labels are in `version`, or in a newer one that the user rolled back from.
+    def _newest(self, version: str) -> str:
+        """Return the version whose labels nobody needs to wait for: `version`, or a newer one that the user left.
 
-        The trainer has used those, so no further version will come for their sake: nobody must wait for them.
+        The trainer has used those, so no further version will come for their sake.
         """
-        contained = set(self.registry.manifest(version)["task_ids"])
-        current = self.registry.current()
+        try:
+            current = self.registry.current()
+        except ModelError:  # the trainer repairs it, or asks a person
+            return version
         # `newest` is replaced together with the current version: a version that is just being published is neither.
-        if current is not None and current.newest != version:
-            contained |= set(self.registry.manifest(current.newest)["task_ids"])
-        return contained
+        return current.newest if current is not None and current.version == version else version
 
     def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> float:
         """Largest gamma of the halted frame under `version`."""

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mlip_autopipec.core.clock import Clock, iso_time
 from mlip_autopipec.core.errors import DataError, QueueError
@@ -25,6 +25,7 @@ from mlip_autopipec.store.layout import (
     split_not_before,
     task_name,
 )
+from mlip_autopipec.store.lease import read_lease
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.task import Task
 
@@ -36,7 +37,7 @@ MAX_LOSSES: Final = 10
 _MAX_NAME_BYTES: Final = 200
 
 
-def move(source: Path, target: Path, *, own_target: bool = False) -> bool:
+def move(source: Path | str, target: Path | str, *, own_target: bool = False) -> bool:
     """Rename, and say whether this call moved the file.
 
     Parameters
@@ -55,7 +56,7 @@ def move(source: Path, target: Path, *, own_target: bool = False) -> bool:
                 return True
             if not os.path.lexists(source):
                 return False
-            target.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
         else:
             return True
     return False
@@ -80,6 +81,18 @@ def is_copy(one: Path, other: Path) -> bool | None:
         return False
     except OSError:
         return None
+
+
+def _is_other_file(keeper: Path, aside: Path) -> bool:
+    """Return whether the keeper exists, and is not a file that was moved from there to `aside`.
+
+    NFS shows other hosts' moves late: for up to a minute a name is seen, and read from, whose file is elsewhere.
+    """
+    try:
+        one, other = os.lstat(keeper), os.lstat(aside)
+    except OSError:
+        return False
+    return not os.path.samestat(one, other) or other.st_nlink > 1
 
 
 class Transitions:
@@ -125,8 +138,11 @@ class Transitions:
 
     def to_pending(self, path: Path, task_id: str, bucket: str | None = None) -> bool:
         """File a task by its priority, or into `bucket`."""
-        name = self._waiting_name(path, task_id)
-        return self.place(path, self.layout.pending / (bucket or bucket_of(priority_in_name(name) or 0.0)) / name)
+        return self.place(path, self._waiting_path(path, task_id, bucket))
+
+    def may_file(self, path: Path, task_id: str) -> bool:
+        """True if a file in `pending/` tells its priority, and no other file is where it belongs."""
+        return priority_of(path) is not None and not os.path.lexists(self._waiting_path(path, task_id))
 
     def to_delayed(self, path: Path, task_id: str, delay_s: float) -> bool:
         """Let a task wait until `delay_s` from now, by the file server's clock."""
@@ -184,10 +200,21 @@ class Transitions:
         if losses >= MAX_LOSSES:
             reason = f"{losses} workers ended while they held this task; the last: {worker}, {reason}"
             return "failed" if self.to_failed(path, task_id, reason) else None
+        told = self._told_of(path, worker)
         if not self.to_pending(path, task_id):
             return None
-        self.history.add(task_id, "lost", reason=reason, of_worker=worker)
+        self.history.add(task_id, "lost", reason=reason, of_worker=worker, **told)
         return "pending"
+
+    def _told_of(self, path: Path, worker: str) -> dict[str, Any]:
+        """Return what a claim would have told if its worker had lived: when and where."""
+        told: dict[str, Any] = {}
+        with contextlib.suppress(OSError):
+            # Nobody writes to a task file, so this is when it was renamed into its worker's folder.
+            told["claimed"] = iso_time(path.lstat().st_ctime)
+        if host := (read_lease(self.layout, worker) or {}).get("host"):
+            told["of_host"] = str(host)
+        return told
 
     def remove_copy(self, path: Path, keeper: Path) -> bool:
         """Remove a second file of the same task, if it is byte by byte the same; quarantine it otherwise."""
@@ -200,11 +227,14 @@ class Transitions:
         aside = self.layout.tmp / f"copy-{secrets.token_hex(4)}-{path.name}"
         if not move(path, aside, own_target=True):
             return False
-        if os.path.lexists(keeper):
+        if not _is_other_file(keeper, aside):
+            move(aside, path)
+            return False
+        # Over the keeper, not just away: should it be gone by now, then this is it.
+        if move(aside, keeper):
+            # Of hard links of one file the rename leaves both.
             aside.unlink(missing_ok=True)
-            return True
-        move(aside, path)
-        return False
+        return True
 
     def place(self, path: Path, target: Path) -> bool:
         """Move without ever overwriting a different file of the same name."""
@@ -214,6 +244,10 @@ class Transitions:
             return self.remove_copy(path, target)
         self._drop_reason(path)
         return move(path, target)
+
+    def _waiting_path(self, path: Path, task_id: str, bucket: str | None = None) -> Path:
+        name = self._waiting_name(path, task_id)
+        return self.layout.pending / (bucket or bucket_of(priority_in_name(name) or 0.0)) / name
 
     @staticmethod
     def _waiting_name(path: Path, task_id: str) -> str:
