@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ase.build import bulk
 
 from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, NotConverged, TimedOut
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.scratch import Scratch
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
@@ -248,3 +250,14 @@ def test_a_full_disk_is_no_label(play: Callable[..., Label], monkeypatch: pytest
     with pytest.raises(Crashed, match="the disk is full") as caught:
         play(GOOD)
     assert caught.value.transient
+
+
+def test_the_end_of_a_batch_job_limits_the_time(play: Callable[..., Label], tmp_path: Path) -> None:
+    node = EspressoNode(max_seconds=100.0, kill_grace_s=10.0)
+    assert node.seconds_left(5.0) == 100.0
+    assert node.before(50.0).seconds_left(5.0) == 35.0
+    assert node.before(500.0).seconds_left(5.0) == 100.0
+    # It reaches the child that labels.
+    ending = pickle.loads(pickle.dumps(NodeSettings(espresso=node).before(50.0)))
+    assert ending.espresso.seconds_left(5.0) == 35.0
+    assert NodeSettings.model_validate(ending.model_dump()) == NodeSettings(espresso=node)

@@ -74,7 +74,8 @@ class Attempt:
         self._template = EspressoTemplate()
         self._steps: list[Step] = []
         self._reports: list[Report] = []
-        self._deadline = time.monotonic() + node.max_seconds
+        now = time.monotonic()
+        self._deadline = now + node.seconds_left(now)
         content = [structure_to_dict(job.atoms), settings.model_dump(mode="json"), job.kpoints]
         self._key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 _OWN_KEYS = {
     "ecutwfc", "ecutrho", "occupations", "smearing", "degauss", "nspin", "starting_magnetization", "nbnd",
@@ -150,6 +150,23 @@ class EspressoNode(BaseModel):
     scratch: Path | None = Field(None, description="fast local folder for pw.x's scratch; default: beside the input")
     # An hour less than supervisor.label_timeout_s, so that pw.x itself says why it ended.
     max_seconds: float = Field(82_800.0, gt=0, description="s of wall time after which pw.x stops by itself")
-    kill_grace_s: float = Field(60.0, gt=0, description="s beyond max_seconds after which pw.x is killed")
+    kill_grace_s: float = Field(
+        60.0,
+        gt=0,
+        description="s beyond max_seconds after which pw.x is killed; what saving takes before a batch job ends",
+    )
     # Small carved cells do not fill several threads, and pw.x would take all cores of the node unasked.
     threads: int = Field(1, ge=1, le=1024, description="OpenMP threads of each MPI process")
+    _deadline: float | None = PrivateAttr(None)
+
+    def before(self, deadline: float) -> EspressoNode:
+        """Return these settings for a machine that is taken away at `deadline`, s of `time.monotonic` on it."""
+        copy = self.model_copy()
+        copy._deadline = deadline
+        return copy
+
+    def seconds_left(self, now: float) -> float:
+        """Return how long pw.x may run if it is started `now`: to the machine's end, less `kill_grace_s` for saving."""
+        if self._deadline is None:
+            return self.max_seconds
+        return min(self.max_seconds, self._deadline - now - self.kill_grace_s)
