@@ -96,11 +96,24 @@ def test_larger_smearing_steps_back_to_the_wanted_one() -> None:
     fails = rungs.index(LARGER_SMEARING.name) + 1
     history, end = climbed(*[Kind.OSCILLATING] * fails, None)
     widths = [step.scf.degauss_ry for step in history[fails:]]
-    assert widths == [0.02, 0.01, 0.005]
+    assert widths == [0.02, 0.005]
     assert end.label == len(history) - 1
     decision = climb(history[: fails + 1], max_rungs=20)
     assert isinstance(decision, Rung)
-    assert decision.continues
+    assert decision.start == "converged"
+
+
+def test_steps_back_become_shorter() -> None:
+    fails = [rung.name for rung in LADDER[Kind.OSCILLATING]].index(LARGER_SMEARING.name) + 1
+    bad = Kind.OSCILLATING
+    history, end = climbed(*[bad] * fails, None, bad, None, bad, None, None, None, None)
+    widths = [step.scf.degauss_ry for step in history[fails:]]
+    assert widths == pytest.approx([0.02, 0.005, 0.01, 0.005, 0.01 / 2**0.5, 0.005], rel=1e-6)
+    assert end.label == len(history) - 1
+    # Another failure on the way climbs its own rungs, and the way back goes on.
+    history, end = climbed(*[bad] * fails, None, Kind.CHOLESKY, None)
+    assert history[fails + 2].rung == LADDER[Kind.CHOLESKY][0].name
+    assert end.label == len(history) - 1
 
 
 def test_a_changed_smearing_is_a_label_only_if_wanted() -> None:

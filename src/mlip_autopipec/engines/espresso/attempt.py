@@ -121,7 +121,9 @@ class Attempt:
         for file in (self._template.inputname, self._template.outputname, self._template.errorname, "CRASH"):
             if (self._folder / file).exists():
                 (self._folder / file).replace(aside / file)
-        if rung.continues and scratch.has_density:
+        if rung.start == "converged":
+            return scratch.recall()
+        if rung.start == "last" and scratch.has_density:
             return True
         scratch.clear()
         return False
@@ -156,6 +158,8 @@ class Attempt:
         trace = Trace.of(report.output)
         # On a full disk pw.x loses wave functions and densities without a word.
         failure = Failure(Kind.DISK, f"{scratch.path}: the disk is full") if scratch.is_full() else classify(report)
+        if failure is None:
+            scratch.remember()
         self._reports.append(report)
         self._steps.append(Step(name, scf, failure, ended.seconds, len(trace.accuracies), states(report.output)))
 

@@ -79,13 +79,13 @@ class Rung:
     name : unique
     field : the one setting of `Scf` that it changes; empty if it only starts anew
     value : the setting's new value, from the last step
-    continues : start from the density that the last run left, else from free atoms
+    start : from the density of free atoms, of the last run, or of the last run that converged
     """
 
     name: str
     field: str
     value: Callable[[Step], Any] = lambda step: None
-    continues: bool = False
+    start: Literal["atoms", "last", "converged"] = "atoms"
 
     def apply(self, step: Step) -> Scf:
         """Return the settings of the last step with this rung's change."""
@@ -102,7 +102,7 @@ class End:
 
 FIRST: Final = "as wanted"
 
-MORE_STEPS: Final = Rung("more steps", "electron_maxstep", lambda s: 3 * s.scf.electron_maxstep, continues=True)
+MORE_STEPS: Final = Rung("more steps", "electron_maxstep", lambda s: 3 * s.scf.electron_maxstep, start="last")
 SMALLER_MIXING: Final = Rung("smaller mixing", "mixing_beta", lambda s: min(0.2, s.scf.mixing_beta / 2))
 # Screens the long waves of charge that slosh in long cells and slabs.
 LOCAL_TF: Final = Rung("local-TF mixing", "mixing_mode", lambda s: "local-TF")
@@ -112,14 +112,18 @@ LARGER_SMEARING: Final = Rung("larger smearing", "degauss_ry", lambda s: max(4 *
 MORE_BANDS: Final = Rung("more bands", "bands", lambda s: math.ceil(1.3 * s.states) + 4 if s.states else None)
 CONJUGATE_GRADIENTS: Final = Rung("conjugate gradients", "diagonalization", lambda s: "cg")
 RANDOM_START: Final = Rung("random wave functions", "startingwfc", lambda s: "random")
-TIGHTER: Final = Rung("tighter threshold", "conv_thr_ry", lambda s: s.scf.conv_thr_ry / 100, continues=True)
+TIGHTER: Final = Rung("tighter threshold", "conv_thr_ry", lambda s: s.scf.conv_thr_ry / 100, start="last")
 ANEW: Final = Rung("start anew", "")
-# Not in the ladder: what follows a success with larger smearing, repeated until the wanted width is reached.
+# Not in the ladder: what follows a success with larger smearing, repeated until the wanted width is reached. A step is
+# a factor of 4 at first, and its square root after each step that failed, from the last density that converged.
 _STEP_BACK: Final = "smaller smearing"
+_STEP: Final = 4.0
+_SHORTEST_STEP: Final = 1.15
 
 LADDER: Final[Mapping[Kind, tuple[Rung, ...]]] = {
     Kind.NOT_CONVERGED: (MORE_STEPS, SMALLER_MIXING, LOCAL_TF, LARGER_SMEARING),
-    Kind.OSCILLATING: (SMALLER_MIXING, LOCAL_TF, LONGER_MEMORY, LARGER_SMEARING, MORE_BANDS, SMALLEST_MIXING),
+    # Free atoms and small molecules oscillate between occupations, which only smearing mends; long cells slosh.
+    Kind.OSCILLATING: (SMALLER_MIXING, LARGER_SMEARING, LOCAL_TF, LONGER_MEMORY, MORE_BANDS, SMALLEST_MIXING),
     Kind.LOOSE_FORCES: (TIGHTER,),
     Kind.DIAGONALISATION: (CONJUGATE_GRADIENTS, RANDOM_START, MORE_BANDS, SMALLER_MIXING),
     Kind.CHOLESKY: (CONJUGATE_GRADIENTS, RANDOM_START),
@@ -148,9 +152,11 @@ def climb(history: Sequence[Step], *, max_rungs: int, accept_changed_smearing: b
         return End("converged", label=len(history) - 1)
     if len(history) > max_rungs:
         return _give_up(history, f"all {max_rungs} rungs are used", accept_changed_smearing)
+    step_back = _step_back(history, wanted)
+    if step_back is not None:
+        return step_back
     if last.failure is None:
-        smaller = max(wanted, last.scf.degauss_ry / 2)
-        return Rung(f"{_STEP_BACK} {smaller:.4g} Ry", "degauss_ry", lambda _: smaller, continues=True)
+        return _give_up(history, "the wanted smearing is out of reach", accept_changed_smearing)
     tried = {step.rung for step in history}
     for rung in LADDER.get(last.failure.kind, ()):
         if rung.name not in tried and (rung is ANEW or rung.apply(last) != last.scf):
@@ -158,6 +164,22 @@ def climb(history: Sequence[Step], *, max_rungs: int, accept_changed_smearing: b
     known = last.failure.kind in LADDER
     reason = f"every rung for '{last.failure.kind}' was tried" if known else f"no rung helps: {last.failure.kind}"
     return _give_up(history, reason, accept_changed_smearing)
+
+
+def _step_back(history: Sequence[Step], wanted: float) -> Rung | None:
+    """Return the next step towards the wanted smearing, if one is due."""
+    last = history[-1]
+    converged = [step.scf.degauss_ry for step in history if step.failure is None]
+    is_stuck = last.failure is not None and last.failure.kind not in (Kind.OSCILLATING, Kind.NOT_CONVERGED)
+    if not converged or is_stuck:
+        return None
+    failures = sum(1 for step in history if step.rung.startswith(_STEP_BACK) and step.failure is not None)
+    factor = _STEP ** (0.5**failures)
+    if factor < _SHORTEST_STEP:
+        return None
+    smaller = converged[-1] / factor
+    smaller = wanted if smaller < 1.5 * wanted and factor > 2 else max(wanted, smaller)
+    return Rung(f"{_STEP_BACK} {smaller:.4g} Ry", "degauss_ry", lambda _: smaller, start="converged")
 
 
 def _give_up(history: Sequence[Step], reason: str, accept_changed_smearing: bool) -> End:

@@ -20,6 +20,7 @@ _LONGEST_PATH = 200
 _FULL_BYTES = 4096
 _LOCK = "owner.lock"
 _KEPT = "density"
+_REMEMBERED = "converged"
 _KEY = "key.json"
 # What `startingpot = 'file'` reads; paw.txt only exists with PAW.
 _DENSITY: Final = ("charge-density.dat", "paw.txt")
@@ -50,6 +51,20 @@ class Scratch:
     def is_full(self) -> bool:
         """True if nothing can be written any more."""
         return shutil.disk_usage(self.path).free < _FULL_BYTES
+
+    def remember(self) -> None:
+        """Keep a copy of the density of a run that converged, if it left one."""
+        if self.has_density:
+            shutil.rmtree(self.path / _REMEMBERED, ignore_errors=True)
+            shutil.copytree(self.save, self.path / _REMEMBERED)
+
+    def recall(self) -> bool:
+        """Put that density back, with everything else of pw.x removed; False if there is none."""
+        self.clear()
+        if not (self.path / _REMEMBERED).is_dir():
+            return False
+        shutil.copytree(self.path / _REMEMBERED, self.save)
+        return True
 
     def clear(self) -> None:
         """Remove everything of pw.x, so that the next run starts from free atoms."""

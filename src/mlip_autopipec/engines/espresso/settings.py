@@ -60,10 +60,10 @@ class EspressoSettings(BaseModel):
     )
     electron_maxstep: int = Field(100, ge=1, le=10_000, description="SCF steps after which the label is not converged")
     max_rungs: int = Field(
-        8, ge=0, le=50, description="how often a failed SCF is tried again with one setting changed; 0: never"
+        12, ge=0, le=50, description="how often a failed SCF is tried again with one setting changed; 0: never"
     )
     hopeless_iterations: int = Field(
-        20, ge=5, le=10_000, description="SCF steps without a smaller residual after which it is stopped as hopeless"
+        15, ge=5, le=10_000, description="SCF steps without a smaller residual after which it is stopped as hopeless"
     )
     # Labels of one run should be of one smearing: a wrong label is worse than none.
     accept_changed_smearing: bool = Field(
