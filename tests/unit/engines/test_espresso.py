@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from ase.build import bulk
 
@@ -132,6 +136,52 @@ def test_a_stopped_scf_is_continued_by_the_next_attempt(pw_x: str, tmp_path: Pat
 def test_pw_x_stops_at_its_time_limit(pw_x: str, tmp_path: Path) -> None:
     with pytest.raises(TimedOut, match=r"stopped at its time limit.*max_seconds"):
         labeller(EspressoNode(max_seconds=0.01)).label(aluminium(), tmp_path)
+
+
+def test_a_key_that_pw_x_does_not_know(pw_x: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"read_namelists .*ecutwfk") as caught:
+        labeller(system={"ecutwfk": 3}).label(aluminium(), tmp_path)
+    assert not caught.value.transient
+    assert (tmp_path / "CRASH").exists()
+    assert _ends(tmp_path) == ["bad input"]
+
+
+def test_a_diagonalisation_that_fails_is_rescued(pw_x: str, tmp_path: Path) -> None:
+    # So few plane waves that Davidson loses bands; seen as "charge is wrong" and as an abort without any word.
+    settings = EspressoSettings(
+        pseudopotentials={"Ni": "Ni.pbe-nd-rrkjus.UPF"}, ecutwfc_ry=6, ecutrho_ry=200, kspacing=1.6, nspin=1,
+        mixing_beta=0.2,
+    )  # fmt: skip
+    label = EspressoLabeller(settings).label(bulk("Ni") * (2, 1, 1), tmp_path)
+    assert _ends(tmp_path) == ["diagonalisation", "converged"]
+    assert label.info["scf"]["diagonalization"] == "cg"
+
+
+def test_a_killed_pw_x_may_be_tried_again(pw_x: str, tmp_path: Path) -> None:
+    attempt = labeller(ecutwfc_ry=40, kspacing=0.3)
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for process in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if process.name() == "pw.x" and "iteration #" in (tmp_path / "espresso.pwo").read_text():
+                        process.kill()
+                        return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(Crashed, match="killed by signal 9") as caught:
+        attempt.label(aluminium(), tmp_path)
+    killer.join()
+    assert caught.value.transient
+    assert _ends(tmp_path) == ["killed"]
+    assert not (tmp_path / "scratch").exists()
+
+
+def _ends(folder: Path) -> list[str]:
+    return [rung["end"] for rung in json.loads((folder / "rungs.json").read_text())["rungs"]]
 
 
 def test_a_pseudopotential_that_vanishes_is_named(pw_x: str, tmp_path: Path) -> None:

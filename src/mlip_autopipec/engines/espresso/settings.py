@@ -63,7 +63,7 @@ class EspressoSettings(BaseModel):
         12, ge=0, le=50, description="how often a failed SCF is tried again with one setting changed; 0: never"
     )
     hopeless_iterations: int = Field(
-        15, ge=5, le=10_000, description="SCF steps without a smaller residual after which it is stopped as hopeless"
+        20, ge=5, le=10_000, description="SCF steps without a smaller residual after which it is stopped as hopeless"
     )
     # Labels of one run should be of one smearing: a wrong label is worse than none.
     accept_changed_smearing: bool = Field(

@@ -13,6 +13,8 @@ _WARM_UP = 3
 # An SCF that gains less than this factor over the patience will not gain the six orders of magnitude that it needs.
 _LEAST_GAIN = 0.5
 _GROWN = 10.0
+# Ry; below this, dips and plateaus of tens of iterations are followed by convergence (a free iron atom).
+_NEAR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,18 @@ class Trace:
         return cls(tuple(_number(text) for text in _ACCURACY.findall(output)))
 
     def is_hopeless(self, patience: int) -> bool:
-        """True if the residual grew, or did not fall, for `patience` iterations.
+        """True if the residual grew, or did not fall, for `patience` iterations, and is still far from converged.
 
         Grown means that each of the last half of them is ten times worse than the best before; not fallen, that none
         of them reached half of the best before.
         """
         seen = self.accuracies[_WARM_UP:]
         half = max(2, patience // 2)
-        if len(seen) > half and min(seen[-half:]) > _GROWN * min(seen[:-half]):
+        if len(seen) <= half or min(seen[-half:]) < _NEAR:
+            return False
+        if min(seen[-half:]) > _GROWN * min(seen[:-half]):
             return True
-        return len(seen) > patience and min(seen[-patience:]) > _LEAST_GAIN * min(seen[:-patience])
+        return len(seen) > patience and min(seen[-patience:]) > max(_NEAR, _LEAST_GAIN * min(seen[:-patience]))
 
     def falls(self) -> bool:
         """True if the later half of the iterations was better than the earlier one by far, so that more would help."""
