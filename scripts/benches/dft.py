@@ -46,8 +46,8 @@ def chain(symbols: str, box: float, distance: float = 0.0) -> Atoms:
     return Atoms(symbols, positions=rows, cell=[box] * 3, pbc=True)
 
 
-SHARP = {"ecutwfc_ry": 20, "ecutrho_ry": 120, "degauss_ry": 0.0005, "kspacing": 5.0, "nspin": 1}
-SPIN = {**SHARP, "degauss_ry": 0.001, "nspin": 2, "starting_magnetization": {}}
+SHARP = {"ecutwfc_ry": 20, "ecutrho_ry": 120, "degauss_ry": 0.005, "kspacing": 5.0, "nspin": 1}
+SPIN = {**SHARP, "degauss_ry": 0.002, "nspin": 2, "starting_magnetization": {}}
 CASES = {
     "Fe atom": Case(chain("Fe", 4.5), {"Fe": FE}, SHARP),
     "Ni atom": Case(chain("Ni", 4.5), {"Ni": NI}, SHARP),
