@@ -109,6 +109,7 @@ LOCAL_TF: Final = Rung("local-TF mixing", "mixing_mode", lambda s: "local-TF")
 LONGER_MEMORY: Final = Rung("longer mixing memory", "mixing_ndim", lambda s: 20)
 SMALLEST_MIXING: Final = Rung("smallest mixing", "mixing_beta", lambda s: min(0.05, s.scf.mixing_beta / 2))
 LARGER_SMEARING: Final = Rung("larger smearing", "degauss_ry", lambda s: max(4 * s.scf.degauss_ry, 0.01))
+LARGEST_SMEARING: Final = Rung("largest smearing", "degauss_ry", lambda s: max(4 * s.scf.degauss_ry, 0.03))
 MORE_BANDS: Final = Rung("more bands", "bands", lambda s: math.ceil(1.3 * s.states) + 4 if s.states else None)
 CONJUGATE_GRADIENTS: Final = Rung("conjugate gradients", "diagonalization", lambda s: "cg")
 RANDOM_START: Final = Rung("random wave functions", "startingwfc", lambda s: "random")
@@ -123,7 +124,15 @@ _SHORTEST_STEP: Final = 1.15
 LADDER: Final[Mapping[Kind, tuple[Rung, ...]]] = {
     Kind.NOT_CONVERGED: (MORE_STEPS, SMALLER_MIXING, LOCAL_TF, LARGER_SMEARING),
     # Free atoms and small molecules oscillate between occupations, which only smearing mends; long cells slosh.
-    Kind.OSCILLATING: (SMALLER_MIXING, LARGER_SMEARING, LOCAL_TF, LONGER_MEMORY, MORE_BANDS, SMALLEST_MIXING),
+    Kind.OSCILLATING: (
+        SMALLER_MIXING,
+        LARGER_SMEARING,
+        LOCAL_TF,
+        LARGEST_SMEARING,
+        LONGER_MEMORY,
+        MORE_BANDS,
+        SMALLEST_MIXING,
+    ),
     Kind.LOOSE_FORCES: (TIGHTER,),
     Kind.DIAGONALISATION: (CONJUGATE_GRADIENTS, RANDOM_START, MORE_BANDS, SMALLER_MIXING),
     Kind.CHOLESKY: (CONJUGATE_GRADIENTS, RANDOM_START),
@@ -160,7 +169,9 @@ def climb(history: Sequence[Step], *, max_rungs: int, accept_changed_smearing: b
     tried = {step.rung for step in history}
     for rung in LADDER.get(last.failure.kind, ()):
         if rung.name not in tried and (rung is ANEW or rung.apply(last) != last.scf):
-            return rung
+            # What once converged is the best that there is to start from.
+            has_converged = any(step.failure is None for step in history)
+            return replace(rung, start="converged") if has_converged and rung.start == "atoms" else rung
     known = last.failure.kind in LADDER
     reason = f"every rung for '{last.failure.kind}' was tried" if known else f"no rung helps: {last.failure.kind}"
     return _give_up(history, reason, accept_changed_smearing)
