@@ -29,8 +29,13 @@ _OPTIONS = {"fastmath": _FAST_FLAGS, "nogil": True, "error_model": "numpy", "_nr
 
 
 def inline(function: _Function) -> _Function:
-    """Compile a helper that kernels call."""
+    """Compile a helper that kernels call; the machine code is merged into theirs."""
     return cast(_Function, numba.njit(function, forceinline=True, **_OPTIONS))
+
+
+def splice(function: _Function) -> _Function:
+    """Make a helper part of its caller before compilation: for what is called once, where `inline` compiles twice."""
+    return cast(_Function, numba.njit(function, inline="always", **_OPTIONS))
 
 
 def kernel(function: _Function) -> _Function:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mlip_autopipec.ace.grade_tables import GradeTables
-from mlip_autopipec.ace.jit import inline, kernel
+from mlip_autopipec.ace.jit import kernel, splice
 from mlip_autopipec.ace.lane_density import adjoint_graph, embed_centres, evaluate_graph
 from mlip_autopipec.ace.lane_forces import scatter_forces
 from mlip_autopipec.ace.lane_geometry import gather
@@ -82,7 +82,7 @@ def evaluate_slabs(
     _work(_program(t), _grade(g), _frame(frame), _scratch(s), _outcome(out), pointer(counter))
 
 
-@inline
+@splice
 def _work(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, counter: LongArray) -> None:
     while True:
         slab = take_ticket(counter)
@@ -102,7 +102,7 @@ def _work(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, co
                     scatter_forces(t, s, mu, centre, frame.blocks[block * WIDTH + centre], forces)
 
 
-@inline
+@splice
 def _sum_centre(t: Program, g: GradeTables, frame: Frame, s: Scratch, i: int, mu: int, centre: int) -> int:
     """Everything that is a sum over the neighbours of one centre."""
     begin, end = int(frame.first[i]), int(frame.first[i + 1])
@@ -128,7 +128,7 @@ def _sum_centre(t: Program, g: GradeTables, frame: Frame, s: Scratch, i: int, mu
     return trouble
 
 
-@inline
+@splice
 def _evaluate_centres(
     t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, first: int, mu: int, count: int
 ) -> None:

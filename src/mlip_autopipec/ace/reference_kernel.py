@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.embedding import embed, quintic_switch
-from mlip_autopipec.ace.jit import inline, kernel
+from mlip_autopipec.ace.jit import kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference_neighbours import (
     accumulate,
@@ -60,7 +60,7 @@ def evaluate_atoms(
         _forces(t, i, dcore, nearest, dnearest, s, c, out)
 
 
-@inline
+@splice
 def evaluate_terms(t: ReferenceTables, mu: int, c: Centre) -> None:
     first, n_rank1 = t.rank1_first[mu], t.rank1_first[mu + 1] - t.rank1_first[mu]
     for k in range(n_rank1):
@@ -74,7 +74,7 @@ def evaluate_terms(t: ReferenceTables, mu: int, c: Centre) -> None:
         c.terms[n_rank1 + k] = product.real
 
 
-@inline
+@splice
 def _densities(t: ReferenceTables, mu: int, c: Centre) -> float:
     """rho_p = sum_t ctilde_tp term_t; return sum_p w_p F(rho_p) and keep w_p F'(rho_p)."""
     start = t.ctilde_first[mu]
@@ -92,7 +92,7 @@ def _densities(t: ReferenceTables, mu: int, c: Centre) -> float:
     return energy
 
 
-@inline
+@splice
 def project(t: ReferenceTables, mu: int, terms: FloatArray, B: FloatArray) -> None:
     start = t.row_first[mu]
     for k in range(t.row_first[mu + 1] - start):
@@ -102,7 +102,7 @@ def project(t: ReferenceTables, mu: int, terms: FloatArray, B: FloatArray) -> No
         B[k] = total
 
 
-@inline
+@splice
 def _core(t: ReferenceTables, mu: int, energy: float, s: Surroundings) -> tuple[float, float, float, int, float]:
     """Return energy with core repulsion, dE/dE_ace, dE/drho_core, the nearest neighbour and dE/dr of its switch."""
     repulsion = 0.0
@@ -124,7 +124,7 @@ def _core(t: ReferenceTables, mu: int, energy: float, s: Surroundings) -> tuple[
     return w * energy + (1.0 - w) * repulsion, w, 1.0 - w, nearest, -dw * (energy - repulsion)
 
 
-@inline
+@splice
 def _adjoint(t: ReferenceTables, mu: int, c: Centre) -> None:
     """Return dE/dA1 and dE/dA, the latter folded onto m >= 0."""
     start = t.ctilde_first[mu]
@@ -160,7 +160,7 @@ def _adjoint(t: ReferenceTables, mu: int, c: Centre) -> None:
                     c.d_base[nu, angular * (angular + 1) + m, n] += sign * np.conj(mirror)
 
 
-@inline
+@splice
 def _forces(
     t: ReferenceTables,
     i: int,
@@ -204,7 +204,7 @@ def _forces(
             out.virial[6 + a] += z * r * f
 
 
-@inline
+@splice
 def _angular_gradient(t: ReferenceTables, nu: int, first: int, last: int, s: Surroundings, c: Centre) -> None:
     """Add Re sum dE/dA R' Y, and the gradient of Re sum dE/dA R Y with respect to x, y, z of the unit vector."""
     K, N, lmax = t.sizes[1], t.sizes[2], t.sizes[3]
