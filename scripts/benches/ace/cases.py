@@ -44,7 +44,7 @@ def basis(elements: tuple[str, ...], cutoff: float) -> Basis:
 
 def _with_coefficients(block: Block, rng: np.random.Generator) -> Block:
     functions = tuple(
-        replace(f, coefficients=tuple(rng.normal(scale=10.0 ** -f.rank, size=len(f.coefficients))))
+        replace(f, coefficients=tuple(rng.normal(scale=10.0**-f.rank, size=len(f.coefficients))))
         for f in block.functions
     )
     return replace(block, functions=functions)
