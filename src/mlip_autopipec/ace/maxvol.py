@@ -171,7 +171,9 @@ def _summary(rows: Rows) -> tuple[FloatArray, FloatArray, int]:
         n_rows += len(block)
         sizes = np.maximum(sizes, np.abs(block).max(axis=0, initial=0.0))
         stacked = np.concatenate([triangle, block])
-        triangle = np.linalg.qr(stacked, mode="r") if len(stacked) > len(sizes) else stacked
+        if len(stacked) > len(sizes):
+            stacked = np.asarray(np.linalg.qr(stacked, mode="r"), dtype=float)
+        triangle = stacked
     square = np.zeros((len(sizes), len(sizes)))
     square[: len(triangle)] = triangle
     return _column_sizes(sizes), square, n_rows
