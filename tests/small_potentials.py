@@ -10,8 +10,10 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from mlip_autopipec.ace.asi import write_asi
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
-from mlip_autopipec.structures.neighbours import neighbourhood
+from mlip_autopipec.daemons.bases import make_basis
+from mlip_autopipec.stages.train import TrainingSettings
 
 
 class LennardJones:
@@ -79,11 +81,8 @@ def distorted(elements: Sequence[str], seed: int, amplitude: float = 0.12, strai
 
 def fit_emt(folder: Path, elements: Sequence[str], frames: int = 16) -> Path:
     """Fit a small linear ACE on EMT; write potential.yaml, .yace (E0 = 0.5, 1.5, ... eV) and .asi; return `folder`."""
-    from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis
-    from mlip_autopipec.engines.pacemaker.settings import BasisSettings
-
-    settings = BasisSettings(cutoff=5.0, nradmax_by_orders=(6, 2, 2), lmax_by_orders=(0, 2, 1))
-    basis = PyaceBasis(new_basis(settings, elements), neighbourhood)
+    settings = TrainingSettings(cutoff=5.0, nradmax_by_orders=(6, 2, 2), lmax_by_orders=(0, 2, 1))
+    basis = make_basis(settings, elements)
     rows, targets, environments = [], [], {e: [] for e in basis.elements}
     for seed in range(frames):
         atoms = distorted(elements, seed, amplitude=0.05 + 0.02 * (seed % 8))
@@ -104,8 +103,7 @@ def fit_emt(folder: Path, elements: Sequence[str], frames: int = 16) -> Path:
         # Not MaxVol: any well-conditioned square set of rows gives a gamma that the engines must agree on.
         chosen = _independent(values)
         inverses[element] = np.ascontiguousarray(np.linalg.pinv(values[chosen]))
-    with (folder / "potential.asi").open("wb") as handle:
-        np.savez(handle, **inverses)
+    write_asi(inverses, folder / "potential.asi")
     return folder
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -241,15 +241,14 @@ def row_of(seen: list[Any]) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def fresh(template: Path, share: bool) -> Iterator[Path]:
-    """Give a copy of a filled folder, which is removed afterwards."""
-    folder = template.with_name("cell")
+def fresh(template: Path, share: bool) -> Path:
+    """Return a copy of a filled folder.
+
+    It stays until the end: ext4 looks long for a new inode where many were freed in the last seconds.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cell-", dir=template.parent)) / "run"
     subprocess.run(["cp", "-al" if share else "-a", str(template), str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+    return folder
 
 
 def cell(name: str, make: Callable[..., Get], template: Path, plan: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -257,9 +256,9 @@ def cell(name: str, make: Callable[..., Get], template: Path, plan: dict[str, An
     pending, workers, fsync = plan["pending"], plan["workers"], plan["fsync"]
     seen, claims, wall = [], 0, 0.0
     while wall < seconds and claims < 5000:
-        with fresh(template, SYSTEMS[name][2]) as folder:
-            # At most half of them, so that "pending" is what the heading says.
-            one = measure(make, folder, workers, pending // 2, seconds - wall, fsync)
+        folder = fresh(template, SYSTEMS[name][2])
+        # At most half of them, so that "pending" is what the heading says.
+        one = measure(make, folder, workers, pending // 2, seconds - wall, fsync)
         seen += [(*s[:3], [f"{wall}:{i}" for i in s[3] if i], *s[4:]) for s in one]
         claims += sum(len(s[2]) for s in one)
         wall += max(s[1] for s in one) - min(s[0] for s in one)
@@ -309,7 +308,7 @@ def main(
         texts = [task_text(number, atoms) for number in range(max(pending))]
         for number in pending:
             for name in only:
-                template = Path(scratch) / "template"
+                template = Path(scratch) / f"{name}-{number}"
                 template.mkdir()
                 SYSTEMS[name][0](template, texts[:number])
                 for count in workers:
@@ -319,7 +318,6 @@ def main(
                         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
                         if name == "autopipe" and number == pending[0]:
                             cycles.append(cell(name, cycle_autopipe, template, plan, seconds))
-                shutil.rmtree(template)
         after = disk(Path(scratch) / "disk")
     facts: dict[str, Any] = {"load": os.getloadavg()[0]}
     facts |= {"atoms": atoms, "bytes": len(texts[0][1]), "cores": os.cpu_count(), "disk": raw, "disk_after": after}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +27,23 @@ from mlip_autopipec.store.settings import QueueSettings
 
 # A changed value would mix labels or histories that do not belong together; every other key may change at a restart.
 FROZEN: Final = ("labeller", "start")
+# What pydantic adds to the path of a value of which there are several kinds: the kind that it tried.
+_BRANCH: Final = re.compile(r"number|list|str|int|float|(literal|tuple|dict|list|constrained-\w+)\[.*")
+_SECTION: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
+_PLAIN: Final = {
+    "float_type": "give a number",
+    "float_parsing": "give a number without a unit",
+    "int_type": "give a whole number",
+    "int_parsing": "give a whole number",
+    "int_from_float": "give a whole number",
+    "string_type": "give text",
+    "bool_type": "give true or false",
+    "bool_parsing": "give true or false",
+    "tuple_type": "give a list",
+    "too_short": "give at least {min_length}",
+    "too_long": "give at most {max_length}",
+    "path_type": "give the name of a file",
+}
 
 
 class NotStarted(AutopipeError):  # noqa: N818  says what is
@@ -65,6 +85,11 @@ def load(run: RunDirectory) -> Config:
     ConfigError
         Names file, key, value and fix; one line for each mistake.
     """
+    if not run.config_file.exists() and run.frozen_config.exists():
+        raise ConfigError(
+            f"{run.config_file}: file not found",
+            f"the run was started with what is in {run.frozen_config.name}: copy that to {run.config_file.name}",
+        )
     return parse(read_mapping(run.config_file), run.config_file)
 
 
@@ -95,31 +120,100 @@ def load_in_force(run: RunDirectory) -> Config:
 
 def parse(data: dict[str, Any], file: Path) -> Config:
     """Check a configuration that was read from `file`."""
+    wrong = {key: f"{file}: {key}: {value}: {told}" for key, value, told in _misfits(data, [])}
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(problem, file) for problem in error.errors()]
-        raise ConfigError("\n".join(lines), "`autopipe config schema` lists every key with unit and default") from error
+        for problem in error.errors():
+            location = _location(problem["loc"])
+            key = ".".join(location)
+            # Of a choice of types every one complains: the first tells enough.
+            if key not in wrong:
+                wrong[key] = _explain(problem, location, file)
+    lines = [line for key, line in wrong.items() if not any(other.startswith(f"{key}.") for other in wrong)]
+    if lines:
+        raise ConfigError("\n".join(lines), "`autopipe config schema` lists every key with unit and default")
+    return config
 
 
-def _explain(problem: Any, file: Path) -> str:
+def _location(parts: Sequence[Any]) -> list[str]:
+    """Return the path of a mistake as it stands in the file: without the kinds of value that pydantic tried."""
+    names = [str(part) for part in parts]
+    if names[:1] == ["labeller"] and names[1:2] and names[1] in _tags(["labeller"]):
+        del names[1]
+    return [name for name in names if not _BRANCH.fullmatch(name)]
+
+
+def _misfits(data: Any, location: list[str]) -> Iterator[tuple[str, Any, str]]:
+    """Yield key, value and fix of what pydantic accepts and nobody means: `true` as a number, infinity."""
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _misfits(value, [*location, str(key)])
+    elif isinstance(data, float) and not math.isfinite(data):
+        yield ".".join(location), data, "give a finite number"
+    elif isinstance(data, bool):
+        named = [part for part in location if not part.isdigit()]
+        field = _fields_at(named[:-1]).get(named[-1]) if named else None
+        if field is not None and not _takes_booleans(field.annotation):
+            yield ".".join(location), data, f"neither true nor false has a meaning here{_unit(named)}"
+
+
+def _takes_booleans(annotation: Any) -> bool:
+    parts = getattr(annotation, "__args__", ())
+    return annotation is bool or any(isinstance(part, bool) or _takes_booleans(part) for part in parts)
+
+
+def _explain(problem: Any, location: list[str], file: Path) -> str:
     """Return one mistake as `file: key: value: what is wrong; fix`."""
-    location = [str(part) for part in problem["loc"] if part not in ("teacher", "espresso")]
     key = ".".join(location) or "(top level)"
     kind, value = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
         return f"{file}: {key}: unknown key{_suggestion(location)}"
     if kind == "missing":
         return f"{file}: {key}: missing{_unit(location)}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    if kind == "union_tag_not_found":
+        name = problem["ctx"]["discriminator"].strip("'")
+        return f"{file}: {key}.{name}: missing{_unit([*location, name])}; allowed are {', '.join(_tags(location))}"
+    if kind == "union_tag_invalid":
+        name, tags = problem["ctx"]["discriminator"].strip("'"), _tags(location)
+        return f"{file}: {key}.{name}: {problem['ctx']['tag']!r}: {_choice(problem['ctx']['tag'], tags)}"
+    if kind == "literal_error":
+        options = [option.strip("'") for option in re.split(", | or ", problem["ctx"]["expected"])]
+        return f"{file}: {key}: {value!r}: {_choice(str(value), options)}{_unit(location)}"
+    if kind in _SECTION:
+        tags = " or ".join(_tags(location))
+        known = f"engine ({tags}) and what belongs to it" if tags else ", ".join(_fields_at(location))
+        return f"{file}: {key}: give a section of keys" + (f": {known}" if known else "")
+    message = (
+        _PLAIN[kind].format(**problem.get("ctx", {}))
+        if kind in _PLAIN
+        else str(problem["msg"]).removeprefix("Value error, ")
+    )
     if message.startswith(key):
         return f"{file}: {message}"
     shown = "" if isinstance(value, dict) else f" {value!r}:"
     return f"{file}: {key}:{shown} {message[0].lower()}{message[1:]}{_unit(location)}"
 
 
+def _tags(location: list[str]) -> list[str]:
+    """Return the values that choose between the models at `location`."""
+    fields = [model.model_fields["engine"] for model in _models_at(location) if "engine" in model.model_fields]
+    return [str(option) for field in fields for option in get_args(field.annotation)]
+
+
+def _choice(value: str, options: Sequence[str]) -> str:
+    close = difflib.get_close_matches(value, options, n=1)
+    allowed = ", ".join(f"'{option}'" for option in options)
+    return f"allowed are {allowed}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
 def _fields_at(location: list[str]) -> dict[str, Any]:
     """Return the fields of the section that `location` names."""
+    return {name: field for model in _models_at(location) for name, field in model.model_fields.items()}
+
+
+def _models_at(location: list[str]) -> list[Any]:
+    """Return the settings models that may stand at `location`."""
     models: list[Any] = [Config]
     for part in location:
         found: list[Any] = []
@@ -128,7 +222,7 @@ def _fields_at(location: list[str]) -> dict[str, Any]:
             found += models_in(field.annotation) if field is not None else []
         # A list index stands between the field and its model.
         models = found or (models if part.isdigit() else [])
-    return {name: field for model in models for name, field in model.model_fields.items()}
+    return models
 
 
 def models_in(annotation: Any) -> list[Any]:
@@ -149,6 +243,20 @@ def _unit(location: list[str]) -> str:
     return f" ({location[-1]}: {field.description})" if field is not None and field.description else ""
 
 
+def check_frozen(run: RunDirectory, config: Config) -> None:
+    """Compare with what the run was started with.
+
+    Raises
+    ------
+    ConfigError
+        A frozen section differs from that of an earlier start.
+    """
+    if run.frozen_config.exists():
+        earlier, expanded = _completed(read_mapping(run.frozen_config)), config.model_dump(mode="json")
+        for section in FROZEN:
+            _refuse_change(run, section, earlier.get(section), expanded[section])
+
+
 def freeze(run: RunDirectory, config: Config) -> str:
     """Write the expanded configuration into the run; return its hash.
 
@@ -157,11 +265,8 @@ def freeze(run: RunDirectory, config: Config) -> str:
     ConfigError
         A frozen section differs from that of an earlier start.
     """
+    check_frozen(run, config)
     expanded = config.model_dump(mode="json")
-    if run.frozen_config.exists():
-        earlier = _completed(read_mapping(run.frozen_config))
-        for section in FROZEN:
-            _refuse_change(run, section, earlier.get(section), expanded[section])
     text = dump_mapping(expanded)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     run.create()

@@ -16,8 +16,8 @@ from mlip_autopipec.ace.yaml_reading import read_yaml
 from mlip_autopipec.core.conventions import virial_to_lammps
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
-from mlip_autopipec.structures.neighbours import neighbourhood
 from small_potentials import LennardJones, distorted, fit_emt
 
 ELEMENTS = ("Al", "Cu")

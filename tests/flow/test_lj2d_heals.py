@@ -13,13 +13,13 @@ from ase import Atoms
 from running import autopipe, merged_events, processes_of, status
 
 from mlip_autopipec.core.events import TASK_STORY
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings
 from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.store.registry import Registry
-from mlip_autopipec.structures.neighbours import neighbourhood
 
 pytestmark = pytest.mark.flow
 

@@ -11,12 +11,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from mlip_autopipec.ace.evaluator import AceEvaluator
-from mlip_autopipec.ace.frames import neighbourhood
 from mlip_autopipec.ace.loading import as_active_set, as_potential
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.terms import Potential
 from mlip_autopipec.core.conventions import stress_from_virial
 from mlip_autopipec.core.interfaces import Neighbourhood
+from mlip_autopipec.core.neighbours import neighbourhood
 
 
 class ACECalculator(Calculator):

@@ -13,7 +13,7 @@ from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.reference_evaluator import ReferenceEvaluator
 from mlip_autopipec.ace.team import Team, default_threads
 from mlip_autopipec.ace.terms import Potential
-from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.errors import Crashed, ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
 
 PATHS = ("lanes", "reference")
@@ -84,12 +84,18 @@ class AceEvaluator:
         Raises
         ------
         ModelError
-            gamma without an active set, an unknown species, positions that are not finite, or two atoms on one place.
+            gamma without an active set, or an unknown species.
+        Crashed
+            Positions that are not finite, or two atoms on one place.
         """
         if gamma and not self._has_gamma:
             raise ModelError("gamma needs an active set", "give the .asi file of the potential")
         self._check(frame)
-        return self._path.evaluate(frame, gamma=gamma)
+        try:
+            return self._path.evaluate(frame, gamma=gamma)
+        except ModelError as error:
+            # Potential and species are in order, so it is the frame: MD goes back to a snapshot then.
+            raise Crashed(error.message, error.hint) from error
 
     def projections(self, frame: Neighbourhood) -> FloatArray:
         """Return B-projections (N, largest number of functions); row i is valid up to its species' number.

@@ -14,7 +14,6 @@ from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.design_kernel import DesignRows, Gradients, design_rows
 from mlip_autopipec.ace.evaluator import AceEvaluator
-from mlip_autopipec.ace.frames import neighbourhood
 from mlip_autopipec.ace.lane_evaluator import refuse_overlaps
 from mlip_autopipec.ace.records import Configuration, FloatArray, IntArray
 from mlip_autopipec.ace.reference_records import make_centre, make_surroundings
@@ -25,6 +24,7 @@ from mlip_autopipec.ace.yaml_writing import write_yaml
 from mlip_autopipec.core.conventions import voigt_from_tensor
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Design, Neighbourhood
+from mlip_autopipec.core.neighbours import neighbourhood
 
 NeighbourFinder = Callable[[Atoms, float, Sequence[str]], Neighbourhood]
 Projections = dict[str, tuple[IntArray, FloatArray]]
@@ -197,7 +197,7 @@ def refuse_nonlinear(configuration: Configuration) -> None:
             raise ModelError(f"{name}: embedding parameters {list(block.embedding.parameters)} are not linear")
         if block.embedding and block.embedding.ndensity != 1:
             raise ModelError(f"{name}: {block.embedding.ndensity} densities; a linear potential has one")
-        if block.bond and block.bond.prehc != 0.0:
+        if block.bond and block.bond.has_core:
             raise ModelError(f"{name}: has a core repulsion, which comes on top of the functions")
 
 

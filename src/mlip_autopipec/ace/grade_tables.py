@@ -32,9 +32,10 @@ class GradeTables(NamedTuple):
     start_at : (P,) place of a pair's first node in `start_table`
     start_table : Hermite nodes of x, t_0, t_1 and a zero: four values, four slopes
     mix : (P * n_base * n_sums,) g_k = sum_q mix[k, q] sum_j t_q
-    exact_below, exact_at, exact_table : per pair the distance below which g itself is interpolated (0 without an
-        inner cutoff): the evaluators of the formats interpolate the product with the inner switch, which is so steep
-        that the product of our interpolations would differ in the tenth digit. Rows: n_base values, n_base slopes.
+    exact_below, exact_above, exact_end : per pair the distances below and above which g itself is interpolated, and
+        the cutoff: the evaluators of the formats interpolate the products with inner switches and steps, and jumps at
+        the cutoff, which are so steep that products of our interpolations would differ in the sixth to tenth digit
+    exact_at, exact_table : per pair the place of its rows, n_base values and n_base slopes each
     row_first, row_source, row_weight : per B-function of all species: entries (node, weight). Nodes from
         `first_sum` on are the sums of g, n_base per neighbour species.
     first_sum : number of the first of these
@@ -52,6 +53,8 @@ class GradeTables(NamedTuple):
     start_table: FloatArray
     mix: FloatArray
     exact_below: FloatArray
+    exact_above: FloatArray
+    exact_end: FloatArray
     exact_at: LongArray
     exact_table: FloatArray
     first_function: LongArray
@@ -83,7 +86,7 @@ def make_grade_tables(
         start_at.append(start_at[-1] + starts[-1].size)
         part = recurrence_mix(bond)
         mix[pair, : part.shape[0], : part.shape[1]] = part
-    exact_below, exact_at, exact_table = _exact_tables(bonds, n_base, potential.spline_step)
+    exact_below, exact_above, exact_at, exact_table = _exact_tables(bonds, n_base, potential.spline_step)
     first_sum = program.top_nodes
     rows = [_species_rows(t, g, first_sum, n_base) for t, g in zip(potential.terms, graphs, strict=True)]
     flat = [row for species in rows for row in species]
@@ -99,6 +102,8 @@ def make_grade_tables(
         start_table=start_table,
         mix=mix.ravel(),
         exact_below=exact_below,
+        exact_above=exact_above,
+        exact_end=np.array([bond.rcut for bond in bonds]),
         exact_at=exact_at,
         exact_table=exact_table,
         first_function=np.concatenate([[0], np.cumsum(potential.n_functions)]).astype(np.int64),
@@ -123,6 +128,8 @@ def _empty(n_species: int) -> GradeTables:
         no_number,
         no_number,
         no_number,
+        no_number,
+        no_number,
         no_place,
         no_number,
         zeros,
@@ -135,22 +142,33 @@ def _empty(n_species: int) -> GradeTables:
     )
 
 
-def _exact_tables(bonds: list[Bond], n_base: int, width: float) -> tuple[FloatArray, LongArray, FloatArray]:
-    """Return per pair the end of the exact table and its place, and the tables."""
-    below, places, tables = [], [0], []
+def _exact_tables(bonds: list[Bond], n_base: int, width: float) -> tuple[FloatArray, FloatArray, LongArray, FloatArray]:
+    """Return per pair the ends of the exact table and its place, and the tables."""
+    below, above, places, tables = [], [], [0], []
     for bond in bonds:
-        needed = bond.inner_cutoff_type == "distance" and bond.r_in > 0.0
-        below.append(min(bond.r_in, bond.rcut) if needed else 0.0)
+        r = nodes(bond.rcut, width)
+        step = float(r[0])
+        # These kinds do not fall smoothly to zero with all their parts: the last bin joins them to zero.
+        jumps = bond.radbase in ("ChebPow", "ChebLinear")
+        above.append(bond.rcut - step if jumps else bond.rcut)
+        below.append(_steep_below(bond, step))
         rows = np.zeros((0, 2, n_base))
-        if needed:
-            r = nodes(bond.rcut, width)
+        if jumps or below[-1] > 0.0:
             table = hermite_table(r, *radial_basis(bond, r))
-            kept = min(int(below[-1] / table.step) + 2, len(table.values))
+            kept = len(table.values) if jumps else min(int(below[-1] / step) + 2, len(table.values))
             rows = np.zeros((kept, 2, n_base))
             rows[:, 0, : bond.nradbase], rows[:, 1, : bond.nradbase] = table.values[:kept], table.slopes[:kept]
         tables.append(rows.ravel())
         places.append(places[-1] + rows.size)
-    return np.array(below), np.array(places[:-1], dtype=np.int64), np.concatenate(tables)
+    return np.array(below), np.array(above), np.array(places[:-1], dtype=np.int64), np.concatenate(tables)
+
+
+def _steep_below(bond: Bond, step: float) -> float:
+    """Return where the inner switch or step of the radial functions is over, its bin included; 0 without one."""
+    if bond.inner_cutoff_type == "distance":
+        return min(bond.r_in, bond.rcut) if bond.r_in > 0.0 else 0.0
+    end = bond.r_in - bond.delta_in if bond.inner_cutoff_type == "density" else float(bond.delta_in == 0.0)
+    return min(end + step, bond.rcut) if end > 0.0 else 0.0
 
 
 def _species_rows(terms: SpeciesTerms, graph: SpeciesGraph, first_sum: int, n_base: int) -> list[dict[int, float]]:

@@ -42,9 +42,11 @@ def start_recurrence(g: GradeTables, s: Scratch, pair: int, block: int, at: int,
     store(out, 0, columns[0] + columns[0])
     store(out, WIDTH, columns[1])
     store(out, 2 * WIDTH, columns[2])
-    if g.exact_below[pair] > 0.0:
+    below, above, end = g.exact_below[pair], g.exact_above[pair], g.exact_end[pair]
+    if below > 0.0 or above < end:
         for lane in range(WIDTH):
-            if s.bonds[at + 4 * WIDTH + lane] < g.exact_below[pair]:
+            r = s.bonds[at + 4 * WIDTH + lane]
+            if r < below or above < r < end:
                 _interpolate_exactly(g, s, pair, int(bins[lane]), shifted(weights, lane), sums)
                 out[WIDTH + lane] = 0.0
                 out[2 * WIDTH + lane] = 0.0

@@ -22,11 +22,11 @@ def prepare_splines(t: Program, s: Scratch, pair: int, at: int, block: int, bloc
 
     Ahead of the interpolation, so that this need not wait block by block for the weights to come back from memory.
     """
-    inverse_step, top, row = t.inverse_step[pair], t.n_bins[pair] - 0.5, 2 * t.columns[pair]
+    inverse_step, end, row = t.inverse_step[pair], float(t.n_bins[pair]), 2 * t.columns[pair]
     for k in range(blocks):
-        position = load(s.bonds, at + k * s.block + 4 * WIDTH) * inverse_step
-        # A neighbour at the cutoff (padding) belongs to the end of the last bin, where everything is zero.
-        w = position - whole_part(minimum(position, spread(top)), s.bins, (block + k) * WIDTH)
+        # A neighbour at the cutoff (padding) belongs to the very end of the last bin, where everything is zero.
+        position = minimum(load(s.bonds, at + k * s.block + 4 * WIDTH) * inverse_step, spread(end))
+        w = position - whole_part(minimum(position, spread(end - 0.5)), s.bins, (block + k) * WIDTH)
         for lane in range((block + k) * WIDTH, (block + k + 1) * WIDTH):
             s.offsets[lane] = t.table_at[pair] + s.bins[lane] * row
         rest = 1.0 - w

@@ -31,7 +31,7 @@ class Program(NamedTuple):
     ----------
     n_species, top_l, top_columns, top_nodes, top_densities, top_variables : largest values over pairs and species
     inner : index into INNER_CUTOFF_TYPES
-    has_core : 1 if any pair has a core repulsion
+    has_core : 1 if any pair has a core repulsion or switches ACE off
     rcut2, inverse_step, r_in, delta_in : (P,)
     table_at, n_bins : (P,) place of a pair's first node in `table`, number of bins
     columns : (P,) number of tabulated functions, padded to a multiple of 4; a node has twice as many numbers
@@ -119,7 +119,7 @@ def make_program(potential: Potential) -> tuple[Program, tuple[SpeciesGraph, ...
         top_densities=max(embedding.ndensity for embedding in potential.embeddings),
         top_variables=max(graph.variables.count for graph in graphs),
         inner=INNER_CUTOFF_TYPES.index(potential.bonds[0, 0].inner_cutoff_type),
-        has_core=int(any(bond.prehc != 0.0 for bond in potential.bonds.values())),
+        has_core=int(any(bond.has_core for bond in potential.bonds.values())),
         q_a=q_a,
         q_b=q_b,
         q_slope=q_slope,
@@ -207,7 +207,9 @@ def _pair_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...], top_l: 
         table = hermite_table(r, values, slopes)
         packed = _packed(table.values, table.slopes)
         lmax = max((angular for mu, angular in graphs[i].variables.groups if mu == j), default=-1)
-        reals = (bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in)
+        # A trifle more, so that rounding never puts the cutoff into the last bin.
+        inverse_step = (1.0 + 4.0 * np.finfo(float).eps) / table.step
+        reals = (bond.rcut**2, inverse_step, bond.r_in, bond.delta_in)
         row = (*reals, position, table.n_bins, packed.shape[1] // 2, phi, core, lmax)
         for name, value in zip(names, row, strict=True):
             arrays[name].append(value)
@@ -254,7 +256,7 @@ def _columns(
         phi = len(parts[0])
         for part, x in zip(parts, (g, dg), strict=True):
             part += list((x @ folded).T)
-    if bond.prehc != 0.0:
+    if bond.has_core:
         core = len(parts[0])
         for part, x in zip(parts, core_function(bond, r, (potential.elements[i], potential.elements[j])), strict=True):
             part.append(x)

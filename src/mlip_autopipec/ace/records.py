@@ -55,6 +55,11 @@ class Bond:
     def lmax(self) -> int:
         return int(self.radcoefficients.shape[1]) - 1
 
+    @property
+    def has_core(self) -> bool:
+        """Whether the pair changes energies beside its functions: by a repulsion, or by switching ACE off (zbl)."""
+        return self.prehc != 0.0 or (self.inner_cutoff_type == "zbl" and self.r_in > 0.0)
+
     def equals(self, other: Bond) -> bool:
         """Return whether both describe the same radial functions, bit for bit."""
         mine, theirs = vars(self), vars(other)

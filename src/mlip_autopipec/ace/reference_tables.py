@@ -76,7 +76,7 @@ def reference_tables(potential: Potential) -> ReferenceTables:
         slopes,
         np.array(recursion_coefficients(lmax)),
         INNER_CUTOFF_TYPES.index(bonds[0].inner_cutoff_type),
-        any(bond.prehc != 0.0 for bond in bonds),
+        any(bond.has_core for bond in bonds),
         potential.isolated_energies,
         parameters,
         shapes,

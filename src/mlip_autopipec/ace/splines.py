@@ -48,7 +48,10 @@ class HermiteTable:
 def nodes(rcut: float, width: float) -> FloatArray:
     """Return the nodes above zero for bins of about `width`, A; the last one is `rcut`."""
     count = max(1, int(rcut / width))
-    return np.arange(1, count + 1, dtype=np.float64) * (rcut / count)
+    r = np.arange(1, count + 1, dtype=np.float64) * (rcut / count)
+    # Rounding must not leave the last node inside, where functions need not be zero.
+    r[-1] = rcut
+    return r
 
 
 def hermite_table(r: FloatArray, values: FloatArray, derivatives: FloatArray) -> HermiteTable:

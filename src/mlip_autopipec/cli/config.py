@@ -32,10 +32,11 @@ def show(run: RunDirectory, as_json: bool) -> None:
 @json_option
 def check(run: RunDirectory, as_json: bool) -> None:
     """Check every key, and the files, elements and programs that the run needs."""
-    from mlip_autopipec.config import load
+    from mlip_autopipec.config import check_frozen, load
     from mlip_autopipec.daemons.preflight import preflight
 
     loaded = load(run)
+    check_frozen(run, loaded)
     warnings = preflight(run, loaded)
     if as_json:
         click.echo(json.dumps({"ok": True, "warnings": warnings}))

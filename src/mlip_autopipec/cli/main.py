@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mlip_autopipec import __version__
+from mlip_autopipec.cli.diskerrors import disk_errors
 from mlip_autopipec.core.errors import AutopipeError
 
 # Name of the command -> module of this package that has an attribute of the same name.
@@ -49,7 +50,8 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> Any:
     """Run the command line; what the user can mend is one line on stderr, not a traceback."""
     try:
-        return cli.main(args=args, prog_name="autopipe")
+        with disk_errors():
+            return cli.main(args=args, prog_name="autopipe")
     except AutopipeError as error:
         click.echo(f"autopipe: {error.message}", err=True)
         if error.hint:

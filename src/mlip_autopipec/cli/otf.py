@@ -1,4 +1,4 @@
-"""`autopipe otf`: start and stop a run."""
+"""`autopipe otf`: start, stop and revive a run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from mlip_autopipec.store.rundir import RunDirectory
 
 @click.group()
 def otf() -> None:
-    """Start and stop on-the-fly learning."""
+    """Start, stop and revive on-the-fly learning."""
 
 
 @otf.command()
 @run_option
-@click.option("--foreground", is_flag=True, help="Stay, and end with exit code 0 when the run is done.")
+@click.option("--foreground", is_flag=True, help="Stay until the run is over.")
 @dry_run_option
 def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
     """Start all daemons of this host, or resume where the run stood.
 
     Checks the configuration first and freezes it in the run directory; a run that is at work keeps the one that it has.
+
+    With --foreground the exit code says how the run ended: 0 done, 3 a walker gave up, 130 Ctrl-C, 75 stopped before it
+    was done.
     """
-    from mlip_autopipec.config import freeze, load
+    from mlip_autopipec.config import check_frozen, freeze, load
     from mlip_autopipec.daemons.preflight import preflight
     from mlip_autopipec.daemons.starting import already_running, begin, supervise
     from mlip_autopipec.daemons.supervisor import default_services
@@ -31,6 +34,7 @@ def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
         click.echo(f"already running: supervisor, pid {pid}; autopipe.yaml is read again at the next start", err=True)
         return
     config = load(run)
+    check_frozen(run, config)
     for warning in preflight(run, config):
         click.echo(f"warning: {warning}", err=True)
     if dry_run:
@@ -72,3 +76,27 @@ def stop(run: RunDirectory, timeout: float, dry_run: bool, as_json: bool) -> Non
     if report.unknown:
         click.echo(f"on other hosts, no sign that they ended yet: {', '.join(report.unknown)}", err=True)
         raise SystemExit(3)
+
+
+@otf.command()
+@click.argument("names", nargs=-1)
+@run_option
+@dry_run_option
+def revive(run: RunDirectory, names: tuple[str, ...], dry_run: bool) -> None:
+    """Give what has given up another chance: walkers that are stuck or failed, a trainer whose fits always fail.
+
+    NAMES are walkers (w00) or `trainer`; without any: all that gave up. A walker goes on from its last safe snapshot:
+    at once, or with the next `autopipe otf start`.
+    """
+    from mlip_autopipec.daemons.reviving import asleep, revivable
+    from mlip_autopipec.store.control import Control
+
+    chosen = revivable(run, names)
+    for name, told in chosen.items():
+        if not dry_run:
+            Control(run.control).ask(f"revive-{name}", "autopipe otf revive")
+        click.echo(f"{'would revive' if dry_run else 'revived'} {name}, {told}", err=True)
+    if not chosen:
+        click.echo("nothing has given up", err=True)
+    elif asleep(run):
+        click.echo(f"next: autopipe otf start -C {run.root}", err=True)

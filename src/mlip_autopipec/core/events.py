@@ -19,7 +19,16 @@ TASK_STORY: Final = (
     "version_published",
     "swapped",
 )
-EVENTS: Final = frozenset(TASK_STORY) | {"md_started", "label_failed", "md_completed", "walker_stuck", "reseeded"}
+EVENTS: Final = frozenset(TASK_STORY) | {
+    "md_started",
+    "label_failed",
+    "md_completed",
+    "walker_stuck",
+    "walker_revived",
+    "reseeded",
+    "dataset_rebuilt",
+    "current_repaired",
+}
 
 
 class EventLog:

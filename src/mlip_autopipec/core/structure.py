@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
@@ -16,7 +17,11 @@ from mlip_autopipec.core.errors import DataError
 
 TASK_ID_PATTERN = re.compile(r"[0-9a-f]{20}")
 # Positions that differ by less than this are the same structure: far below any physics, far above rounding noise.
-_IDENTITY_DECIMALS = 6
+_IDENTITY_DECIMALS: Final = 6
+_KEYS: Final = frozenset({"species", "positions", "cell", "pbc"})
+_NUMBERS: Final = frozenset({float, int})
+# Made once: every claim hashes a task.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def structure_to_dict(atoms: Atoms) -> dict[str, Any]:
@@ -42,23 +47,23 @@ def checked_structure(data: Mapping[str, Any]) -> dict[str, Any]:
     DataError
         A key is missing or unknown, sizes disagree, a number is not finite, or a species is no element.
     """
-    wanted = {"species", "positions", "cell", "pbc"}
-    if not isinstance(data, Mapping) or set(data) != wanted:
-        raise DataError(f"structure: needs exactly the keys {sorted(wanted)}", "compare with a task in done/")
+    if not isinstance(data, Mapping) or set(data) != _KEYS:
+        raise DataError(f"structure: needs exactly the keys {sorted(_KEYS)}", "compare with a task in done/")
     species = data["species"]
-    if not isinstance(species, list) or not species or not all(isinstance(s, str) for s in species):
+    if not isinstance(species, list) or set(map(type, species)) != {str}:
         raise DataError("structure.species: not a list of element symbols")
-    unknown = sorted({s for s in species if s not in atomic_numbers or s == "X"})
+    unknown = sorted(s for s in set(species) if s not in atomic_numbers or s == "X")
     if unknown:
         raise DataError(f"structure.species: {unknown[0]!r} is not an element symbol")
     positions = finite_array(data["positions"], (len(species), 3), "structure.positions")
     cell = finite_array(data["cell"], (3, 3), "structure.cell")
     pbc = data["pbc"]
-    if not isinstance(pbc, list) or len(pbc) != 3 or not all(isinstance(p, bool) for p in pbc):
+    if not isinstance(pbc, list) or len(pbc) != 3 or set(map(type, pbc)) != {bool}:
         raise DataError("structure.pbc: not a list of three booleans")
-    if all(pbc) and abs(_determinant(cell.tolist())) < 1e-6:
+    rows = cell.tolist()
+    if all(pbc) and abs(_determinant(rows)) < 1e-6:
         raise DataError("structure.cell: periodic in all directions but without volume")
-    return {"species": list(species), "positions": positions.tolist(), "cell": cell.tolist(), "pbc": list(pbc)}
+    return {"species": list(species), "positions": positions.tolist(), "cell": rows, "pbc": list(pbc)}
 
 
 def finite_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -83,7 +88,12 @@ def _determinant(rows: list[list[float]]) -> float:
 
 
 def _holds_numbers(values: list[Any]) -> bool:
-    return all(_holds_numbers(v) if type(v) is list else type(v) in (float, int) for v in values)
+    """True for numbers, or lists of them nested to an equal depth."""
+    kinds = set(map(type, values))
+    while kinds == {list}:
+        values = list(chain.from_iterable(values))
+        kinds = set(map(type, values))
+    return kinds <= _NUMBERS
 
 
 def structure_id(atoms: Atoms, force_mask: Sequence[int], labeller: Mapping[str, Any]) -> str:
@@ -96,11 +106,11 @@ def structure_id(atoms: Atoms, force_mask: Sequence[int], labeller: Mapping[str,
 
 def content_id(structure: Mapping[str, Any], force_mask: Sequence[int], labeller: Mapping[str, Any]) -> str:
     """Return `structure_id` from `structure_to_dict`'s output."""
-    rounded = dict(structure)
-    for key in ("positions", "cell"):
-        # Adding zero turns -0.0 into 0.0, which would otherwise hash differently.
-        with np.errstate(all="ignore"):
-            rounded[key] = (np.round(np.asarray(rounded[key], dtype=float), _IDENTITY_DECIMALS) + 0.0).tolist()
-    content = {"structure": rounded, "force_mask": [int(m) for m in force_mask], "labeller": dict(labeller)}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    # In one array, for small ones cost the same as large ones. Adding zero turns -0.0 into 0.0, which would otherwise
+    # hash differently.
+    with np.errstate(all="ignore"):
+        numbers = np.asarray([*structure["positions"], *structure["cell"]], dtype=float)
+        rows = (numbers.round(_IDENTITY_DECIMALS) + 0.0).tolist()
+    rounded = {**structure, "positions": rows[:-3], "cell": rows[-3:]}
+    text = _canonical({"structure": rounded, "force_mask": [int(m) for m in force_mask], "labeller": dict(labeller)})
     return hashlib.sha256(text.encode()).hexdigest()[:20]

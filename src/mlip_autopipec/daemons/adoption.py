@@ -7,25 +7,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlip_autopipec.ace.basis import make_basis
+from mlip_autopipec.ace.conversion import to_products
+from mlip_autopipec.ace.yace_writing import write_yace
+from mlip_autopipec.ace.yaml_reading import read_yaml
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.gate import evaluate, samples
+from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.stages.publish import check
 from mlip_autopipec.stages.train import Prediction, errors
+from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import DatasetRow
 
 
 def known_elements(potential: Path) -> tuple[str, ...]:
     """Return the elements that a `.yaml` potential knows."""
-    from mlip_autopipec.engines.pacemaker.basis import read_basis
-
-    return tuple(read_basis(potential).elements_name)
+    return read_yaml(potential).elements
 
 
 def adopt(
-    rows: Sequence[DatasetRow], isolated: Mapping[str, float], potential: Path, active_set: Path, folder: Path
+    rows: Sequence[DatasetRow],
+    isolated: Mapping[str, float],
+    potential: Path,
+    active_set: Path,
+    folder: Path,
+    engine: Engine = "ace",
 ) -> dict[str, Any]:
     """Make a work folder of `potential` (.yaml) and `active_set` (.asi) as they are; return facts for the manifest.
 
@@ -35,20 +43,21 @@ def adopt(
         All labels, perhaps none; the potential's errors on them are its metrics.
     isolated
         Energy of one free atom per element, eV, for the `.yace`.
+    engine
+        That walkers use.
 
     Raises
     ------
     ModelError
         A file is unreadable, they do not belong together, or they do not know an element.
     """
-    from mlip_autopipec.engines.pacemaker.basis import read_basis, write_files
-
-    basis = read_basis(potential)
-    elements = tuple(basis.elements_name)
-    write_files(basis, isolated, folder)
+    basis = make_basis(read_yaml(potential))
+    elements = basis.elements
+    write_yace(to_products(basis, isolated), folder / "potential.yace")
     shutil.copyfile(potential, folder / "potential.yaml")
     shutil.copyfile(active_set, folder / "potential.asi")
-    make_evaluator(folder)  # do the two belong together? There may be no rows to try them on
+    make_evaluator(folder, engine)  # do the two belong together? There may be no rows to try them on
+    evaluate = evaluation_by(engine)
     said = {}
     for row in rows:
         if unknown := sorted(set(row.atoms.get_chemical_symbols()) - set(elements)):

@@ -180,6 +180,10 @@ class DftWorker:
             "failed": self._failed,
         }
 
+    def wake_folder(self) -> Path:
+        """Where published tasks appear."""
+        return self.queue.layout.pending
+
     # --- claiming ---------------------------------------------------------------------------------------------
 
     def _enough(self, now: float) -> bool:

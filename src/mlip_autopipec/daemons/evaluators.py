@@ -1,25 +1,75 @@
-"""Which engine evaluates a potential version; imports lazily, since each engine is an extra of its own."""
+"""Which engine evaluates a potential version; imports lazily, since not every installation has every engine."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.stages.watch import Engine
 
 
-def make_evaluator(folder: Path) -> Evaluator:
+def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Evaluator:
     """Return the evaluator, with gamma, of a version folder.
+
+    Parameters
+    ----------
+    threads
+        Of the engine `ace`; the others have one.
 
     Raises
     ------
     ModelError
-        The folder is incomplete.
+        The folder is incomplete, or its files do not belong together.
+    EngineError
+        The engine is not installed.
     """
     potential, active_set = folder / "potential.yaml", folder / "potential.asi"
     for file in (potential, active_set):
         if not file.is_file():
             raise ModelError(f"{file}: missing, so this version cannot run", "roll back to another version")
-    from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
+    evaluator = load_evaluator(potential, active_set, engine, threads)
+    if engine != "native":
+        return evaluator
+    from mlip_autopipec.engines.lammps.native import NativePotential
 
-    return PyaceEvaluator(potential, active_set)
+    return NativePotential(evaluator, (potential, active_set))
+
+
+def load_evaluator(
+    potential: Path, active_set: Path | None = None, engine: Engine = "ace", threads: int = 1
+) -> Evaluator:
+    """Return the evaluator of a `.yaml` or `.yace` file for frames outside of MD; with gamma if there is an active set.
+
+    Raises
+    ------
+    ModelError
+        A file is unreadable, or they do not belong together.
+    EngineError
+        The engine is not installed.
+    """
+    if engine == "pyace":
+        from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
+
+        return PyaceEvaluator(potential, active_set)
+    from mlip_autopipec.ace.asi import read_asi
+    from mlip_autopipec.ace.evaluator import AceEvaluator
+    from mlip_autopipec.ace.loading import load_potential
+
+    loaded = load_potential(potential)
+    inverses = None if active_set is None else read_asi(active_set)
+    try:
+        return AceEvaluator(loaded, inverses, threads=threads)
+    except ModelError as error:
+        raise ModelError(f"{active_set or potential}: {error.message}", error.hint) from error
+
+
+def walker_threads(wanted: int | None, walkers: int) -> int:
+    """Return the threads of one of `walkers` processes: `wanted`, else OMP_NUM_THREADS, else its share of the CPUs."""
+    if wanted is not None:
+        return wanted
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdigit() and int(said) > 0:
+        return int(said)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, walkers))

@@ -18,11 +18,13 @@ from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import EngineError, ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
-from mlip_autopipec.daemons.gate import evaluate, samples
+from mlip_autopipec.daemons.bases import make_basis
+from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.stages.publish import check, write_grades
 from mlip_autopipec.stages.train import TrainingSettings, hashes, train
+from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
@@ -40,6 +42,7 @@ class FitJob:
     elements : of the start structure and dataset; those of labels are added
     potential : .yaml that the user gave, if any: all fits keep its functions, whatever `training` says of the basis
     labeller : settings as they stand in task files
+    engine : that walkers use, so that the gate sees what they will see
     """
 
     root: Path
@@ -48,6 +51,7 @@ class FitJob:
     node: NodeSettings
     elements: tuple[str, ...]
     potential: Path | None = None
+    engine: Engine = "ace"
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class Fitter:
     Raises
     ------
     EngineError
-        python-ace is not installed.
+        The engine of the fit is not installed.
     ModelError
         The given potential does not know an element, or is not linear.
     """
@@ -152,7 +156,7 @@ class Fitter:
         try:
             unusable: dict[str, str] = {}
             if request.given is not None:
-                facts = adopt(rows, isolated, *request.given, folder)
+                facts = adopt(rows, isolated, *request.given, folder, job.engine)
             else:
                 designs = self._designs_of(elements)
                 rows, unusable = _usable(rows, designs)
@@ -170,7 +174,7 @@ class Fitter:
         trained = train(rows, designs.basis, settings, isolated, folder, design_of=designs)
         selected = write_grades(folder, trained.active_rows)
         chosen = samples(rows, trained.predictions, forces_entered=settings.force_weight > 0)
-        check(folder, chosen, isolated, evaluate)
+        check(folder, chosen, isolated, evaluation_by(self.job.engine))
         return {
             "task_ids": [row.task_id for row in rows],
             "editions": {row.task_id: row.edition for row in rows if row.edition},
@@ -181,13 +185,7 @@ class Fitter:
 
     def _designs_of(self, elements: Sequence[str]) -> DesignCache:
         if self._designs is None or self._designs.basis.elements != tuple(elements):
-            from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis
-            from mlip_autopipec.engines.pacemaker.refit import blank_basis
-            from mlip_autopipec.structures.neighbours import neighbourhood
-
-            given = self.job.potential
-            basis = blank_basis(given, elements) if given else new_basis(self.job.training.basis, elements)
-            self._designs = DesignCache(PyaceBasis(basis, neighbourhood))
+            self._designs = DesignCache(make_basis(self.job.training, elements, self.job.potential))
         return self._designs
 
 

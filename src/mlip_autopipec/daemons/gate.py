@@ -10,28 +10,31 @@ import numpy as np
 from ase import Atoms
 
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator
-from mlip_autopipec.stages.publish import Sample
+from mlip_autopipec.core.neighbours import neighbourhood
+from mlip_autopipec.daemons.evaluators import load_evaluator
+from mlip_autopipec.stages.publish import Evaluate, Sample
 from mlip_autopipec.stages.train import Prediction
+from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import DatasetRow
 
 _SAMPLES = 4
 
 
-def evaluate(potential: Path, active_set: Path | None, atoms: Atoms) -> Evaluation:
-    """Evaluate `atoms` as the MD engine will; with gamma if there is an active set."""
-    from mlip_autopipec.structures.neighbours import neighbourhood
+def evaluation_by(engine: Engine) -> Evaluate:
+    """Return what evaluates a structure as walkers with `engine` will; with gamma if there is an active set."""
 
-    evaluator = _evaluator(potential, active_set)
-    frame = neighbourhood(atoms, evaluator.cutoff, evaluator.elements)
-    return evaluator.evaluate(frame, gamma=active_set is not None)
+    def evaluate(potential: Path, active_set: Path | None, atoms: Atoms) -> Evaluation:
+        evaluator = _evaluator(potential, active_set, engine)
+        frame = neighbourhood(atoms, evaluator.cutoff, evaluator.elements)
+        return evaluator.evaluate(frame, gamma=active_set is not None)
+
+    return evaluate
 
 
 # Of one version at a time: its .yaml with .asi, and its .yace.
 @lru_cache(maxsize=2)
-def _evaluator(potential: Path, active_set: Path | None) -> Evaluator:
-    from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
-
-    return PyaceEvaluator(potential, active_set)
+def _evaluator(potential: Path, active_set: Path | None, engine: Engine) -> Evaluator:
+    return load_evaluator(potential, active_set, engine)
 
 
 def samples(rows: Sequence[DatasetRow], said: Mapping[str, Prediction], *, forces_entered: bool) -> list[Sample]:

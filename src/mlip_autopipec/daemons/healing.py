@@ -15,6 +15,7 @@ from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.events import EventLog, read_events
 from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task
 from mlip_autopipec.stages.swap import Decision, decide
 from mlip_autopipec.stages.watch import most_uncertain_atom
@@ -22,7 +23,6 @@ from mlip_autopipec.store.halts import Halt, HaltStore, frame_to_dict
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.task import Task
-from mlip_autopipec.structures.neighbours import neighbourhood
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +113,12 @@ class Healing:
         if halt is None:
             raise ValueError("no halt is open")
         refused = self.refused()
+        newest = self._newest(current_version)
         return decide(
             halted_version=halt.version,
             current_version=current_version,
-            contained=self._contained(current_version),
+            contained={*self.registry.labels(current_version), *self.registry.labels(newest)},
+            holder=newest,
             task_states={t: "refused" if t in refused else self.queue.state(t) for t in halt.task_ids},
             threshold=self.threshold,
             reseeds_in_a_row=reseeds_in_a_row,
@@ -132,17 +134,17 @@ class Healing:
         self.halt = None
         self._gammas.clear()
 
-    def _contained(self, version: str) -> set[str]:
-        """Return the tasks whose labels are in `version`, or in a newer one that the user rolled back from.
+    def _newest(self, version: str) -> str:
+        """Return the version whose labels nobody needs to wait for: `version`, or a newer one that the user left.
 
-        The trainer has used those, so no further version will come for their sake: nobody must wait for them.
+        The trainer has used those, so no further version will come for their sake.
         """
-        contained = set(self.registry.manifest(version)["task_ids"])
-        current = self.registry.current()
+        try:
+            current = self.registry.current()
+        except ModelError:  # the trainer repairs it, or asks a person
+            return version
         # `newest` is replaced together with the current version: a version that is just being published is neither.
-        if current is not None and current.newest != version:
-            contained |= set(self.registry.manifest(current.newest)["task_ids"])
-        return contained
+        return current.newest if current is not None and current.version == version else version
 
     def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> float:
         """Largest gamma of the halted frame under `version`."""

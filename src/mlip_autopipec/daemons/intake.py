@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,9 +46,17 @@ class Intake:
         self.editions: dict[str, int] = {}  # of the rows whose label was made again
         self._labeller = dict(labeller)
         self._force_limit = force_limit
+        self._frames: Sequence[Atoms] = ()
+        self._set_aside: Mapping[str, int] = {}
+        self._stamp: tuple[int, int, int] | None = None  # of the dataset, as we last saw or wrote it
+        self._mishap = ""
 
     def load(self) -> None:
         """Read what earlier processes took in. Refused results are judged again: they, or the settings, may differ."""
+        if (damage := self.dataset.damage()) is not None:
+            kept = self.dataset.set_aside()
+            self._mishap = f"{self.dataset.path.name} was damaged ({damage}), kept as {kept.name}"
+        self._stamp = self.dataset.stamp()
         self.labels = self.dataset.ingested()
         self.editions = self.dataset.editions()
         known = read_refusals(self.run)
@@ -56,8 +64,34 @@ class Intake:
         remove_refusals(self.run, again)
         self.refused = (set(known) - again) & self.labels
 
+    def rebuilt(self) -> str:
+        """Look whether the database is still what it was; if not, make it whole again and say what had happened.
+
+        All rows come from the start structures and `results/`, which are the truth. Empty if nothing had happened.
+        """
+        stamp = self.dataset.stamp()
+        if stamp == self._stamp and not self._mishap:
+            return ""
+        mishap, self._mishap = self._mishap, ""
+        if stamp is None and self.labels:
+            mishap = f"{self.dataset.path.name} was gone"
+        # Where somebody else only wrote or replaced a sound file, what is missing in it comes back.
+        self.load()
+        mishap, self._mishap = self._mishap or mishap, ""
+        self.take_frames(self._frames)
+        self.take_results()
+        return mishap
+
+    def lost(self, contained: Collection[str]) -> set[str]:
+        """Return which of `contained` have neither row nor reason: their label is nowhere any more.
+
+        A label that a person had set aside (requeued) is not lost: the next one is under way.
+        """
+        return set(contained) - self.labels - self.refused - set(self._set_aside)
+
     def take_frames(self, frames: Sequence[Atoms]) -> None:
         """Give every start structure that came with energy and forces a row (idempotent)."""
+        self._frames = frames
         rows: list[DatasetRow] = []
         for number, atoms in enumerate(frames):
             if has_label(atoms):
@@ -70,7 +104,7 @@ class Intake:
     def take_results(self) -> bool:
         """Give every new result a row, or a reason why not; True if there was one."""
         # Counted before any result is read: a result that is there now is newer than all that were set aside.
-        set_aside = self.results.editions()
+        self._set_aside = set_aside = self.results.editions()
         there = self._view.ids()
         self._forgive(there)
         new = sorted(there - self.labels - self.refused)
@@ -102,6 +136,8 @@ class Intake:
             else:
                 self._pardon(task_id)
             self.editions[task_id] = edition
+        if newer:
+            self._stamp = self.dataset.stamp()
         return bool(newer)
 
     def _pardon(self, task_id: str) -> None:
@@ -120,6 +156,7 @@ class Intake:
     def _ingest(self, rows: Sequence[DatasetRow]) -> None:
         if rows:
             taken = self.dataset.ingest(rows)
+            self._stamp = self.dataset.stamp()
             self.labels.update(taken)
             self.editions |= {row.task_id: row.edition for row in rows if row.edition and row.task_id in taken}
             remove_refusals(self.run, taken)

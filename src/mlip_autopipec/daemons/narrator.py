@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from mlip_autopipec.core.errors import AutopipeError
+from mlip_autopipec.runtime.heartbeat import read_heartbeat
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.state import WorkflowState
@@ -47,6 +48,9 @@ def line_of(record: Mapping[str, Any], threshold: float) -> str | None:
         "md_started": f"{walker} started with {version}",
         "md_completed": f"{walker} {record.get('ended', 'ended')} at step {step}" + (f": {reason}" if reason else ""),
         "reseeded": f"{walker} goes on from its last snapshot with new velocities: {reason}",
+        "walker_revived": f"{walker} gets another chance, as asked",
+        "dataset_rebuilt": f"{reason}: rebuilt with {record.get('labels')} labels",
+        "current_repaired": f"{reason}",
         "walker_stuck": f"{walker} is stuck at step {step}: {reason}",
     }
     return lines.get(event)
@@ -95,11 +99,27 @@ class Narrator:
             self._shown = line
             self._say(line)
 
+    def part(self, state: WorkflowState) -> None:
+        """Say at the end of a run that is not done why it is not, and how it goes on."""
+        if state.phase != "stuck":
+            self._say("not done: autopipe otf start  goes on")
+            return
+        for walker in read_all(self._run.walkers):
+            if walker.gave_up:
+                self._say(f"{walker.name} is {walker.state} at step {walker.step}/{walker.steps}: {walker.reason}")
+        self._say("another chance for it: autopipe otf revive, then  autopipe otf start")
+
     def _summary(self, state: WorkflowState) -> str:
         labels = sum(1 for _ in Results(self._run.results).ids())
         version = f"v{state.generation:04d}" if state.generation else "no potential yet"
         parts = [_walker(walker) for walker in read_all(self._run.walkers)]
+        if trouble := self._trouble():
+            parts.append(f"trainer-worker is failing: {trouble}")
         return ", ".join([*parts, f"labels {labels} ({state.pending_tasks} waiting)", version])
+
+    def _trouble(self) -> str:
+        beat = read_heartbeat(self._run.heartbeats / "trainer-worker.json") or {}
+        return str(beat["detail"].get("error", "")) if beat.get("state") == "failing" else ""
 
     def _say(self, line: str) -> None:
         if self._say_line is None:

@@ -64,6 +64,7 @@ class OtfRunner:
         self.config = config
         self.name = name
         self.seats = [_Seat(plan) for plan in walker_plans(config.otf)]
+        self._control = Control(run.control)
         self._drain_until: float | None = None
 
     def start(self) -> None:
@@ -75,6 +76,8 @@ class OtfRunner:
         if self._drain_until is not None:
             return self._leave(now)
         for seat in self.seats:
+            if self._control.wants(f"revive-{seat.plan.name}"):
+                self._revive(seat, now)
             if seat.child is not None:
                 result = seat.child.poll()
                 if result is not None:
@@ -120,6 +123,22 @@ class OtfRunner:
             output=self.run.logs / f"{name}.log",
         )
 
+    def _revive(self, seat: _Seat, now: float) -> None:
+        """Give a walker that has given up another chance, as the user wishes: from its last safe snapshot."""
+        name = seat.plan.name
+        folder = self.run.walker(name)
+        state = read_state(folder)
+        if state is not None and state.gave_up:
+            if seat.child is not None:  # it is just leaving
+                return
+            # Nobody else writes its files now.
+            write_state(folder, replace(state, state="starting", reason="", reseeds=0))
+            events = EventLog(self.run.events, self.name)
+            events.emit("walker_revived", walker=name, step=state.step, was=state.state, reason=state.reason)
+            log.info("%s: another chance, as asked; it was %s: %s", name, state.state, state.reason)
+            seat.ended, seat.crashes, seat.start_at = False, 0, now
+        self._control.withdraw(f"revive-{name}")
+
     def _left(self, seat: _Seat, result: Result, now: float) -> None:
         """A walker's process is gone: it has ended, or it crashed and gets another chance."""
         if seat.child is not None:
@@ -159,7 +178,7 @@ def walker_process(root: str, config: Config, plan: WalkerPlan) -> int:
 
 def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     """Plug a walker together."""
-    from mlip_autopipec.daemons.evaluators import make_evaluator
+    from mlip_autopipec.daemons.evaluators import make_evaluator, walker_threads
     from mlip_autopipec.daemons.healing import Healing
     from mlip_autopipec.daemons.queues import dft_queue
     from mlip_autopipec.daemons.walker import Walker
@@ -183,6 +202,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     structure = config.path(run, config.start.structure)
     dimension = dimension_of(read_structures(structure, "start.structure")[0])
     settings = md_settings(plan, config.otf, dimension)
+    threads = walker_threads(config.otf.threads, len(walker_plans(config.otf)))
     lammps_log = run.logs / f"{plan.name}-lammps.log"
     return Walker(
         folder,
@@ -192,7 +212,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         healing=healing,
         registry=registry,
         events=events,
-        make_evaluator=make_evaluator,
+        make_evaluator=lambda version: make_evaluator(version, config.otf.engine, threads),
         make_md=lambda evaluator: make_md(evaluator, settings, lammps_log),
     )
 

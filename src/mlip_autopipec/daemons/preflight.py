@@ -24,7 +24,7 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
     ------
     ConfigError
         A file is missing or unreadable, an element is unknown to the potential or the labeller, the MD engine refuses
-        a walker's settings, a program is not there.
+        a walker's settings or lacks ML-PACE, a program is not there.
     EngineError
         python-ace or LAMMPS does not load.
     """
@@ -41,7 +41,7 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
     labeller = make_labeller(config.labeller_settings(), config.node)
     labeller.check_elements({*structure.get_chemical_symbols(), *_elements_of_dataset(run, config)})
     check_walkers(config.otf, structure)
-    _load_engines()
+    _load_engines(config)
     return _warnings(config, structure)
 
 
@@ -64,13 +64,17 @@ def _elements_of_dataset(run: RunDirectory, config: Config) -> set[str]:
     return {symbol for atoms in frames for symbol in atoms.get_chemical_symbols()}
 
 
-def _load_engines() -> None:
+def _load_engines(config: Config) -> None:
     """Load what fits and what runs MD: the first is needed after the first labels, the other after the first fit."""
     from mlip_autopipec.engines.lammps.library import open_lammps
+    from mlip_autopipec.engines.lammps.native import check_native
     from mlip_autopipec.engines.pacemaker.library import import_pyace
 
-    import_pyace()
+    if "pyace" in (config.otf.engine, config.training.engine):
+        import_pyace()
     open_lammps().close()
+    if config.otf.engine == "native":
+        check_native()
 
 
 def _warnings(config: Config, structure: Atoms) -> list[str]:

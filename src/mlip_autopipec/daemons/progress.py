@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from typing import Literal
 
 from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
@@ -41,8 +42,8 @@ class Progress:
         pending = self._queue.unfinished()
         generation = self._generation()
         phase: Phase = "otf" if generation else "bootstrap"
-        if generation and pending == 0 and self._walkers_ended() and self._runner_finished():
-            phase = "done" if self._all_ingested() else phase
+        if generation and pending == 0 and (ended := self._walkers_ended()) and self._runner_finished():
+            phase = ended if self._all_ingested() else phase
         else:
             self._quiet_since = None
         state = WorkflowState(generation, phase, pending)
@@ -68,13 +69,16 @@ class Progress:
             return self.state.generation
         return int(current.version.lstrip("v")) if current else 0
 
-    def _walkers_ended(self) -> bool:
+    def _walkers_ended(self) -> Literal["done", "stuck"] | None:
+        """Return how the walkers of this run ended, None while one has not."""
         try:
-            ended = {walker.name for walker in read_all(self.run.walkers) if walker.ended}
+            ended = {walker.name: walker for walker in read_all(self.run.walkers) if walker.ended}
         except DataError as error:
             logger.warning("%s", error)
-            return False
-        return self._walkers <= ended
+            return None
+        if not self._walkers <= set(ended):
+            return None
+        return "stuck" if any(ended[name].gave_up for name in self._walkers) else "done"
 
     def _runner_finished(self) -> bool:
         """True if the otf-runner itself says so: at a new start, `state.json` of the walkers may still be old."""

@@ -18,6 +18,7 @@ from mlip_autopipec.store.rundir import RunDirectory
 _MODULE = "autopipe_services.supervisor"
 _START_S = 60.0
 _LOG_TAIL_LINES = 5
+_GONE = ("failed", "stopped")
 
 
 def already_running(run: RunDirectory, *, foreground: bool) -> int | None:
@@ -96,10 +97,13 @@ def _comes_up(run: RunDirectory, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _alive(run: RunDirectory) -> tuple[str | None, int]:
-    """Return state and process id of the living supervisor of this host; None if there is none."""
+    """Return state and process id of the living supervisor of this host; None if there is none.
+
+    One that has said goodbye is none any more, although its process may need a moment to leave.
+    """
     record = read_heartbeat(run.heartbeats / "supervisor.json")
     identity = heartbeat_identity(record) if record else None
-    if record is None or identity is None or not identity.alive():
+    if record is None or record["state"] in _GONE or identity is None or not identity.alive():
         return None, 0
     return str(record["state"]), identity.pid
 

@@ -7,9 +7,10 @@ drain, and a new one goes on from the files.
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlip_autopipec.core.clock import Clock, SystemClock
 from mlip_autopipec.core.errors import AutopipeError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STATE_S = 1.0
+_OVER: Final = {"done": 0, "stuck": 3}  # phase -> exit code
+_INTERRUPTED, _NOT_DONE = 130, 75
 # Fractions of the patience, so that a gap is filled before anything that waits for it is marked late.
 _GAP_FRACTION = 0.3
 _SCAN_FRACTION = 0.2
@@ -120,7 +123,7 @@ class Supervisor:
         self._scan(now)
         if now >= self._next_state:
             self._next_state = now + _STATE_S
-            if self._phase() == "done" and self.foreground:
+            if self._phase() in _OVER and self.foreground:
                 logger.info("all walkers have ended and all labels are ingested")
                 self.drain()
         self._narrate(merged, now)
@@ -146,6 +149,17 @@ class Supervisor:
         self.recovery.scan(final=True)
         self.merger.merge(final=True)
         self.queue.release()
+
+    def ending(self, number: int | None) -> int:
+        """Return the exit code; who waits for the run in a terminal or a script is told whether it is done."""
+        if not self.foreground:
+            return 0
+        code = _OVER.get(self.progress.state.phase)
+        if code is None:
+            code = _INTERRUPTED if number == signal.SIGINT else _NOT_DONE
+        if code and self.narrator is not None:
+            self.narrator.part(self.progress.state)
+        return code
 
     def status(self) -> tuple[str, dict[str, Any]]:
         state = self.progress.state

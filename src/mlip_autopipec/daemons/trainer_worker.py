@@ -7,6 +7,7 @@ appears whole or not at all, and what a version contains stands in its manifest.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +17,18 @@ import filelock
 from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock
-from mlip_autopipec.core.errors import QueueError
+from mlip_autopipec.core.errors import EngineError, QueueError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import NO_FIT, Intake
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.retries import Retries
+from mlip_autopipec.daemons.upkeep import Upkeep
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.publish import publish
+from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from mlip_autopipec.config import Config
 
 logger = logging.getLogger(__name__)
+
+REVIVE_TRAINER = "revive-trainer-worker"
 
 _LOOK_S = 0.5
 # Tasks may still be on their way to the queue when a run has just begun.
@@ -48,6 +53,7 @@ class _Running:
 
     version: str
     parent: str | None
+    task_ids: tuple[str, ...]
     new_ids: tuple[str, ...]
 
 
@@ -75,6 +81,8 @@ class TrainerWorker:
         self.intake = Intake(run, config.labeller_settings(), force_limit=config.training.force_limit)
         self.queue = dft_queue(run, config.queue, worker=name)
         self.events = EventLog(run.events, name, clock)
+        self._control = Control(run.control)
+        self._upkeep = Upkeep(self.intake, self.registry, self.events)
         self._lock = filelock.FileLock(run.potentials / ".trainer.lock")
         self._contained: set[str] = set()  # ids in the newest version
         self._editions: dict[str, int] = {}  # of those whose label was made again
@@ -111,8 +119,9 @@ class TrainerWorker:
         for action in self.registry.recover():
             logger.warning("%s", action)
         self.intake.load()
-        self._read_newest_version()
         self._read_start()
+        self._upkeep.look()
+        self._read_newest_version()
         self._ready_child()
 
     def step(self, now: float) -> Outcome:
@@ -127,6 +136,12 @@ class TrainerWorker:
         if now < self._next_look:
             return Outcome.IDLE
         self._next_look = now + _LOOK_S
+        if self._upkeep.look():
+            self._read_newest_version()
+        if self._control.wants(REVIVE_TRAINER):
+            logger.info("another chance, as asked")
+            self._retries, self._error = Retries(), ""
+            self._control.withdraw(REVIVE_TRAINER)
         took_in = self.intake.take_results()
         if self._fit is None and self._due(now):
             self._begin()
@@ -144,7 +159,8 @@ class TrainerWorker:
 
     def status(self) -> tuple[str, dict[str, Any]]:
         """Return the state and what it waits for; `uningested` is 0 when no fit will come any more."""
-        state = "training" if self._fit else "failing" if self._error else "idle"
+        error = self._upkeep.trouble or self._lost() or self._error
+        state = "training" if self._fit else "failing" if error else "idle"
         detail: dict[str, Any] = {
             "labels": len(self.intake.labels),
             "uningested": len(self._new_labels()),
@@ -152,7 +168,7 @@ class TrainerWorker:
             "waiting_for": self._waiting_for,
             "version": self._version,
         }
-        return state, {**detail, "error": self._error} if self._error else detail
+        return state, {**detail, "error": error} if error else detail
 
     def _read_start(self) -> None:
         start = self.config.start
@@ -172,11 +188,26 @@ class TrainerWorker:
         relabelled = {i for i, n in self.intake.editions.items() if n > self._editions.get(i, 0)}
         return ((self.intake.labels - self._contained) | relabelled) - self.intake.refused
 
+    def _lost(self) -> str:
+        """Say which labels of the newest version are nowhere any more: nobody wants the next one from fewer."""
+        lost = self.intake.lost(self._contained)
+        if not lost:
+            return ""
+        names = ", ".join(sorted(lost)[:3]) + (", …" if len(lost) > 3 else "")
+        return (
+            f"{len(lost)} label(s) of {self._version} are neither in results/ nor in start.dataset ({names}): put them "
+            "back, or wait for the tasks, which are labelled again; until then there is no new version"
+        )
+
     def _due(self, now: float) -> bool:
         """True if a fit should begin; otherwise says in `_waiting_for` what is missing."""
+        if self._lost():
+            self._waiting_for = "the labels that are missing"
+            return False
         new = self._new_labels()
         if (wait := self._retries.wait(new, now)) > 0:
-            self._waiting_for = f"another try in {wait:.0f} s, or new labels"
+            when = "`autopipe otf revive`" if math.isinf(wait) else f"another try in {wait:.0f} s"
+            self._waiting_for = f"{when}, or new labels"
             return False
         if self._version is None and self.config.start.potential is not None:
             return True
@@ -216,7 +247,7 @@ class TrainerWorker:
         if self._version is None and start.potential is not None and start.active_set is not None:
             given = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
         request = FitRequest(tuple(sorted(self.intake.labels - self.intake.refused)), given)
-        self._fit = _Running(self.registry.next_version(), self._version, tuple(new))
+        self._fit = _Running(self.registry.next_version(), self._version, request.task_ids, tuple(new))
         self._error, self._quiet_since = "", None
         self._waiting_for = f"fit of {len(request.task_ids)} labels"
         self.events.emit("train_started", version=self._fit.version, parent=self._version, task_ids=new)
@@ -227,7 +258,7 @@ class TrainerWorker:
             given = self.config.start.potential
             job = FitJob(
                 self.run.root, self.settings, self.config.labeller_settings(), self.config.node, self._elements,
-                self.config.path(self.run, given) if given else None,
+                self.config.path(self.run, given) if given else None, self.config.otf.engine,
             )  # fmt: skip
             self._child = Child(Fitter, (job,), f"{self.name} fit", serves=True)
         return self._child
@@ -256,6 +287,11 @@ class TrainerWorker:
             self._failed(fit, result, now)
             return
         answer: FitAnswer = result.value
+        if unseen := set(fit.task_ids).difference(answer.facts["task_ids"], answer.unusable):
+            shutil.rmtree(answer.folder, ignore_errors=True)
+            error = EngineError(f"{len(unseen)} label(s) left the dataset during the fit", transient=True)
+            self._failed(fit, Result(error=error), now)
+            return
         for task_id, reason in answer.unusable.items():
             self.intake.refuse(task_id, reason)
         self._publish(fit, answer)
@@ -289,6 +325,7 @@ class TrainerWorker:
 
     def _read_newest_version(self) -> None:
         versions = self.registry.versions()
+        self._version, self._contained, self._editions = None, set(), {}
         if versions:
             self._version = versions[-1]
             manifest = self.registry.manifest(self._version)

@@ -282,8 +282,7 @@ class Walker:
 
     def _brought_labels(self, halt: Halt) -> bool:
         """True if the current version has labels of this halt that the halted one did not have."""
-        held = self.registry.manifest(halt.version)["task_ids"]
-        now = self.registry.manifest(str(self.current.version))["task_ids"]
+        held, now = self.registry.labels(halt.version), self.registry.labels(str(self.current.version))
         return any(task in now and task not in held for task in halt.task_ids)
 
     def _reseed(self, reason: str, tasks: list[str], *, failed: bool = True) -> None:
@@ -323,8 +322,8 @@ class Walker:
 
     def _swapped(self) -> None:
         """Tell which labels came with the version that is in use from now on."""
-        held = set(self.registry.manifest(self.state.version)["task_ids"]) if self.state.version else set()
-        new = [t for t in self.registry.manifest(str(self.current.version))["task_ids"] if t not in held]
+        held = set(self.registry.labels(self.state.version) if self.state.version else ())
+        new = [task for task in self.registry.labels(str(self.current.version)) if task not in held]
         self.events.emit(
             "swapped",
             walker=self.plan.name,

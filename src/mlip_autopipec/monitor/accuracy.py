@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip_autopipec.core.interfaces import Evaluator
-from mlip_autopipec.structures.neighbours import neighbourhood
+from mlip_autopipec.core.neighbours import neighbourhood
 
 
 def errors(evaluator: Evaluator, frames: Sequence[Atoms], isolated: Mapping[str, float]) -> dict[str, Any]:

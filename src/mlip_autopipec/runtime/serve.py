@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -11,15 +12,18 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.runtime.heartbeat import Heartbeat
+from mlip_autopipec.runtime.wake import Waker
 
 logger = logging.getLogger(__name__)
 
 _STOP_CHECK_S = 0.25
+_LEAST_SLEEP_S = 0.01
 _FIRST_IDLE_FRACTION = 0.04
 _IDLE_GROWTH = 1.5
 _INTERRUPTED = 130
@@ -60,12 +64,29 @@ class Reporting(Protocol):
         ...
 
 
+@runtime_checkable
+class Judging(Protocol):
+    """A daemon whose peaceful end is not always a success."""
+
+    def ending(self, number: int | None) -> int:
+        """Return the exit code; `number` is the signal that drained it, if one did."""
+        ...
+
+
+@runtime_checkable
+class Wakeful(Protocol):
+    """A daemon that looks again at once when a file appears in a folder on a local disk."""
+
+    def wake_folder(self) -> Path: ...
+
+
 class _Signals:
     """SIGTERM and SIGINT as a flag, and a sleep that they end. A second SIGINT ends the process without draining."""
 
     def __init__(self, more: Sequence[signal.Signals] = ()) -> None:
         self._numbers = {signal.SIGTERM, signal.SIGINT, *more}
         self.asked = 0
+        self.first: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> _Signals:
@@ -85,12 +106,22 @@ class _Signals:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.asked += 1
+        self.first = self.first or number
         if number == signal.SIGINT and self.asked > 1:
             raise KeyboardInterrupt
 
-    def sleep(self, seconds: float) -> None:
-        if select.select([self._read], [], [], seconds)[0]:
+    def sleep(self, seconds: float, waker: Waker | None = None) -> bool:
+        """Sleep until a signal or `waker` ends it; true if it was `waker`."""
+        if waker is not None:
+            # What happens all the time must not wake all the time.
+            time.sleep(_LEAST_SLEEP_S)
+        sources = [self._read] if waker is None else [self._read, waker.fileno()]
+        ready = select.select(sources, [], [], seconds)[0]
+        if self._read in ready:
             os.read(self._read, 512)
+        if waker is not None:
+            waker.clear()
+        return waker is not None and waker.fileno() in ready
 
 
 class _Systemd:
@@ -163,16 +194,17 @@ def serve(
     Returns
     -------
     int
-        Exit code: 0, the code of an `AutopipeError`, 1 for an unexpected exception, 130 when interrupted twice.
+        Exit code: 0 or what a `Judging` daemon says, the code of an `AutopipeError`, 1 for an unexpected exception,
+        130 when interrupted twice.
     """
     systemd = _Systemd()
     state, code = "stopped", 0
-    with _Signals(drain_on) as signals:
+    with _Signals(drain_on) as signals, _waker_of(daemon) as waker:
         try:
             heartbeat.beat("starting")
             daemon.start()
             systemd.send("READY=1")
-            _loop(daemon, heartbeat, stop, signals, systemd, idle_s)
+            _loop(daemon, heartbeat, stop, signals, waker, systemd, idle_s)
         except AutopipeError as error:
             logger.debug("stopped by", exc_info=True)
             logger.error("%s", show_error(error))
@@ -186,8 +218,15 @@ def serve(
         finally:
             systemd.send("STOPPING=1")
             code = _close(daemon) or code
-            heartbeat.beat(state if code == 0 else "failed", {"exit_code": code})
+            state = state if code == 0 else "failed"
+            if code == 0 and isinstance(daemon, Judging):
+                code = daemon.ending(signals.first)
+            heartbeat.beat(state, {"exit_code": code})
     return code
+
+
+def _waker_of(daemon: Daemon) -> contextlib.AbstractContextManager[Waker | None]:
+    return contextlib.closing(Waker(daemon.wake_folder())) if isinstance(daemon, Wakeful) else contextlib.nullcontext()
 
 
 def _loop(
@@ -195,6 +234,7 @@ def _loop(
     heartbeat: Heartbeat,
     stop: Callable[[], bool],
     signals: _Signals,
+    waker: Waker | None,
     systemd: _Systemd,
     idle_s: float,
 ) -> None:
@@ -218,8 +258,10 @@ def _loop(
         systemd.watchdog(now)
         if outcome is Outcome.WORKED:
             backoff.reset()
-        else:
-            signals.sleep(backoff.next_s())
+        elif waker is not None and waker.arm():
+            continue  # what came before the first event is seen only by looking
+        elif signals.sleep(backoff.next_s(), waker):
+            backoff.reset()
 
 
 def _close(daemon: Daemon) -> int:

@@ -70,8 +70,10 @@ def row_of_frame(atoms: Atoms, number: int, labeller: Mapping[str, Any], *, forc
     Raises
     ------
     DataError
-        The mask is not one of 0 and 1, or a learned force is larger than `force_limit` (eV/A).
+        A number is not finite, the mask is not one of 0 and 1, or a learned force is larger than `force_limit` (eV/A).
     """
+    if wrong := not_finite(atoms):
+        raise DataError(f"start.dataset: frame {number}: {wrong}: not finite", "remove the frame, or label it again")
     mask = [int(m) for m in atoms.arrays.get("force_mask", np.ones(len(atoms), dtype=int))]
     if not set(mask) <= {0, 1} or not any(mask):
         raise DataError(f"start.dataset: frame {number}: force_mask needs 0 and 1, and one 1 at least")
@@ -89,6 +91,14 @@ def row_of_frame(atoms: Atoms, number: int, labeller: Mapping[str, Any], *, forc
     )
     check_forces(row, force_limit)
     return row
+
+
+def not_finite(atoms: Atoms) -> str | None:
+    """Return which quantity of a structure and its label, if it has one, is NaN or infinite; None if none is."""
+    said = {} if atoms.calc is None else atoms.calc.results
+    named = {"positions": atoms.positions, "cell": np.asarray(atoms.cell)}
+    named |= {key: said[key] for key in ("energy", "forces", "stress") if said.get(key) is not None}
+    return next((key for key, values in named.items() if not np.isfinite(np.asarray(values, dtype=float)).all()), None)
 
 
 def check_forces(row: DatasetRow, force_limit: float) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from mlip_autopipec.ace.asi import write_asi
 from mlip_autopipec.ace.maxvol import ActiveSet, active_set
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluation, FloatArray
-from mlip_autopipec.store.activeset import write_active_set
 from mlip_autopipec.store.registry import Registry
 
 # ``evaluate(potential, active_set or None, atoms)``: what the MD engine will compute; gamma if there is an active set.
@@ -52,7 +52,7 @@ class Sample:
 def write_grades(folder: Path, rows: Mapping[str, FloatArray]) -> dict[str, ActiveSet]:
     """Select the active set of each element from its training rows (n, k) and write `potential.asi`."""
     selected = {element: active_set(values) for element, values in rows.items()}
-    write_active_set(folder / "potential.asi", {element: found.inverse for element, found in selected.items()})
+    write_asi({element: found.inverse for element, found in selected.items()}, folder / "potential.asi")
     return selected
 
 

@@ -39,6 +39,7 @@ def decide(
     halted_version: str,
     current_version: str,
     contained: Collection[str],
+    holder: str,
     task_states: Mapping[str, str | None],
     threshold: float,
     reseeds_in_a_row: int,
@@ -52,7 +53,9 @@ def decide(
     halted_version, current_version
         The version that halted and the one that is current now.
     contained
-        Task ids whose labels are in the current version.
+        Task ids whose labels are in the current version, or in `holder`.
+    holder
+        The newest version: the current one, or one that the user went back from.
     task_states
         State of each of the halt's tasks; `refused` if its label was refused, None if the queue knows no such task.
     threshold
@@ -69,7 +72,12 @@ def decide(
         waits = ", ".join(f"{task} ({state or 'not in the queue'})" for task, state in sorted(open_tasks.items()))
         return Decision("wait", f"label in a version: {waits}", gamma)
     hopeless = sorted({str(s) for t, s in task_states.items() if t not in contained and s in HOPELESS})
-    cause = f"task {', '.join(hopeless)}" if hopeless else f"{current_version} has its labels but gamma is still above"
+    if hopeless:
+        cause = f"task {', '.join(hopeless)}"
+    elif holder == current_version:
+        cause = f"{current_version} has its labels but gamma is still above"
+    else:
+        cause = f"{holder} has its labels, but {current_version} is current and its gamma is still above"
     if gamma is not None:
         cause += f" (gamma {gamma:.2f})"
     if reseeds_in_a_row + 1 >= reseed_limit:

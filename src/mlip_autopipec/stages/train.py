@@ -11,23 +11,88 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlip_autopipec.ace.generator import (
+    LARGEST_L,
+    BasisRecipe,
+    FunctionLimits,
+    RadialSettings,
+    standard_configuration,
+)
 from mlip_autopipec.ace.linear import Fit, LabelledDesign, fit
+from mlip_autopipec.ace.records import Configuration, Embedding
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.interfaces import Design, FloatArray, LinearBasis
 from mlip_autopipec.core.yamlfile import dump_mapping
-from mlip_autopipec.engines.pacemaker.settings import BasisSettings
 from mlip_autopipec.store.dataset import DatasetRow
+
+# Six bodies around an atom are more than any published potential has.
+_LARGEST_RANK = 6
+
+
+class BasisSettings(BaseModel):
+    """Which functions the potential is made of. The defaults give 79 functions for one element."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cutoff: float = Field(6.0, gt=1, le=15, description="A; neighbours farther away are not seen; 2 shells of a metal")
+    radial_basis: Literal["ChebExpCos", "ChebPow", "SBessel"] = Field(
+        "ChebExpCos", description="family of radial functions, pacemaker's names; ChebExpCos resolves short distances"
+    )
+    radial_decay: float = Field(
+        5.25,
+        gt=0,
+        le=20,
+        description="dimensionless lambda of ChebExpCos and ChebPow: larger resolves short distances better",
+    )
+    # Pair functions are cheap and carry most of the energy; angular ones get dear fast.
+    nradmax_by_orders: tuple[int, ...] = Field(
+        (10, 4, 2, 1), description="number of radial functions by rank (pairs, triples, …)"
+    )
+    lmax_by_orders: tuple[int, ...] = Field((0, 3, 2, 1), description="largest angular momentum by rank; 0 for pairs")
+
+    @field_validator("nradmax_by_orders")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not 1 <= len(value) <= _LARGEST_RANK or min(value) < 1 or max(value) > 30:
+            raise ValueError(f"needs 1 to {_LARGEST_RANK} numbers between 1 and 30, got {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _matching(self) -> Self:
+        if len(self.nradmax_by_orders) != len(self.lmax_by_orders):
+            raise ValueError("nradmax_by_orders and lmax_by_orders need one number per rank each")
+        for rank, (lmax, largest) in enumerate(zip(self.lmax_by_orders, LARGEST_L, strict=False), start=1):
+            if not 0 <= lmax <= largest:
+                raise ValueError(
+                    f"lmax_by_orders: {lmax} for rank {rank}, the tables of invariants have 0 to {largest}"
+                )
+        return self
+
+    def configuration(self, elements: Sequence[str]) -> Configuration:
+        """Return the functions between `elements`, all coefficients zero.
+
+        No inner cutoff: one would make the functions vanish at short distances and blind the extrapolation grade there.
+        """
+        limits = FunctionLimits(self.nradmax_by_orders, self.lmax_by_orders)
+        radial = RadialSettings(rcut=self.cutoff, radbase=self.radial_basis, radparameters=(self.radial_decay,))
+        linear = Embedding(kind="FinnisSinclairShiftedScaled", parameters=(1.0, 1.0))
+        recipe = BasisRecipe(tuple(sorted(elements)), {"ALL": limits}, {"ALL": radial}, linear)
+        return standard_configuration(recipe)
 
 
 class TrainingSettings(BasisSettings):
     """The fit, and when to refit."""
 
+    engine: Literal["ace", "pyace"] = Field(
+        "ace",
+        description="who computes the fit's rows: ace (our own), or pyace (python-ace: academic licence, an extra)",
+    )
     min_new_labels: int = Field(
         5, ge=1, le=100_000, description="labels that start a refit; fewer do when no more can come"
     )

@@ -10,16 +10,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mlip_autopipec.core.errors import DataError
 
 Ensemble = Literal["nve", "nvt", "langevin", "npt"]
+Engine = Literal["ace", "pyace", "native"]
 Temperature = Annotated[float, Field(ge=0, le=50_000, description="K")]
 # Ten times lighter than hydrogen needs, ten times larger than gold allows: outside of it the unit is wrong.
 Timestep = Annotated[float, Field(ge=0.01, le=20, description="fs")]
 Pressure = Annotated[float, Field(ge=-1e7, le=1e7, description="bar")]
 Steps = Annotated[int, Field(ge=1, description="MD steps of one walker")]
+
+# Each is a process with a LAMMPS of its own (some 200 MB) on the otf-runner's host: the cores of a large node.
+_MOST_WALKERS = 256
 
 
 class WalkerOverrides(BaseModel):
@@ -35,6 +39,23 @@ class WalkerOverrides(BaseModel):
     seed: int | None = Field(None, ge=1, description="seed of velocities and thermostat")
 
 
+def _kind_of_walkers(value: Any) -> str | None:
+    if isinstance(value, list | tuple):
+        return "list"
+    return "number" if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+
+
+Walkers = Annotated[
+    Annotated[int, Field(ge=1, le=_MOST_WALKERS), Tag("number")]
+    | Annotated[tuple[WalkerOverrides, ...], Field(min_length=1, max_length=_MOST_WALKERS), Tag("list")],
+    Discriminator(
+        _kind_of_walkers,
+        custom_error_type="walkers",
+        custom_error_message="give a number of walkers, or a list with one entry for each",
+    ),
+]
+
+
 class OtfSettings(BaseModel):
     """On-the-fly MD: how the walkers move and when they stop to ask."""
 
@@ -45,7 +66,16 @@ class OtfSettings(BaseModel):
     timestep: Timestep = Field(1.0, description="fs; 1 fs suits metals, 0.5 fs light elements")
     steps: Steps = Field(10_000, description="MD steps that each walker has to make")
     ensemble: Ensemble = Field("nvt", description="nve, nvt (Nose-Hoover), langevin or npt")
-    walkers: int | tuple[WalkerOverrides, ...] = Field(
+    engine: Engine = Field(
+        "ace",
+        description="who evaluates the potential: ace (our own), pyace (python-ace: academic licence, an extra), or "
+        "native (LAMMPS' ML-PACE, in a LAMMPS that has it)",
+    )
+    # More threads than CPUs only wait for each other.
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="threads of each walker's ace engine; null shares this host's CPUs among them"
+    )
+    walkers: Walkers = Field(
         1, description="number of equal walkers (different seeds), or a list of what each one does differently"
     )
     uncertainty_threshold: float = Field(

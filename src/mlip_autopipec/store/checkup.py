@@ -7,11 +7,11 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json
+from mlip_autopipec.core.filesystem import filesystem_of, is_shared
 from mlip_autopipec.store.guard import trespasses
 from mlip_autopipec.store.layout import Layout, reason_path
 from mlip_autopipec.store.lease import process_lives, read_lease
@@ -20,7 +20,6 @@ from mlip_autopipec.store.queue import TaskQueue
 # Attribute caching shows a beat of another host 3 s late and more; twelve beats of ten seconds leave no doubt.
 _NFS_LEASE_S: Final = 120.0
 _LITTLE_BYTES: Final = 1 << 30
-_SHARED: Final = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "fuse", "9p", "ceph")
 
 Level = Literal["error", "warning", "note"]
 
@@ -67,25 +66,14 @@ def _disk(queue: TaskQueue, lease_s: float) -> list[Finding]:
     free = shutil.disk_usage(layout.root).free
     if free < _LITTLE_BYTES:
         found.append(Finding("warning", f"{free / 1e6:.0f} MB of disk are left", "free some space"))
-    kind = _filesystem(layout.root)
-    if any(kind.startswith(name) for name in _SHARED) and lease_s < _NFS_LEASE_S:
+    kind = filesystem_of(layout.root)
+    if is_shared(kind) and lease_s < _NFS_LEASE_S:
         what = f"queue.lease_s is {lease_s:g} s on a shared filesystem ({kind})"
         found.append(Finding("warning", what, f"set it to {_NFS_LEASE_S:g}: beats of other hosts are seen late"))
     devices = {p.stat().st_dev for p in (layout.pending, layout.running, layout.done, layout.tmp) if p.is_dir()}
     if len(devices) > 1:
         found.append(Finding("error", f"{layout.root}: its folders are on several filesystems", "put them on one"))
     return found
-
-
-def _filesystem(folder: Path) -> str:
-    """Return the kind of the filesystem that a folder lies on, "" if the system does not tell."""
-    try:
-        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    resolved = folder.resolve()
-    inside = [(len(m[1]), m[2]) for m in mounts if len(m) > 2 and resolved.is_relative_to(m[1])]
-    return max(inside, default=(0, ""))[1]
 
 
 def _results(queue: TaskQueue) -> list[Finding]:

@@ -14,7 +14,6 @@ from mlip_autopipec.core.clock import Clock
 from mlip_autopipec.core.errors import DataError, QueueError
 from mlip_autopipec.store.census import Census
 from mlip_autopipec.store.delay import retry_delay
-from mlip_autopipec.store.layout import id_in_name
 from mlip_autopipec.store.lease import Lease, LeaseWatch
 from mlip_autopipec.store.picker import Picker
 from mlip_autopipec.store.schema import NewerSchema
@@ -37,12 +36,14 @@ class Claim:
     path : the task's file in `running/<worker>/`
     attempt : 1 for the first try since the task was published or renewed
     bucket : the folder in `pending/` that it came from
+    since : seconds since the epoch, by the clock of this host
     """
 
     task: Task
     path: Path
     attempt: int
     bucket: str
+    since: float
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,14 @@ class Claims:
         self._lease = lease
         self._watch = watch
         self._policy = policy
+        self._clock = clock
         self._rng = rng
         self._unsettled = Unsettled(settle_s, clock)
-        self._picker = Picker(moves.layout, clock, rng, self._unsettled.is_usable)
+        self._picker = Picker(moves.layout, lease.worker, clock, rng, self._unsettled.is_usable)
         self._held: dict[str, Claim] = {}
-        self._own_folder = moves.layout.running_folder(lease.worker)
+        # Text: in a claim, joining paths would take longer than moving the file.
+        self._pending = str(moves.layout.pending)
+        self._own_folder = str(moves.layout.running_folder(lease.worker))
         self._markers = f"{moves.layout.cancel}/"
 
     def is_new(self) -> bool:
@@ -113,31 +117,28 @@ class Claims:
     def take(self) -> Claim | None:
         """Take the most uncertain pending task; None if there is none."""
         refused = 0
-        for source in self._picker.candidates():
-            task_id = id_in_name(source.name)
-            if task_id is None or self._is_held(task_id):
+        for bucket, name, task_id in self._picker.candidates():
+            if self._is_held(task_id):
                 continue
-            target = self._own_folder / source.name
+            source, target = f"{self._pending}/{bucket}/{name}", f"{self._own_folder}/{name}"
             try:
                 if not move(source, target, own_target=True):
                     continue
-                claim = self._examine(source, target, task_id)
+                claim = self._examine(source, bucket, Path(target), task_id)
             except OSError as error:
                 # One file that cannot be moved (a foreign owner, a folder in its way) must not stop the others.
-                log.warning("%r cannot be claimed: %s", source.name, error)
-                self._unsettled.is_settled(source)
+                log.warning("%r cannot be claimed: %s", name, error)
+                self._unsettled.is_settled(Path(source))
                 claim = None
-            if claim is None:
-                refused += 1
-                if refused == _MAX_REFUSED:
-                    return None
-            else:
+            if claim is not None:
                 self._held[task_id] = claim
-                self._moves.history.add(task_id, "claimed", attempt=claim.attempt)
                 return claim
+            refused += 1
+            if refused == _MAX_REFUSED:
+                return None
         return None
 
-    def _examine(self, source: Path, path: Path, task_id: str) -> Claim | None:
+    def _examine(self, source: str, bucket: str, path: Path, task_id: str) -> Claim | None:
         """Look at a file that was just moved; return None if there is nothing to do for it."""
         if self._results.exists(task_id):
             self._moves.to_done(path, task_id)
@@ -155,11 +156,12 @@ class Claims:
                 move(path, source)
             return None
         except OSError as error:
-            log.warning("%s cannot be read now: %s", source.name, error)
+            log.warning("%r cannot be read now: %s", path.name, error)
             self._unsettled.is_settled(path)
             move(path, source)
             return None
-        return Claim(task, path, 1 + self._moves.history.count(task_id, "retry"), source.parent.name)
+        attempt = 1 + self._moves.history.count(task_id, "retry")
+        return Claim(task, path, attempt, bucket, self._clock.wall())
 
     def _is_held(self, task_id: str) -> bool:
         """True if this worker has the task; one that was taken away meanwhile may be claimed again."""
@@ -167,8 +169,13 @@ class Claims:
         return claim is not None and self.holds(claim)
 
     def _drop(self, claim: Claim) -> None:
+        """Hold a task no longer. Its claim goes into its history only now: a new file would be the dearest part of it.
+
+        A worker that dies with the task in its hands is named by whoever takes it back.
+        """
         if self._held.get(claim.task.id) is claim:
             del self._held[claim.task.id]
+        self._moves.history.add(claim.task.id, "claimed", at=claim.since, attempt=claim.attempt)
 
     def show_life(self) -> None:
         """Beat, and nothing else."""

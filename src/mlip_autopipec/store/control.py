@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mlip_autopipec.core.files import fsync_directory, write_json
 
 WISHES = ("stop", "pause")
+# One for each process that is to get another chance; whoever fulfils it withdraws it.
+_REVIVE = re.compile(r"revive-[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class Control:
@@ -34,5 +37,5 @@ class Control:
 
     @staticmethod
     def _check(wish: str) -> None:
-        if wish not in WISHES:
-            raise ValueError(f"unknown wish {wish!r}, known are {WISHES}")
+        if wish not in WISHES and not _REVIVE.fullmatch(wish):
+            raise ValueError(f"unknown wish {wish!r}, known are {WISHES} and revive-NAME")

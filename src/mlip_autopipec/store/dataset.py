@@ -7,6 +7,7 @@ search by (`config_type`, `uncertainty_gamma`, `walker`, `step`, `version`) also
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,9 @@ from mlip_autopipec.core.interfaces import FloatArray
 _PREFIX = "task-"
 # Somebody's `ase db` may be reading, or a killed writer's journal be rolled back by another process.
 _BUSY_S = 60.0
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# Of ASE's tables those that nothing works without.
+_TABLES = ("systems", "text_key_values")
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,57 @@ class Dataset:
         """Return the task ids that have a row."""
         if not self.path.exists():
             return set()
-        # Through ASE this takes a millisecond per row. Not read-only: a kill during a commit leaves a journal, which
-        # the next reader has to roll back.
-        address = f"{self.path.resolve().as_uri()}?mode=rw"
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as connection:
+        with self._open() as connection:  # through ASE this takes a millisecond per row
             found = connection.execute("select value from text_key_values where key = 'task'").fetchall()
         return {str(value).removeprefix(_PREFIX) for (value,) in found}
+
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Return a token that differs whenever the file was written or replaced, None without one; one `stat`."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def damage(self) -> str | None:
+        """Return what is wrong with the file, None if nothing is or there is none.
+
+        Raises
+        ------
+        sqlite3.Error
+            It cannot be looked at now: locked, or not ours to read.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with self._open() as connection:
+                (said,) = connection.execute("pragma quick_check(1)").fetchone()
+                for table in _TABLES:
+                    connection.execute(f"select 1 from {table} limit 1")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in _DAMAGE or "no such table" in str(error):
+                return str(error)
+            raise
+        return None if said == "ok" else str(said)
+
+    def set_aside(self) -> Path:
+        """Rename a damaged file to `dataset.db.damaged-N` and return where it lies; there is none afterwards."""
+        names = (self.path.with_name(f"{self.path.name}.damaged-{n}") for n in itertools.count(1))
+        kept = next(name for name in names if not name.exists())
+        journal = _journal(self.path)
+        if journal.exists():  # it belongs to this file, and would be rolled back into the next one
+            os.replace(journal, _journal(kept))
+        os.replace(self.path, kept)
+        fsync_directory(self.path.parent)
+        self._db = _connect(self.path)
+        return kept
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        # Not read-only: a kill during a commit leaves a journal, which the next reader has to roll back.
+        address = f"{self.path.resolve().as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as connection:
+            yield connection
 
     def ingest(self, rows: Iterable[DatasetRow]) -> list[str]:
         """Add `rows` in one transaction and return the ids that were new; an id that is there already is left alone.
@@ -137,7 +186,7 @@ class Dataset:
         # ASE makes its tables one by one: a kill between two of them would leave a file that never works again.
         unfinished = self.path.with_name(f".{self.path.name}.new")
         # An old journal would be rolled back into the new file.
-        for leftover in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+        for leftover in (unfinished, _journal(unfinished), _journal(self.path)):
             leftover.unlink(missing_ok=True)
         _write_all(_connect(unfinished), rows)
         os.replace(unfinished, self.path)
@@ -152,6 +201,11 @@ class Dataset:
     def count(self) -> int:
         """Return the number of rows."""
         return int(self._db.count()) if self.path.exists() else 0
+
+
+def _journal(path: Path) -> Path:
+    """Return where SQLite keeps what it needs to undo an unfinished transaction."""
+    return path.with_name(f"{path.name}-journal")
 
 
 def _connect(path: Path) -> Any:

@@ -50,18 +50,27 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
             raise DataError(f"{path.name}: {cause}") from error
         raise
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path.name}: not a regular file")
-        with os.fdopen(fd, "rb", closefd=False) as handle:
-            return handle.read(max_bytes)
+        return _read_all(fd, status.st_size, max_bytes)
     finally:
         os.close(fd)
+
+
+def _read_all(fd: int, expected_bytes: int, max_bytes: int) -> bytes:
+    """Read to the end or to `max_bytes`; without a buffer of Python's, which would cost more than the reading."""
+    parts, left = [], max_bytes
+    while left > 0 and (part := os.read(fd, min(left, expected_bytes + 1))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def parse_document(data: bytes, name: str) -> dict[str, Any]:
     """Parse one JSON object; `name` is for the message. Raises `DataError`."""
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value = _decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: not valid JSON: {error}", "repair the file or remove it") from error
     if not isinstance(value, dict):
@@ -71,6 +80,10 @@ def parse_document(data: bytes, name: str) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number that is allowed here")
+
+
+# `json.loads` makes a new one at each call.
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def through_json(name: str, value: dict[str, Any]) -> dict[str, Any]:

@@ -29,24 +29,27 @@ class History:
     """
 
     def __init__(self, attempts: Path, clock: Clock, worker: str) -> None:
-        self.attempts = attempts
+        self._folder = f"{attempts}/history"
         self._clock = clock
         self._worker = worker
         self._host = socket.gethostname()
 
     def path(self, task_id: str) -> Path:
         # Not in a folder of its own: making one takes longer than all the rest of a claim.
-        return self.attempts / "history" / task_id[:2] / f"{task_id}.jsonl"
+        return Path(self._text_path(task_id))
 
-    def add(self, task_id: str, event: str, **fields: Any) -> None:
-        """Append one event.
+    def _text_path(self, task_id: str) -> str:
+        return f"{self._folder}/{task_id[:2]}/{task_id}.jsonl"
+
+    def add(self, task_id: str, event: str, *, at: float | None = None, **fields: Any) -> None:
+        """Append one event; `at` says when it happened if that was not now, s since the epoch.
 
         Events are `claimed retry failed given_back lost requeued done cancelled corrupt held let_go prioritised`.
 
         A history is for people and for counting attempts; a full disk must not stop a label, so it is only logged.
         """
         record = {
-            "time": iso_time(self._clock.wall()),
+            "time": iso_time(self._clock.wall() if at is None else at),
             "event": event,
             "worker": self._worker,
             "host": self._host,
@@ -66,7 +69,7 @@ class History:
     def read(self, task_id: str) -> list[dict[str, Any]]:
         """Return the events of one task, oldest first; damaged lines are left out."""
         try:
-            with open(self.path(task_id), encoding="utf-8", errors="replace") as handle:
+            with open(self._text_path(task_id), encoding="utf-8", errors="replace") as handle:
                 text = handle.read()
         except (FileNotFoundError, NotADirectoryError):
             return []

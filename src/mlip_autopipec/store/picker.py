@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import random
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from mlip_autopipec.core.clock import Clock
@@ -22,12 +22,18 @@ _URGENT_S: Final = 0.2
 
 @dataclass
 class _Listing:
-    """Names of one bucket, most urgent last (taking from the end is cheap), and how long they may be used."""
+    """Names of one bucket, and how long they may be used.
+
+    Attributes
+    ----------
+    names : most urgent last (taking from the end is cheap)
+    passed : so many of the most urgent are known to be other workers' business first
+    """
 
     bucket: str
     names: list[str]
     good_until: float
-    window: int = 0
+    passed: int = 0
 
 
 class Picker:
@@ -35,25 +41,31 @@ class Picker:
 
     Parameters
     ----------
+    worker
+        Name of the worker that claims.
     is_usable
         False for file names that were found unreadable a moment ago.
     """
 
-    def __init__(self, layout: Layout, clock: Clock, rng: random.Random, is_usable: Callable[[str], bool]) -> None:
+    def __init__(
+        self, layout: Layout, worker: str, clock: Clock, rng: random.Random, is_usable: Callable[[str], bool]
+    ) -> None:
         self._layout = layout
+        self._worker = worker
         self._pending = str(layout.pending)
         self._clock = clock
         self._rng = rng
         self._is_usable = is_usable
         self._kept: _Listing | None = None
-        self._workers = 1
+        self._workers, self._rank = 1, 0
         self._look_again = float("-inf")
 
-    def candidates(self) -> Iterator[Path]:
-        """Iterate over files in `pending/`, bucket by bucket, until the caller has claimed one.
+    def candidates(self) -> Iterator[tuple[str, str, str]]:
+        """Iterate over (bucket, file name, id) in `pending/`, until the caller has claimed one.
 
-        Each step takes one of the first 2 W names at random (W: number of workers), and of twice as many after each
-        miss; on a listing in use it begins with a quarter of what it had come to.
+        Each step takes one of the first 2 W names (W: number of workers), and of twice as many after each miss: the
+        most urgent of those that fall to this worker by a hash of the name, or else any. On a listing that is used
+        again it goes on from where it was, since the others have taken theirs meanwhile.
         """
         now = self._clock.monotonic()
         if self._kept is not None and now < self._look_again:
@@ -65,23 +77,33 @@ class Picker:
                 self._look_again = now + _URGENT_S
             yield from self._candidates_of(bucket)
 
-    def _candidates_of(self, bucket: str) -> Iterator[Path]:
+    def _candidates_of(self, bucket: str) -> Iterator[tuple[str, str, str]]:
         listing = self._kept_listing(bucket)
         fresh = listing is None
         listing = listing or self._list(bucket)
-        # The first names of a listing that was used for a while are mostly taken by others.
-        window = max(2 * self._workers, listing.window // 4)
         while True:
+            window = listing.passed + 2 * self._workers
             while listing.names:
-                index = self._rng.randrange(min(window, len(listing.names)))
-                name = listing.names.pop(-1 - index)
-                if id_in_name(name) and self._is_usable(name):
-                    listing.window = window
-                    yield self._layout.pending / bucket / name
+                name = self._pick(listing, window)
+                task_id = id_in_name(name)
+                if task_id is not None and self._is_usable(name):
+                    yield bucket, name, task_id
                     window *= 2
             if fresh:
                 break
             listing, fresh = self._list(bucket), True
+
+    def _pick(self, listing: _Listing, window: int) -> str:
+        """Take a name out of a listing that is not empty."""
+        names = listing.names
+        n_names = min(window, len(names))
+        while listing.passed < n_names:
+            name = names[-1 - listing.passed]
+            if zlib.crc32(name.encode(errors="surrogateescape")) % self._workers == self._rank:
+                return names.pop(-1 - listing.passed)
+            listing.passed += 1
+        listing.passed -= 1
+        return names.pop(-1 - self._rng.randrange(n_names))
 
     def _buckets(self) -> list[str]:
         try:
@@ -103,15 +125,19 @@ class Picker:
             names = []
         names.sort(reverse=True)
         cost_s = time.perf_counter() - started
+        if names:
+            self._count_workers()
         listing = _Listing(bucket, names, self._clock.monotonic() + _REUSE_FACTOR * cost_s)
         if len(names) > _LONG_LISTING:
             self._kept = listing
-        if names:
-            self._workers = self._count_workers()
         return listing
 
-    def _count_workers(self) -> int:
+    def _count_workers(self) -> None:
+        """Find out how many workers there are, and which of them this one is."""
         try:
-            return max(1, sum(1 for name in os.listdir(self._layout.leases) if not name.startswith(".")))
+            names = sorted(name for name in os.listdir(self._layout.leases) if not name.startswith("."))
         except FileNotFoundError:
-            return 1
+            names = []
+        own = f"{self._worker}.json"
+        self._workers = max(1, len(names))
+        self._rank = names.index(own) if own in names else 0

@@ -6,6 +6,7 @@ afterwards; a crash in between is repaired by `recover`. Nothing that was publis
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlip_autopipec.core.errors import DataError, ModelError, NotFoundError
+from mlip_autopipec.core.errors import AutopipeError, DataError, ModelError, NotFoundError
 from mlip_autopipec.core.files import fsync_directory, read_json, write_json
 
 FILES = ("potential.yaml", "potential.yace", "potential.asi", "metrics.json", "train_config.yaml")
@@ -25,6 +26,8 @@ _CURRENT = "current.json"
 _VERSION = re.compile(r"v(\d{4,})")
 _WORK_PREFIX = ".work-"
 _STRAY_PREFIX = ".stray-"
+_REPAIRED = "the trainer repairs it within seconds, or at the next `autopipe otf start`"
+_OTHER_VERSION = "name another version in it, or remove the file: the trainer then points to the newest"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.current_file = folder / _CURRENT
 
     def path(self, version: str) -> Path:
         """Return the folder of `version`."""
@@ -77,27 +81,29 @@ class Registry:
         ModelError
             `current.json` is damaged or names a version that does not exist.
         """
-        path = self.folder / _CURRENT
+        path = self.current_file
         try:
             data = read_json(path)
-            version, sha256, pinned = data["version"], data["sha256"], data["pinned"]
-            found = Current(
-                version, sha256, pinned, data.get("newest") or max(self.versions(), key=_number, default=version)
-            )
         except FileNotFoundError:
             return None
-        except (DataError, KeyError, TypeError) as error:
-            raise ModelError(f"{path}: damaged: {error}", "remove it; the trainer writes it again") from error
-        if not (self.path(found.version) / _MANIFEST).is_file():
-            raise ModelError(
-                f"{path}: names {found.version}, which does not exist", "remove it; the trainer repairs it"
-            )
-        return found
+        except DataError as error:
+            raise ModelError(f"{path}: damaged: {error.message}", _REPAIRED) from error
+        try:
+            version, sha256, pinned = data["version"], data["sha256"], data["pinned"]
+            newest = data.get("newest") or max(self.versions(), key=_number, default=version)
+            known = all(_VERSION.fullmatch(name) for name in (version, newest))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path}: damaged: has no version, sha256 and pinned", _REPAIRED) from error
+        if not known or not isinstance(pinned, bool):
+            raise ModelError(f"{path}: damaged: version {version!r}, newest {newest!r}, pinned {pinned!r}", _REPAIRED)
+        if not (self.path(version) / _MANIFEST).is_file():
+            raise ModelError(f"{path}: names {version}, which does not exist", _OTHER_VERSION if pinned else _REPAIRED)
+        return Current(version, sha256, pinned, newest)
 
     def current_stamp(self) -> tuple[int, int, int] | None:
         """Return a token that differs whenever `current.json` was replaced; costs one `stat`."""
         try:
-            status = (self.folder / _CURRENT).stat()
+            status = self.current_file.stat()
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
@@ -115,6 +121,34 @@ class Registry:
         except FileNotFoundError:
             raise NotFoundError(f"no version {version}", f"there are: {', '.join(self.versions()) or 'none'}") from None
         return content
+
+    def labels(self, version: str) -> list[str]:
+        """Return the task ids whose labels `version` contains; none if there is no such version (any more)."""
+        try:
+            return list(self.manifest(version)["task_ids"])
+        except NotFoundError:
+            return []
+
+    def damage(self, version: str) -> str | None:
+        """Return in what `version` is not as it was published, None if in nothing. Reads all of its files."""
+        try:
+            files = self.manifest(version).get("files", {})
+        except (AutopipeError, AttributeError) as error:
+            return f"{version}: {_MANIFEST}: {error}"
+        for name, sha256 in files.items():
+            path = self.path(version) / name
+            if not path.is_file():
+                return f"{version}: {name} is missing"
+            if _file_hash(path) != sha256:
+                return f"{version}: {name} is not what was published"
+        return None
+
+    def set_aside(self, version: str) -> str:
+        """Make `version` no version any more, but keep its folder; return the folder's name now."""
+        stray = self.path(_STRAY_PREFIX + version)
+        self.path(version).rename(stray)
+        fsync_directory(self.folder)
+        return stray.name
 
     def next_version(self) -> str:
         """Return the name that the next version will get."""
@@ -174,7 +208,7 @@ class Registry:
         self.manifest(version)
         newest = self.versions()[-1]
         content = {"version": version, "sha256": folder_hash(self.path(version)), "pinned": pinned, "newest": newest}
-        write_json(self.folder / _CURRENT, content)
+        write_json(self.current_file, content)
 
     def recover(self) -> list[str]:
         """Repair what a killed writer left, and return what was done. Called at start, before anything is published."""
@@ -189,24 +223,31 @@ class Registry:
                 path.unlink()
                 done.append(f"removed unfinished {path.name}")
             elif _VERSION.fullmatch(path.name) and not (path / _MANIFEST).is_file():
-                stray = path.with_name(_STRAY_PREFIX + path.name)
-                path.rename(stray)
-                done.append(f"{path.name} has no manifest, so it is no version: renamed to {stray.name}")
+                done.append(f"{path.name} has no manifest, so it is no version: renamed to {self.set_aside(path.name)}")
         versions = self.versions()
-        if versions and self._newest_seen() != versions[-1]:
-            self._advance(versions[-1])
+        if versions and self._newest_seen() != versions[-1] and self._advance(versions[-1]):
             done.append(f"finished publishing {versions[-1]}")
         return done
 
-    def _advance(self, newest: str) -> None:
+    def is_pinned(self) -> bool:
+        """True if `current.json` says so, even where the rest of it makes no sense: what a user wants is not undone."""
+        with contextlib.suppress(DataError, FileNotFoundError):
+            content = read_json(self.current_file)
+            return isinstance(content, dict) and content.get("pinned") is True and "version" in content
+        return False
+
+    def _advance(self, newest: str) -> bool:
+        """Tell of the newest version; False if a pin to something impossible stands in the way."""
+        if not self.is_pinned():
+            self.set_current(newest)
+            return True
         try:
             before = self.current()
         except ModelError:
-            before = None
-        if before is not None and before.pinned:
+            return False
+        if before is not None:
             self.set_current(before.version, pinned=True)
-        else:
-            self.set_current(newest)
+        return True
 
     def _newest_seen(self) -> str | None:
         try:

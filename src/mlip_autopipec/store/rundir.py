@@ -51,14 +51,14 @@ class RunDirectory:
             folder.mkdir(parents=True, exist_ok=True)
 
     def require(self) -> RunDirectory:
-        """Return self if this is a run directory.
+        """Return self if this is a run directory; a run that was started works without the user's file.
 
         Raises
         ------
         NotFoundError
-            There is no `autopipe.yaml`.
+            There is neither `autopipe.yaml` nor the configuration that a start froze.
         """
-        if not self.config_file.is_file():
+        if not self.config_file.is_file() and not self.frozen_config.is_file():
             raise NotFoundError(
                 f"{self.root}: no autopipe.yaml here, so this is not a run directory",
                 "make one with `autopipe init DIR --example al`, or name it with -C DIR",

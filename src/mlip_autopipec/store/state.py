@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json, write_json
 
-Phase = Literal["bootstrap", "otf", "done"]
+Phase = Literal["bootstrap", "otf", "done", "stuck"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class WorkflowState:
     generation
         Number of the current potential version, 0 before `v0001`.
     phase
-        `bootstrap` until there is a potential, `otf` while walkers move, `done` when all walkers have ended and all
-        labels are ingested.
+        `bootstrap` until there is a potential, `otf` while walkers move, `done` when all walkers have made their way
+        and all labels are ingested; `stuck` in place of `done` if a walker gave up.
     pending_tasks
         Tasks that will still get a label: pending, delayed or running.
     """

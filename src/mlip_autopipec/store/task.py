@@ -109,7 +109,7 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the file holds."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in _FIELDS}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Task:
@@ -122,7 +122,7 @@ class Task:
             not the hash of the content.
         """
         data = upgraded("task", data, SCHEMA, TASK_STEPS)
-        _check_keys(data, {field.name for field in fields(cls)})
+        _check_keys(data, _FIELDS)
         try:
             task = cls(**{**data, "structure": checked_structure(data["structure"])})
             _check_head(task)
@@ -154,11 +154,17 @@ class Task:
         return task
 
 
-def _check_keys(data: Mapping[str, Any], wanted: set[str]) -> None:
-    if missing := sorted(wanted - set(data)):
+_FIELDS: Final = tuple(field.name for field in fields(Task))
+# Refuses NaN and infinity.
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+
+def _check_keys(data: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
+    if data.keys() == set(wanted):
+        return
+    if missing := sorted(set(wanted) - set(data)):
         raise DataError(f"task: key {missing[0]!r} is missing")
-    if unknown := sorted(set(data) - wanted, key=str):
-        raise DataError(f"task: unknown key {unknown[0]!r}")
+    raise DataError(f"task: unknown key {min(set(data) - set(wanted), key=str)!r}")
 
 
 def _check_head(task: Task) -> None:
@@ -175,13 +181,13 @@ def _check_head(task: Task) -> None:
     for name, value in (("origin", task.origin), ("labeller", task.labeller)):
         if not isinstance(value, dict):
             raise DataError(f"task.{name}: not an object")
-        json.dumps(value, allow_nan=False)
+        _encode(value)
     if not isinstance(task.labeller.get("engine"), str):
         raise DataError("task.labeller.engine: missing")
 
 
 def _check_mask(mask: Any, n_atoms: int) -> None:
-    if not isinstance(mask, list) or not all(type(m) is int and m in (0, 1) for m in mask):
+    if not isinstance(mask, list) or set(map(type, mask)) != {int} or not set(mask) <= {0, 1}:
         raise DataError("task.force_mask: not a list of 0 and 1")
     if len(mask) != n_atoms:
         raise DataError(f"task.force_mask: {len(mask)} values for {n_atoms} atoms")

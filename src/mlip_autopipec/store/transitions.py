@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mlip_autopipec.core.clock import Clock, iso_time
 from mlip_autopipec.core.errors import DataError, QueueError
@@ -25,6 +25,7 @@ from mlip_autopipec.store.layout import (
     split_not_before,
     task_name,
 )
+from mlip_autopipec.store.lease import read_lease
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.task import Task
 
@@ -36,7 +37,7 @@ MAX_LOSSES: Final = 10
 _MAX_NAME_BYTES: Final = 200
 
 
-def move(source: Path, target: Path, *, own_target: bool = False) -> bool:
+def move(source: Path | str, target: Path | str, *, own_target: bool = False) -> bool:
     """Rename, and say whether this call moved the file.
 
     Parameters
@@ -55,7 +56,7 @@ def move(source: Path, target: Path, *, own_target: bool = False) -> bool:
                 return True
             if not os.path.lexists(source):
                 return False
-            target.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
         else:
             return True
     return False
@@ -184,10 +185,21 @@ class Transitions:
         if losses >= MAX_LOSSES:
             reason = f"{losses} workers ended while they held this task; the last: {worker}, {reason}"
             return "failed" if self.to_failed(path, task_id, reason) else None
+        told = self._told_of(path, worker)
         if not self.to_pending(path, task_id):
             return None
-        self.history.add(task_id, "lost", reason=reason, of_worker=worker)
+        self.history.add(task_id, "lost", reason=reason, of_worker=worker, **told)
         return "pending"
+
+    def _told_of(self, path: Path, worker: str) -> dict[str, Any]:
+        """Return what a claim would have told if its worker had lived: when and where."""
+        told: dict[str, Any] = {}
+        with contextlib.suppress(OSError):
+            # Nobody writes to a task file, so this is when it was renamed into its worker's folder.
+            told["claimed"] = iso_time(path.lstat().st_ctime)
+        if host := (read_lease(self.layout, worker) or {}).get("host"):
+            told["of_host"] = str(host)
+        return told
 
     def remove_copy(self, path: Path, keeper: Path) -> bool:
         """Remove a second file of the same task, if it is byte by byte the same; quarantine it otherwise."""

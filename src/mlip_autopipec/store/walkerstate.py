@@ -10,7 +10,8 @@ from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json, write_json
 
 Condition = Literal["starting", "running", "halted", "stopped", "done", "stuck", "failed"]
-ENDED: frozenset[str] = frozenset({"done", "stuck", "failed"})
+GAVE_UP: frozenset[str] = frozenset({"stuck", "failed"})
+ENDED: frozenset[str] = GAVE_UP | {"done"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class WalkerState:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def gave_up(self) -> bool:
+        """True if it ended before it was done."""
+        return self.state in GAVE_UP
 
 
 def write_state(folder: Path, state: WalkerState) -> None:

@@ -10,10 +10,10 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from mlip_autopipec.ace.evaluator import AceEvaluator
-from mlip_autopipec.ace.frames import neighbourhood
 from mlip_autopipec.ace.terms import from_products
 from mlip_autopipec.ace.yace_reading import read_yace
-from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.errors import Crashed, ModelError
+from mlip_autopipec.core.neighbours import neighbourhood
 
 # Of the 4-point central difference, A or dimensionless strain. Below the bins of the splines, so that pairs in the last
 # dcut before the cutoff (0.01 A) do not limit the accuracy.
@@ -216,12 +216,12 @@ def test_results_stay_when_the_evaluator_goes_on(ace, evaluate, path) -> None:
 def test_frames_that_cannot_be_evaluated(ace, evaluate, name, path) -> None:
     evaluator = ace.evaluator(name, path)
     element = evaluator.elements[0]
-    with pytest.raises(ModelError, match=r"closer than"):
+    with pytest.raises(Crashed, match=r"closer than"):
         evaluate(evaluator, Atoms([element] * 2, [[0, 0, 0], [0, 0, 2e-4]]))
     for value in (np.nan, np.inf):
         frame = neighbourhood(Atoms([element] * 2, [[0, 0, 0], [0, 0, 2.5]]), evaluator.cutoff, evaluator.elements)
         frame.positions[1, 2] = value
-        with pytest.raises(ModelError, match="not finite"):
+        with pytest.raises(Crashed, match="not finite"):
             evaluator.evaluate(frame)
     with pytest.raises(ModelError, match="Xe"):
         evaluate(evaluator, Atoms("Xe"))

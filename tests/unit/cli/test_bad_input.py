@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import yaml
 from ase.build import bulk
 
 from mlip_autopipec.cli.main import main
+from mlip_autopipec.config import freeze, load
+from mlip_autopipec.store.rundir import RunDirectory
 
 
 class Said:
@@ -113,3 +117,57 @@ def test_a_good_one_is_ok(autopipe: Any, folder: Path) -> None:
 def test_an_unknown_version_is_not_found(autopipe: Any, folder: Path) -> None:
     write(folder)
     assert autopipe("potential", "errors", folder / "al.extxyz", "-C", folder).code == 4
+
+
+def test_a_folder_that_cannot_be_written(autopipe: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "file").write_text("")
+    said = autopipe("init", folder / "file" / "run")
+    assert said.code == 78
+    assert "Not a directory" in said.err
+    assert "hint: " in said.err
+    write(folder)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder / "control"))
+
+    monkeypatch.setattr("mlip_autopipec.store.control.write_json", refuse)
+    said = autopipe("otf", "stop", "-C", folder)
+    assert (said.code, "Read-only file system" in said.err) == (78, True)
+    monkeypatch.setattr("mlip_autopipec.config.write_text", refuse)
+    said = autopipe("otf", "start", "-C", folder)
+    assert (said.code, len(said.err.splitlines())) == (78, 2)
+
+
+def test_a_full_disk_may_be_tried_again(autopipe: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write(folder)
+    monkeypatch.setattr("mlip_autopipec.store.control.write_json", refuse)
+    said = autopipe("otf", "stop", "-C", folder)
+    assert (said.code, "No space left" in said.err) == (75, True)
+
+
+def test_a_run_that_was_started_needs_no_configuration_of_the_user(autopipe: Any, folder: Path) -> None:
+    write(folder)
+    run = RunDirectory(folder)
+    freeze(run, load(run))
+    run.config_file.unlink()
+    assert autopipe("status", "-C", folder).code == 0
+    assert autopipe("otf", "stop", "-C", folder).code == 0
+    assert autopipe("otf", "revive", "-C", folder).code == 0
+    for command in (("otf", "start"), ("config", "check"), ("config", "show")):
+        said = autopipe(*command, "-C", folder)
+        assert said.code == 78
+        assert "copy that to autopipe.yaml" in said.err
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("otf", "start", "--dry-run")])
+def test_a_changed_frozen_key_is_seen_before_the_start(autopipe: Any, folder: Path, command: tuple[str, ...]) -> None:
+    write(folder)
+    run = RunDirectory(folder)
+    freeze(run, load(run))
+    write(folder, labeller={"engine": "teacher", "model": "lj"})
+    said = autopipe(*command, "-C", folder)
+    assert said.code == 78
+    assert "labeller.model: 'lj', but this run began with 'emt'" in said.err

@@ -56,6 +56,26 @@ def test_good_one_loads(tmp_path: Path) -> None:
         ("otf", {"temprature": 300}, ["otf.temprature", "unknown key", "'temperature'"]),
         ("otf", {"walkers": [{"temprature": 300}]}, ["walkers", "temprature"]),
         ("otf", {"ensemble": "nph"}, ["otf.ensemble", "'nph'", "'nvt'"]),
+        ("otf", {"walkers": 0}, ["otf.walkers: 0:", "greater than or equal to 1"]),
+        ("otf", {"walkers": -1}, ["otf.walkers: -1:"]),
+        ("otf", {"walkers": []}, ["otf.walkers: []: give at least 1"]),
+        ("otf", {"walkers": 100_000}, ["otf.walkers: 100000:", "256"]),
+        ("otf", {"walkers": [{}] * 257}, ["otf.walkers:", "at most 256"]),
+        ("otf", {"walkers": "many"}, ["otf.walkers: 'many': give a whole number"]),
+        ("otf", {"walkers": {"temperature": 300}}, ["otf.walkers: give a number of walkers, or a list"]),
+        ("otf", {"walkers": [300]}, ["otf.walkers.0: give a section of keys: temperature"]),
+        ("otf", {"walkers": [{}, {"temprature": 300}]}, ["otf.walkers.1.temprature: unknown key", "'temperature'"]),
+        ("otf", {"walkers": [{"ensemble": "nvtt"}]}, ["otf.walkers.0.ensemble: 'nvtt': allowed", "mean 'nvt'"]),
+        ("otf", {"walkers": [{"timestep": True}]}, ["otf.walkers.0.timestep: True", "fs"]),
+        ("otf", {"walkers": True}, ["otf.walkers: True"]),
+        ("otf", {"timestep": True}, ["otf.timestep: True: neither true nor false", "fs"]),
+        ("otf", {"thermostat_damping": float("inf")}, ["otf.thermostat_damping: inf: give a finite number"]),
+        ("queue", {"fsync": 5}, ["queue.fsync: 5: give true or false"]),
+        ("labeller", {"model": "emt"}, ["labeller.engine: missing", "teacher", "espresso"]),
+        ("labeller", {"engine": "espreso"}, ["labeller.engine: 'espreso'", "did you mean 'espresso'"]),
+        ("labeller", {"engine": "teacher", "modl": "emt"}, ["labeller.modl: unknown key", "'model'"]),
+        ("node", {"espresso": {"command": 5}}, ["node.espresso.command: 5: give text"]),
+        ("training", {"reference_energies": {"Al": "x"}}, ["training.reference_energies.Al: 'x': give a number"]),
         ("oft", {}, ["oft", "unknown key", "'otf'"]),
         ("labeller", {"engine": "vasp"}, ["labeller", "vasp", "espresso"]),
         ("labeller", None, ["labeller"]),
@@ -74,6 +94,17 @@ def test_mistakes_are_named(tmp_path: Path, section: str, content: Any, words: l
 def test_all_mistakes_at_once_a_line_each(tmp_path: Path) -> None:
     message = complaint(tmp_path, otf={"timestep": -1, "steps": 0}, embedding={"cutoff": 0})
     assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize("section", ["otf", "training", "labeller", "node"])
+def test_no_word_of_the_library_reaches_the_user(tmp_path: Path, section: str) -> None:
+    message = complaint(tmp_path, **{section: {"walkers": [[1]], "reference_energies": 5, "espresso": 3}})
+    for word in ("tuple", "dict", "valid", "tag", "discriminator", "["):
+        assert word not in message.replace(str(tmp_path), "").replace("[1]", ""), message
+
+
+def test_true_and_false_are_fine_where_they_mean_something(tmp_path: Path) -> None:
+    assert load(run_with(tmp_path, queue={"fsync": False})).queue.fsync is False
 
 
 def test_broken_yaml_and_double_keys(tmp_path: Path) -> None:
@@ -198,7 +229,7 @@ def test_the_labeller_must_know_all_elements(tmp_path: Path) -> None:
 def test_engines_must_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, library: Any, words: str
 ) -> None:
-    run = run_with(tmp_path)
+    run = run_with(tmp_path, otf={"engine": "pyace"})
     library.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(EngineError, match=words):

@@ -118,4 +118,11 @@ def test_after_a_rollback_nothing_newer_is_waited_for(run: RunDirectory, pinned:
     registry.set_current("v0001", pinned=pinned)
     decision = desk.look("v0001", EVALUATOR, reseeds_in_a_row=0, reseed_limit=3)
     assert decision.action == "reseed"
-    assert "still above" in decision.reason
+    assert decision.reason == "v0002 has its labels, but v0001 is current and its gamma is still above"
+
+
+def test_a_version_that_is_gone_and_a_damaged_current_are_waited_out(run: RunDirectory) -> None:
+    desk = healing(run)
+    desk.open(halted_frame(), 40, "v0001", EVALUATOR)
+    (run.potentials / "current.json").write_text("{")
+    assert desk.look("v0001", EVALUATOR, reseeds_in_a_row=0, reseed_limit=3).action == "wait"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from trainer_parts import NOW, World, frame, label, labelled
 
 from mlip_autopipec.daemons.intake import Intake
@@ -125,3 +127,84 @@ def test_a_label_that_was_made_again_replaces_its_row(tmp_path):
     again = intake(world)
     assert again.editions == {task.id: 1}
     assert not again.take_results()
+
+
+def rows(world: World) -> dict[str, tuple[float, int]]:
+    return {row.task_id: (row.energy, row.edition) for row in Dataset(world.run.dataset).rows()}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("damage", [None, b"", b"garbage" * 1000])
+def test_a_lost_or_damaged_database_comes_back_whole(tmp_path, damage, stopped):
+    world = World(tmp_path, [])
+    again = world.task(1)
+    world.queue.publish(again)
+    world.queue.complete(world.queue.claim(), make_result(again, label(again.atoms()), "test", NOW))
+    taken = intake(world)
+    taken.take_frames([labelled(5), frame(6)])
+    taken.take_results()
+    world.queue.requeue(again.id)
+    world.give(again, energy_shift=1.0)
+    world.give(world.task(2))
+    taken.take_results()
+    assert taken.rebuilt() == ""
+    before = rows(world)
+    assert before[again.id][1] == 1
+    labels, editions = set(taken.labels), dict(taken.editions)
+    if damage is None:
+        world.run.dataset.unlink()
+    else:
+        world.run.dataset.write_bytes(damage)
+    if stopped:
+        taken = intake(world)
+        taken.take_frames([labelled(5), frame(6)])
+    said = taken.rebuilt()
+    if damage is not None:
+        assert "damaged" in said
+        assert (tmp_path / "dataset.db.damaged-1").read_bytes() == damage
+    elif not stopped:
+        assert "gone" in said
+    taken.take_results()
+    assert rows(world) == before
+    assert (taken.labels, taken.editions) == (labels, editions)
+    assert taken.rebuilt() == ""
+
+
+def test_an_older_copy_of_the_database_is_completed(tmp_path):
+    world = World(tmp_path, [])
+    taken = intake(world)
+    taken.take_frames([labelled(5)])
+    old = world.run.dataset.read_bytes()
+    world.give(world.task(1))
+    taken.take_results()
+    world.run.dataset.write_bytes(old)
+    assert taken.rebuilt() == ""
+    assert len(rows(world)) == len(taken.labels) == 2
+
+
+def test_labels_that_are_nowhere_any_more_are_lost(tmp_path):
+    world = World(tmp_path, [])
+    kept, lost, again = (world.task(seed) for seed in range(3))
+    for task in (kept, lost, again):
+        world.give(task)
+    taken = intake(world)
+    taken.take_results()
+    held = set(taken.labels)
+    world.run.dataset.unlink()
+    world.results.path(lost.id).unlink()
+    world.queue.publish(again)
+    world.queue.sweep()
+    world.queue.requeue(again.id)  # a person had it set aside: the next label is under way
+    taken.rebuilt()
+    assert taken.labels == {kept.id}
+    assert taken.lost(held) == {lost.id}
+
+
+def test_a_start_structure_with_a_number_that_is_none_is_refused_alone(tmp_path):
+    world = World(tmp_path, [])
+    bad = labelled(2)
+    bad.calc.results["forces"][0, 0] = np.nan
+    taken = intake(world)
+    taken.take_frames([labelled(1), bad])
+    assert len(taken.labels) == 1
+    assert "not finite" in read_refusals(world.run)["start.dataset:1"]

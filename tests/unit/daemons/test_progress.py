@@ -77,11 +77,13 @@ def test_bootstrap_until_there_is_a_version(scene: Scene) -> None:
     assert scene.progress.state == WorkflowState(2, "otf", 0)
 
 
-@pytest.mark.parametrize("states", [("done", "done"), ("stuck", "done"), ("failed", "stuck")])
-def test_done_when_all_walkers_ended_and_all_is_ingested(scene: Scene, states: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("states", "phase"), [(("done", "done"), "done"), (("stuck", "done"), "stuck"), (("failed", "stuck"), "stuck")]
+)
+def test_over_when_all_walkers_ended_and_all_is_ingested(scene: Scene, states: tuple[str, str], phase: str) -> None:
     scene.version(1)
     scene.walkers(*states)
-    assert scene.looks() == "done"
+    assert scene.looks() == phase
 
 
 def test_not_done_while_something_is_open(scene: Scene) -> None:

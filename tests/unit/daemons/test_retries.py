@@ -29,7 +29,7 @@ def test_other_labels_and_other_errors_count_anew():
 
 def test_what_may_pass_and_the_first_fit_are_never_given_up():
     crash = Crashed("killed by SIGKILL", transient=True)
-    assert not any(outcomes(*[("ab", crash)] * 9, died=True))
+    assert not any(outcomes(*[("ab", crash)] * 9, died=True))  # but not tried for ever: below
     assert not any(outcomes(*[("ab", EngineError("disk full", transient=True))] * 9))
     assert not any(outcomes(*[("ab", GATE)] * 9, first=True))
 
@@ -44,3 +44,15 @@ def test_pauses_double_up_to_a_limit_and_other_labels_need_not_wait():
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert retries.wait({"a"}, 500.0) == 0
     assert "disk full" in retries.error
+
+
+def test_a_child_that_always_dies_is_not_tried_for_ever():
+    retries, crash = Retries(), Result(error=Crashed("fit: killed by SIGKILL", transient=True), died=True)
+    waits = []
+    for _ in range(6):
+        retries.failed({"a"}, crash, 0.0, first=False)
+        waits.append(retries.wait({"a"}, 0.0))
+    assert waits == [2, 4, 8, 16, 32, float("inf")]
+    assert "nothing more is tried" in retries.error
+    assert "revive" in retries.error
+    assert retries.wait({"a", "b"}, 0.0) == 0

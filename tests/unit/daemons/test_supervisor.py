@@ -256,6 +256,30 @@ def test_in_the_foreground_it_ends_when_the_run_is_done(run: RunDirectory) -> No
     assert WorkflowState.read(run.state) == WorkflowState(1, "done", 0)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (None, 75)])
+def test_in_the_foreground_an_end_before_the_run_is_done_is_no_success(
+    run: RunDirectory, number: signal.Signals | None, code: int
+) -> None:
+    publish_version(run)
+    with process(run, "--foreground", "otf-runner") as started:
+        wait_for(lambda: is_up(run, "otf-runner"), "not up")
+        if number is None:
+            Control(run.control).ask("stop")
+        else:
+            started.send_signal(number)
+        assert started.wait(30) == code
+    assert beat(run, "supervisor")["state"] == "stopped"
+
+
+def test_in_the_foreground_stuck_walkers_are_no_success(run: RunDirectory) -> None:
+    publish_version(run)
+    run.walker("w00").mkdir()
+    write_state(run.walker("w00"), WalkerState("w00", state="stuck"))
+    with process(run, "--foreground", "trainer-worker", "otf-runner") as started:
+        assert started.wait(30) == 3
+    assert WorkflowState.read(run.state) == WorkflowState(1, "stuck", 0)
+
+
 def publish_version(run: RunDirectory) -> None:
     folder = run.potentials / "v0001"
     folder.mkdir()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +22,10 @@ from trainer_parts import World, frame, labelled
 from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import read_events
 from mlip_autopipec.core.files import read_json
-from mlip_autopipec.daemons.trainer_worker import TrainerWorker
+from mlip_autopipec.daemons import retries
+from mlip_autopipec.daemons.trainer_worker import REVIVE_TRAINER, TrainerWorker
 from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.references import reference_energies
 from mlip_autopipec.store.refusals import read_refusals
@@ -213,6 +218,99 @@ def test_a_given_potential_is_the_first_version_and_its_functions_stay(tmp_path,
         steps_until(worker, lambda: len(versions(world)) == 2)
     texts = [(Registry(world.run.potentials).path(v) / "potential.yaml").read_text() for v in versions(world)]
     assert len({text.count("nr: ") for text in texts}) == 1
+
+
+def events_of(world: World, name: str) -> list[dict[str, Any]]:
+    return [e for e in read_events(world.run.events / "trainer-worker.jsonl") if e["event"] == name]
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_a_database_that_is_lost_under_a_running_trainer_comes_back_before_the_next_version(begun, how):
+    held = set(Registry(begun.run.potentials).manifest("v0001")["task_ids"])
+    with trainer(begun) as worker:
+        steps_until(worker, lambda: worker.status()[0] == "idle")
+        begun.run.dataset.unlink() if how == "removed" else begun.run.dataset.write_bytes(b"")
+        new = begun.give(begun.task(10))
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+    assert set(Registry(begun.run.potentials).manifest("v0002")["task_ids"]) == {*held, new}
+    (event,) = events_of(begun, "dataset_rebuilt")
+    assert event["labels"] == 7
+    assert (begun.run.root / "dataset.db.damaged-1").exists() == (how == "emptied")
+
+
+def test_no_version_comes_from_fewer_labels_than_the_last_one_had(begun):
+    new = [begun.give(begun.task(10 + i)) for i in range(3)]
+    with trainer(begun) as worker:
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+        kept = begun.results.path(new[0]).read_bytes()
+        begun.results.path(new[0]).unlink()
+        begun.run.dataset.unlink()
+        begun.give(begun.task(20))
+        steps_for(worker, 2)
+        assert versions(begun) == ["v0001", "v0002"]
+        state, detail = worker.status()
+        assert state == "failing"
+        assert new[0] in detail["error"]
+        begun.results.path(new[0]).write_bytes(kept)
+        steps_until(worker, lambda: len(versions(begun)) == 3)
+        assert worker.status()[0] == "idle"
+    assert len(Registry(begun.run.potentials).manifest("v0003")["task_ids"]) == 6 + 3 + 1
+
+
+def test_a_fit_that_saw_fewer_labels_than_it_was_given_is_not_published(begun):
+    begun.give(begun.task(10))
+    with trainer(begun) as worker:
+        steps_until(worker, lambda: worker.status()[0] == "training")
+        worker._fit = replace(worker._fit, task_ids=(*worker._fit.task_ids, "another"))
+        steps_until(worker, lambda: worker.status()[0] == "failing")
+        assert "1 label(s) left the dataset" in worker.status()[1]["error"]
+        assert versions(begun) == ["v0001"]
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+    assert not list(begun.run.potentials.glob(".work-*"))
+
+
+def test_a_damaged_version_is_fitted_again_and_a_damaged_pin_asks_a_person(begun):
+    registry = Registry(begun.run.potentials)
+    new = begun.give(begun.task(10))
+    with trainer(begun) as worker:
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+        shutil.rmtree(registry.path("v0002"))
+        steps_until(worker, lambda: len(events_of(begun, "version_published")) == 3)
+        assert registry.current().version == "v0002"
+        assert registry.manifest("v0002")["new_task_ids"] == [new]
+        (event,) = events_of(begun, "current_repaired")
+        assert event["version"] == "v0001"
+        pin = json.dumps({"version": "v0007", "sha256": "", "pinned": True})
+        registry.current_file.write_text(pin)
+        steps_until(worker, lambda: worker.status()[0] == "failing")
+        assert "v0007, which does not exist" in worker.status()[1]["error"]
+        assert registry.current_file.read_text() == pin
+        registry.current_file.unlink()
+        steps_until(worker, lambda: worker.status()[0] == "idle")
+        assert registry.current().version == "v0002"
+
+
+def test_a_fit_that_always_dies_is_given_up_until_something_changes(begun, monkeypatch):
+    monkeypatch.setattr(retries, "_FIRST_S", 0.01)
+    begun.give(begun.task(10))
+    with trainer(begun) as worker:
+
+        def kill() -> bool:
+            if worker.status()[0] == "training":
+                os.kill(worker._child.pid, signal.SIGKILL)
+            return "nothing more is tried" in worker.status()[1].get("error", "")
+
+        steps_until(worker, kill, 120)
+        begun_fits = len(events_of(begun, "train_started"))
+        assert begun_fits == 1 + 6
+        steps_for(worker, 1.5)
+        assert worker.status()[0] == "failing"
+        assert "otf revive" in worker.status()[1]["waiting_for"]
+        assert len(events_of(begun, "train_started")) == begun_fits
+        Control(begun.run.control).ask(REVIVE_TRAINER)
+        steps_until(worker, lambda: len(versions(begun)) == 2)
+        assert worker.status()[0] == "idle"
+        assert not Control(begun.run.control).wants(REVIVE_TRAINER)
 
 
 def test_two_trainers_of_one_run_are_refused(tmp_path):

@@ -26,6 +26,7 @@ from mlip_autopipec.stages.watch import OtfSettings, walker_plans
 from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
+from mlip_autopipec.store.walkerstate import read_state, write_state
 from small_potentials import LennardJones
 
 THRESHOLD = 1.5
@@ -191,6 +192,32 @@ def test_three_failed_healings_in_a_row_are_the_end(tmp_path: Path) -> None:
     assert "3 failed healings" in walker.state.reason
     # Every halt is of the start structure itself: the first one brought a label, which is not counted as a failure.
     assert [h["ended"]["action"] for h in world.halts()] == ["reseed", "reseed", "reseed", "stuck"]
+
+
+def test_a_stuck_walker_that_is_revived_goes_on(tmp_path: Path) -> None:
+    knows = {"scale": 1e4}
+    world = World(tmp_path, lambda _: Scaled(knows["scale"]))
+    world.live(world.walker())
+    stuck = read_state(world.folder)
+    assert stuck is not None
+    assert stuck.state == "stuck"
+    write_state(world.folder, replace(stuck, state="starting", reason="", reseeds=0))  # as the otf-runner does
+    knows["scale"] = 1.0
+    walker = world.walker()
+    world.live(walker)
+    assert (walker.state.state, walker.state.step) == ("done", 300)
+    assert world.told().count("md_started") == 1
+
+
+def test_a_version_that_was_set_aside_is_no_obstacle(tmp_path: Path) -> None:
+    world = World(tmp_path, good)
+    walker = world.walker()
+    world.live(walker, steps=3)
+    assert walker.state.version == "v0001"
+    world.publish(["a" * 20])
+    world.registry.set_aside("v0001")
+    world.live(walker)
+    assert (walker.state.state, walker.state.version) == ("done", "v0002")
 
 
 def test_waiting_does_nothing_until_something_happens(tmp_path: Path) -> None:

@@ -403,7 +403,7 @@ def test_an_explosion_ends_the_run(periodic, speed):
 @pytest.mark.parametrize("missed", [2, 5])
 def test_a_callback_that_was_not_entered_is_noticed(md, missed):
     md.run(1)
-    whole = md._bridge._callback
+    whole = md._forces._callback
     md._lmp.set_fix_external_callback(
         FIX, lambda caller, step, *rest: None if step == missed else whole(caller, step, *rest), None
     )
@@ -421,7 +421,7 @@ def test_a_failed_restore_leaves_nothing_to_run(md, tmp_path):
 
 def test_lost_atoms_end_the_run(md):
     md.run(1)
-    md._bridge._atoms += 1
+    md._forces._atoms += 1
     with pytest.raises(Crashed, match="lost 1 of 33 atoms at step 2"):
         md.run(5)
 
@@ -502,4 +502,4 @@ def test_timings_add_up(md):
     assert split["steps"] == 50
     assert all(seconds >= 0 for seconds in split.values())
     total = sum(split[key] for key in ("list", "evaluation", "gamma", "python", "lammps"))
-    assert total == pytest.approx(md._bridge.clock.run, rel=1e-6)
+    assert total == pytest.approx(md._forces.clock.run, rel=1e-6)

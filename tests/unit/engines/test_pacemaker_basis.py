@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from pydantic import ValidationError
 
+from mlip_autopipec.ace.asi import write_asi
 from mlip_autopipec.ace.linear import LabelledDesign, fit
 from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.core.errors import ModelError
-from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis, read_basis
+from mlip_autopipec.core.neighbours import neighbourhood
+from mlip_autopipec.daemons.bases import make_basis
+from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, read_basis
 from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
-from mlip_autopipec.engines.pacemaker.settings import BasisSettings
-from mlip_autopipec.store.activeset import write_active_set
-from mlip_autopipec.structures.neighbours import neighbourhood
+from mlip_autopipec.engines.pacemaker.library import import_pyace
+from mlip_autopipec.stages.train import TrainingSettings
 
-SMALL = BasisSettings(cutoff=5.0, nradmax_by_orders=(5, 2, 1), lmax_by_orders=(0, 2, 1))
+SMALL = TrainingSettings(engine="pyace", cutoff=5.0, nradmax_by_orders=(5, 2, 1), lmax_by_orders=(0, 2, 1))
 
 
 def alloy(seed, pbc=True):
@@ -29,7 +30,7 @@ def alloy(seed, pbc=True):
 
 @pytest.fixture(scope="module")
 def basis():
-    return PyaceBasis(new_basis(SMALL, ["Ni", "Al"]), neighbourhood)
+    return make_basis(SMALL, ["Ni", "Al"])
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def labelled(basis, truth, atoms, seed):
 
 
 def test_coefficients_of_a_random_element_are_recovered():
-    basis = PyaceBasis(new_basis(SMALL, ["Al"]), neighbourhood)
+    basis = make_basis(SMALL, ["Al"])
     truth = np.random.default_rng(6).normal(size=basis.n_coefficients)
     data = []
     for seed in range(12):
@@ -137,7 +138,7 @@ def test_grade_of_the_written_active_set_is_ours(basis, coefficients, folder):
         for element, (_, values) in basis.projections(alloy(seed)).items():
             rows[element].append(values)
     active = {element: active_set(np.concatenate(values)) for element, values in rows.items()}
-    write_active_set(folder / "potential.asi", {element: a.inverse for element, a in active.items()})
+    write_asi({element: a.inverse for element, a in active.items()}, folder / "potential.asi")
     evaluator = PyaceEvaluator(folder / "potential.yaml", folder / "potential.asi")
     strange = alloy(77)
     strange.positions += np.random.default_rng(1).normal(0, 0.2, (16, 3))
@@ -176,17 +177,33 @@ def test_unusable_files_are_errors(tmp_path):
             read_basis(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"nradmax_by_orders": (5, 2)},
-        {"nradmax_by_orders": (0, 2, 1)},
-        {"lmax_by_orders": (0, 11, 1)},
-        {"lmax_by_orders": (1, 2, 1)},
-        {"cutoff": 0.5},
-        {"unknown": 1},
-    ],
-)
-def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(ValidationError):
-        BasisSettings(**wrong)
+@pytest.mark.parametrize("family", ["ChebExpCos", "ChebPow", "SBessel"])
+def test_rows_are_those_of_our_own_engine(family):
+    settings = SMALL.model_copy(update={"radial_basis": family})
+    theirs, ours = (
+        make_basis(settings, ["Al", "Ni"]),
+        make_basis(settings.model_copy(update={"engine": "ace"}), ["Al", "Ni"]),
+    )
+    assert theirs.ranks == ours.ranks
+    one, two = theirs.design(alloy(8)), ours.design(alloy(8))
+    np.testing.assert_allclose(one.energy, two.energy, atol=1e-9 * np.abs(one.energy).max())
+    np.testing.assert_allclose(one.forces, two.forces, atol=1e-8 * np.abs(one.forces).max())
+
+
+def test_the_functions_are_those_of_pacemakers_generator():
+    limits = {"nradmax_by_orders": list(SMALL.nradmax_by_orders), "lmax_by_orders": list(SMALL.lmax_by_orders)}
+    radial = {"radbase": SMALL.radial_basis, "radparameters": [SMALL.radial_decay], "rcut": SMALL.cutoff, "dcut": 0.01}
+    cutoffs = {"NameOfCutoffFunction": "cos", "inner_cutoff_type": "density", "r_in": 0.0, "delta_in": 0.0}
+    pyace = import_pyace()
+    recipe = {
+        "deltaSplineBins": 0.001,
+        "elements": ["Al", "Ni"],
+        "embeddings": {"ALL": {"npot": "FinnisSinclairShiftedScaled", "fs_parameters": [1, 1], "ndensity": 1}},
+        "bonds": {"ALL": {**radial, **cutoffs}},
+        "functions": {"ALL": limits},
+    }
+    generated = PyaceBasis(pyace.ACEBBasisSet(pyace.create_multispecies_basis_config(recipe)), neighbourhood)
+    ours = make_basis(SMALL, ["Al", "Ni"])
+    assert generated.ranks == ours.ranks
+    one, two = generated.design(alloy(9)), ours.design(alloy(9))
+    np.testing.assert_allclose(one.energy, two.energy, atol=1e-12 * np.abs(one.energy).max())

@@ -10,9 +10,9 @@ import pytest
 from ase.io import read
 
 from mlip_autopipec.core.errors import Crashed, EngineError, ModelError
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.engines.pacemaker import evaluator as module
 from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
-from mlip_autopipec.structures.neighbours import neighbourhood
 from small_potentials import distorted, fit_emt
 
 REFERENCES = (

@@ -16,6 +16,7 @@ def decision(**changes: Any) -> Decision:
         "halted_version": "v0001",
         "current_version": "v0001",
         "contained": set(),
+        "holder": changes.get("current_version", "v0001"),
         "task_states": {TASK: "pending"},
         "threshold": 5.0,
         "reseeds_in_a_row": 0,
@@ -60,3 +61,10 @@ def test_third_failed_healing_in_a_row_is_the_end() -> None:
 
 def test_follows_a_rollback_like_any_swap() -> None:
     assert decision(halted_version="v0003", current_version="v0002", gamma_now=lambda: 1.0).action == "swap"
+
+
+def test_the_reason_names_the_version_that_has_the_labels() -> None:
+    """The user went back to v0001, where the walker halts again on a frame whose label is in v0002."""
+    got = decision(contained={TASK}, task_states={TASK: "done"}, holder="v0002")
+    assert got.action == "reseed"
+    assert got.reason == "v0002 has its labels, but v0001 is current and its gamma is still above"

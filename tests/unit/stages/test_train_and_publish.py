@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from pydantic import ValidationError
 
 from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.cli.liquid2d import SIGMA, liquid_frames
 from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.files import read_json
 from mlip_autopipec.core.yamlfile import read_mapping
-from mlip_autopipec.daemons.gate import evaluate, samples
-from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, new_basis
+from mlip_autopipec.daemons.bases import make_basis
+from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.stages.publish import check, write_grades
-from mlip_autopipec.stages.train import TrainingSettings, predict, train
+from mlip_autopipec.stages.train import BasisSettings, TrainingSettings, predict, train
 from mlip_autopipec.store.dataset import DatasetRow
-from mlip_autopipec.structures.neighbours import neighbourhood
 
 SETTINGS = TrainingSettings(cutoff=8.5, nradmax_by_orders=(8, 3, 2), lmax_by_orders=(0, 2, 2))
 ISOLATED = {"Ar": 0.0}
@@ -54,7 +54,7 @@ def labelled_row(number, atoms, mask=None, config_type="liquid"):
 
 @pytest.fixture(scope="module")
 def basis():
-    return PyaceBasis(new_basis(SETTINGS, ["Ar"]), neighbourhood)
+    return make_basis(SETTINGS, ["Ar"])
 
 
 @pytest.fixture(scope="module")
@@ -159,17 +159,17 @@ def test_energies_count_from_isolated_atoms(rows, basis, design_of, tmp_path):
 
 
 def test_an_element_without_labels_or_reference_is_named(rows, design_of, tmp_path):
-    wide = PyaceBasis(new_basis(SETTINGS, ["Ar", "Kr"]), neighbourhood)
+    wide = make_basis(SETTINGS, ["Ar", "Kr"])
     with pytest.raises(DataError, match="Kr"):
         train(rows, wide, SETTINGS, {"Ar": 0.0, "Kr": 0.0}, tmp_path, design_of=design_of)
-    narrow = PyaceBasis(new_basis(SETTINGS, ["Ar"]), neighbourhood)
+    narrow = make_basis(SETTINGS, ["Ar"])
     with pytest.raises(DataError, match="isolated Ar"):
         train(rows, narrow, SETTINGS, {}, tmp_path, design_of=design_of)
 
 
 def test_the_gate_lets_a_sound_version_pass(made, rows):
     folder, trained, _ = made
-    check(folder, samples(rows, trained.predictions, forces_entered=True), ISOLATED, evaluate)
+    check(folder, samples(rows, trained.predictions, forces_entered=True), ISOLATED, evaluation_by("ace"))
 
 
 @pytest.fixture
@@ -181,28 +181,29 @@ def copy(made, tmp_path):
 
 def test_the_gate_stops_a_yace_that_differs(copy, made, rows):
     text = (copy / "potential.yace").read_text()
-    (copy / "potential.yace").write_text(text.replace("E0: [0.0]", "E0: [0.1]"))
+    assert "E0: [0]" in text
+    (copy / "potential.yace").write_text(text.replace("E0: [0]", "E0: [0.1]"))
     with pytest.raises(ModelError, match=r"\.yaml and \.yace"):
-        check(copy, samples(rows, made[1].predictions, forces_entered=True), ISOLATED, evaluate)
+        check(copy, samples(rows, made[1].predictions, forces_entered=True), ISOLATED, evaluation_by("ace"))
 
 
 def test_the_gate_stops_an_active_set_of_other_rows(copy, made, rows, basis):
     write_grades(copy, {"Ar": 0.1 * made[1].active_rows["Ar"]})
     with pytest.raises(ModelError, match="trained on"):
-        check(copy, samples(rows, made[1].predictions, forces_entered=True), ISOLATED, evaluate)
+        check(copy, samples(rows, made[1].predictions, forces_entered=True), ISOLATED, evaluation_by("ace"))
 
 
 def test_the_gate_stops_a_trainer_that_says_something_else(made, rows):
     chosen = samples(rows, made[1].predictions, forces_entered=True)
     wrong = [replace(s, forces=s.forces + 1e-3) for s in chosen]
     with pytest.raises(ModelError, match="forces of trainer"):
-        check(made[0], wrong, ISOLATED, evaluate)
+        check(made[0], wrong, ISOLATED, evaluation_by("ace"))
 
 
 def test_a_perfect_crystal_has_a_finite_grade():
     """One environment, seen many times: noise must not become a direction, a rattled cell must be far outside."""
     settings = TrainingSettings(cutoff=5.0)
-    basis = PyaceBasis(new_basis(settings, ["Al"]), neighbourhood)
+    basis = make_basis(settings, ["Al"])
     crystal = bulk("Al", cubic=True, a=4.05) * (2, 2, 2)
     projections = basis.projections(crystal)["Al"][1]
     active = active_set(projections)
@@ -220,3 +221,19 @@ def test_one_atom_is_enough_for_a_fit(basis, tmp_path, design_of):
     row = labelled_row(9999, pair)
     trained = train([row], basis, SETTINGS, ISOLATED, tmp_path, design_of=design_of)
     np.testing.assert_allclose(trained.predictions[row.task_id].forces, row.forces, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"nradmax_by_orders": (5, 2)},
+        {"nradmax_by_orders": (0, 2, 1)},
+        {"lmax_by_orders": (0, 11, 1)},
+        {"lmax_by_orders": (1, 2, 1)},
+        {"cutoff": 0.5},
+        {"unknown": 1},
+    ],
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        BasisSettings(**wrong)

@@ -137,3 +137,44 @@ def test_a_kill_while_the_file_is_made_does_no_harm(tmp_path):
     assert dataset.ingested() == set()
     assert len(dataset.ingest([make_row()])) == 1
     assert dataset.count() == 1
+
+
+def damage_the_middle(path):
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(b"not a database, but long enough to be looked at" * 100),
+    lambda path: os.truncate(path, path.stat().st_size // 2),
+    damage_the_middle,
+])  # fmt: skip
+def test_damage_is_seen_and_the_file_can_be_set_aside(tmp_path, spoil):
+    path = tmp_path / "dataset.db"
+    dataset = Dataset(path)
+    assert dataset.damage() is None
+    dataset.ingest([make_row()])
+    assert dataset.damage() is None
+    stamp = dataset.stamp()
+    spoil(path)
+    assert dataset.damage()
+    assert dataset.stamp() != stamp
+    (tmp_path / "dataset.db-journal").write_bytes(b"of the old one")
+    assert dataset.set_aside() == tmp_path / "dataset.db.damaged-1"
+    assert dataset.damage() is dataset.stamp() is None
+    assert dataset.ingest([make_row()]) == [make_row().task_id]
+    spoil(path)
+    assert dataset.set_aside().name == "dataset.db.damaged-2"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "dataset.db.damaged-1", "dataset.db.damaged-1-journal", "dataset.db.damaged-2",
+    ]  # fmt: skip
+
+
+def test_a_journal_that_lost_its_database_does_not_harm_the_next_one(tmp_path):
+    (tmp_path / "dataset.db-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504))
+    dataset = Dataset(tmp_path / "dataset.db")
+    dataset.ingest([make_row()])
+    assert dataset.count() == 1
+    assert dataset.damage() is None

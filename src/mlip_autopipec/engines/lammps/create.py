@@ -10,7 +10,7 @@ from ase.data import atomic_masses, atomic_numbers
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.engines.lammps.box import BoxMap
-from mlip_autopipec.engines.lammps.bridge import FIX, HALT_COMMANDS
+from mlip_autopipec.engines.lammps.forces import Forces
 from mlip_autopipec.engines.lammps.settings import MDSettings, integrator_commands
 from mlip_autopipec.engines.lammps.snapshot import Origin
 from mlip_autopipec.engines.lammps.state import VELOCITY
@@ -43,30 +43,22 @@ def create_atoms(lmp: Any, origin: Origin, atoms: Atoms) -> None:
         raise DataError(f"LAMMPS took {made} of {n} atoms", "is every position inside the cell and finite?")
 
 
-def equip(lmp: Any, origin: Origin, settings: MDSettings, cutoff: float, seed: int) -> None:
+def equip(lmp: Any, origin: Origin, settings: MDSettings, forces: Forces, seed: int) -> None:
     """Give everything but the atoms; the same commands after a restart, whose fixes then find their state."""
-    set_cutoff(lmp, cutoff, settings.skin)
+    before, after = forces.fix_commands()
     commands = [
+        *forces.pair_commands(),
+        f"neighbor {settings.skin!r} bin",
         "neigh_modify every 1 delay 0 check yes",
         f"timestep {settings.timestep_fs / 1000.0!r}",
-        f"fix {FIX} all external pf/callback 1 1",
-        f"fix_modify {FIX} energy yes virial yes",
+        *before,
         *integrator_commands(settings, seed),
-        *HALT_COMMANDS,
+        *after,
     ]
     if origin.box.dimension == 2:
         commands.append("fix plane all enforce2d")
-    # Energies belong to the step on which they were tallied; printing them after a halt would be an error.
-    commands.append("thermo_style custom step temp")
     for command in commands:
         lmp.command(command)
-
-
-def set_cutoff(lmp: Any, cutoff: float, skin: float) -> None:
-    """Make LAMMPS build a full list up to `cutoff` + `skin`, A, and add no forces of its own."""
-    lmp.command(f"pair_style zero {cutoff!r} full")
-    lmp.command("pair_coeff * *")
-    lmp.command(f"neighbor {skin!r} bin")
 
 
 def _box_commands(box: BoxMap, atoms: Atoms, masses: list[float]) -> list[str]:

@@ -15,9 +15,11 @@ from ase import Atoms
 from mlip_autopipec.core.errors import AutopipeError, ConfigError, Crashed, EngineError
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator
 from mlip_autopipec.engines.lammps.box import BoxMap
-from mlip_autopipec.engines.lammps.bridge import Bridge, Clock, check_elements
-from mlip_autopipec.engines.lammps.create import create_atoms, equip, set_cutoff
+from mlip_autopipec.engines.lammps.bridge import Bridge
+from mlip_autopipec.engines.lammps.create import create_atoms, equip
+from mlip_autopipec.engines.lammps.forces import EXPLOSION_ADVICE, Clock, Forces, check_elements
 from mlip_autopipec.engines.lammps.library import open_lammps
+from mlip_autopipec.engines.lammps.native import NativeForces, NativePotential
 from mlip_autopipec.engines.lammps.settings import LARGEST_SEED, MDSettings, noise_command
 from mlip_autopipec.engines.lammps.snapshot import Origin, load_snapshot, save_snapshot
 from mlip_autopipec.engines.lammps.state import heat, present_step, read_frame, read_thermo, symbols
@@ -35,7 +37,7 @@ class RunOutcome:
     gamma_argmax : its atom, 0-based as in the structure that was started with; -1 if there was no check
     potential_energy : eV
     temperature : K
-    checks : (step, largest gamma) of every checked step
+    checks : (step, largest gamma) of every checked step; a native pair style tells only the last one of a run
     """
 
     step: int
@@ -53,7 +55,7 @@ class LammpsMD:
     Parameters
     ----------
     evaluator
-        Its elements become LAMMPS' atom types.
+        Its elements become LAMMPS' atom types. A `NativePotential` is evaluated by LAMMPS itself.
     settings
         Ensemble and time step.
     log
@@ -132,15 +134,17 @@ class LammpsMD:
             Lost atoms, forces that are not finite, or an error of LAMMPS; only `start` or `restore` helps then.
         """
         self._check_running()
-        bridge = self._bridge
-        bridge.checks.clear()
-        bridge.gamma_every, bridge.halt_above = self.gamma_every, self.halt_above
+        forces = self._forces
+        forces.checks.clear()
+        forces.gamma_every, forces.halt_above = self.gamma_every, self.halt_above
         # Going on from a halted step: the caller has seen its gamma.
-        bridge.halted = False
+        forces.halted = False
         if self._needs_setup:
             self._set_up()
-        if steps > 0 and not bridge.halted:
-            self._command(f"run {steps} pre no post no")
+        if steps > 0 and not forces.halted:
+            with self._guarded("MD"):
+                command = forces.run_command(steps)
+            self._command(command)
         return self._outcome()
 
     def swap(self, evaluator: Evaluator) -> None:
@@ -148,9 +152,10 @@ class LammpsMD:
         self._check_running()
         check_elements(evaluator, set(symbols(self._lmp, self._origin)))
         self._evaluator = evaluator
-        self._bridge.use(evaluator)
         with self._guarded("swap"):
-            set_cutoff(self._lmp, evaluator.cutoff, self.settings.skin)
+            self._forces.use(evaluator)
+            for command in self._forces.pair_commands():
+                self._lmp.command(command)
         self._needs_setup = True
 
     def reseed(self, seed: int, temperature: float | None = None) -> None:
@@ -169,7 +174,7 @@ class LammpsMD:
         (and stress if all directions are periodic) come as a calculator and gamma (N,) as an array.
         """
         self._check_running()
-        return read_frame(self._lmp, self._origin, self._present_evaluation(), self._bridge.tags)
+        return read_frame(self._lmp, self._origin, self._present_evaluation(), self._forces.tags)
 
     def thermo(self) -> dict[str, float | None]:
         """Return step, potential_energy and kinetic_energy in eV, temperature in K, pressure in bar, volume in A^3.
@@ -182,9 +187,9 @@ class LammpsMD:
     def timings(self, *, reset: bool = False) -> dict[str, float]:
         """Return seconds since start, restore or reset: list, evaluation, gamma, python, lammps; and steps."""
         self._check_running()
-        split = self._bridge.clock.split()
+        split = self._forces.clock.split()
         if reset:
-            self._bridge.clock = Clock()
+            self._forces.clock = Clock()
         return split
 
     @property
@@ -222,10 +227,16 @@ class LammpsMD:
 
     def _equip(self, seed: int) -> None:
         with self._guarded("set-up"):
-            equip(self._lmp, self._origin, self.settings, self._evaluator.cutoff, seed)
-            self._bridge = Bridge(self._lmp, self._evaluator, self._origin.elements, self._lmp.get_natoms())
+            self._forces = self._make_forces()
+            equip(self._lmp, self._origin, self.settings, self._forces, seed)
+            self._forces.connect()
         self._needs_setup = True
         self._broken = False
+
+    def _make_forces(self) -> Forces:
+        if isinstance(self._evaluator, NativePotential):
+            return NativeForces(self._lmp, self._evaluator, self._origin.elements)
+        return Bridge(self._lmp, self._evaluator, self._origin.elements)
 
     def _draw(self, seed: int, temperature: float) -> None:
         with self._guarded("velocities"):
@@ -237,25 +248,26 @@ class LammpsMD:
 
     def _set_up(self) -> None:
         """Let LAMMPS build its lists and ask for forces and gamma, without a step."""
-        bridge = self._bridge
-        bridge.force_gamma = True
-        kept, bridge.clock = bridge.clock, Clock()  # set-ups are not steps
+        forces = self._forces
+        kept, forces.clock = forces.clock, Clock()  # set-ups are not steps
+        with self._guarded("set-up"):
+            forces.before_set_up()
         with self._logged():
             self._command("run 0 post no")
-        bridge.clock = kept
+        forces.clock = kept
         self._needs_setup = False
 
     def _command(self, command: str) -> None:
         """Run one command; raise what the callback kept, or LAMMPS' own error, as one of ours."""
-        bridge = self._bridge
-        bridge.leave_run()
+        forces = self._forces
         began = time.perf_counter()
         with self._guarded("MD"):
             self._lmp.command("timer timeout off")  # forget an earlier halt
             self._lmp.command(command)
-        bridge.clock.run += time.perf_counter() - began
-        error, bridge.error = bridge.error, None
-        if error is None and bridge.step != present_step(self._lmp):
+            forces.after_run()
+        forces.clock.run += time.perf_counter() - began
+        error, forces.error = forces.error, None
+        if error is None and forces.step != present_step(self._lmp):
             # A signal whose handler raises at the very entry of the callback is swallowed by ctypes.
             error = Crashed(f"the forces of step {present_step(self._lmp)} were not computed", "was MD interrupted?")
         if error is not None:
@@ -284,24 +296,24 @@ class LammpsMD:
                 self._lmp.command("log none")
 
     def _outcome(self) -> RunOutcome:
-        bridge = self._bridge
-        if bridge.evaluation is None:
+        forces = self._forces
+        if forces.evaluation is None:
             raise Crashed("LAMMPS returned without having asked for forces")
         worst: tuple[int, float, int] | None = None
-        if bridge.checks:
-            worst = bridge.checks[-1] if bridge.halted else max(bridge.checks, key=lambda check: check[1])
+        if forces.checks:
+            worst = forces.checks[-1] if forces.halted else max(forces.checks, key=lambda check: check[1])
         return RunOutcome(
             step=self.step,
-            halted=bridge.halted,
+            halted=forces.halted,
             gamma_max=None if worst is None else worst[1],
             gamma_argmax=-1 if worst is None else worst[2] - 1,
-            potential_energy=bridge.evaluation.energy,
+            potential_energy=forces.evaluation.energy,
             temperature=heat(self._lmp, self._origin)[1],
-            checks=tuple((step, gamma) for step, gamma, _ in bridge.checks),
+            checks=tuple((step, gamma) for step, gamma, _ in forces.checks),
         )
 
     def _present_evaluation(self) -> Evaluation | None:
-        return self._bridge.evaluation if self._bridge.step == self.step else None
+        return self._forces.evaluation if self._forces.step == self.step else None
 
 
 def _first_line(error: BaseException) -> str:
@@ -310,5 +322,5 @@ def _first_line(error: BaseException) -> str:
 
 def _advice(message: str) -> str:
     if "ost atoms" in message or "Non-numeric" in message:
-        return "MD exploded: use a smaller time step, or a potential that knows these configurations"
+        return f"MD exploded: {EXPLOSION_ADVICE}"
     return ""

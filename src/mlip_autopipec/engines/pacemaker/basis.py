@@ -19,13 +19,10 @@ from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Design, FloatArray, IntArray, Neighbourhood
 from mlip_autopipec.engines.pacemaker.environment import environment
 from mlip_autopipec.engines.pacemaker.library import import_pyace
-from mlip_autopipec.engines.pacemaker.settings import BasisSettings
 
 NeighbourFinder = Callable[[Atoms, float, Sequence[str]], Neighbourhood]
 Projections = dict[str, tuple[IntArray, FloatArray]]
 
-_SPLINE_BIN_A = 0.001
-_DCUT_A = 0.01
 _ISOLATED_ENERGIES = re.compile(r"^E0:.*$", re.MULTILINE)
 
 
@@ -35,7 +32,7 @@ class PyaceBasis:
     Parameters
     ----------
     basis
-        python-ace's basis set; `new_basis` and `read_basis` make one.
+        python-ace's basis set; `read_basis` makes one.
     neighbours
         ``neighbours(atoms, cutoff, elements)`` finds the neighbours (any mix of periodic directions).
     """
@@ -137,39 +134,6 @@ class PyaceBasis:
                 values = np.array([rows[i] for i in members], dtype=float)
                 found[element] = (members.astype(np.int32), values)
         return found
-
-
-def new_basis(settings: BasisSettings, elements: Sequence[str]) -> Any:
-    """Return the basis set that `settings` describe, all coefficients zero.
-
-    No inner cutoff: one would make the functions vanish at short distances and blind the extrapolation grade there.
-    """
-    configuration: dict[str, Any] = {
-        "deltaSplineBins": _SPLINE_BIN_A,
-        "elements": sorted(elements),
-        "embeddings": {"ALL": {"npot": "FinnisSinclairShiftedScaled", "fs_parameters": [1, 1], "ndensity": 1}},
-        "bonds": {
-            "ALL": {
-                "radbase": settings.radial_basis,
-                "radparameters": [settings.radial_decay],
-                "rcut": settings.cutoff,
-                "dcut": _DCUT_A,
-                "NameOfCutoffFunction": "cos",
-                "inner_cutoff_type": "density",
-                "r_in": 0.0,
-                "delta_in": 0.0,
-            }
-        },
-        "functions": {
-            "ALL": {
-                "nradmax_by_orders": list(settings.nradmax_by_orders),
-                "lmax_by_orders": list(settings.lmax_by_orders),
-            }
-        },
-    }
-    basis = import_pyace().ACEBBasisSet(import_pyace().create_multispecies_basis_config(configuration))
-    basis.basis_coeffs = np.zeros(len(basis.basis_coeffs))
-    return basis
 
 
 def read_basis(potential: Path) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlip_autopipec.core.errors import DataError, ModelError
-from mlip_autopipec.structures.neighbours import neighbourhood
+from mlip_autopipec.core.neighbours import neighbourhood
 
 
 def brute_force(atoms: Atoms, cutoff: float) -> list[list[float]]:
