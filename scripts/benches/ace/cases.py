@@ -26,8 +26,8 @@ _EMBEDDING = Embedding("FinnisSinclairShiftedScaled", (1.0, 1.0, 1.0, 0.5))
 
 
 @lru_cache
-def basis(elements: tuple[str, ...], cutoff: float) -> Basis:
-    """Return a basis whose radial functions differ for every l, as fitted ones do."""
+def basis(elements: tuple[str, ...], cutoff: float, size: float = 1.0) -> Basis:
+    """Return a basis whose radial functions differ for every l, as fitted ones do; `size` scales the coefficients."""
     rng = np.random.default_rng(1)
     recipe = BasisRecipe(elements, {"ALL": _LIMITS[elements]}, {"ALL": RadialSettings(cutoff)}, _EMBEDDING)
     configuration = standard_configuration(recipe)
@@ -38,13 +38,13 @@ def basis(elements: tuple[str, ...], cutoff: float) -> Basis:
             shape = block.bond.radcoefficients.shape
             radial = block.bond.radcoefficients + noise[: np.prod(shape)].reshape(shape)
             block = replace(block, bond=replace(block.bond, radcoefficients=radial))
-        blocks.append(_with_coefficients(block, rng))
+        blocks.append(_with_coefficients(block, size, rng))
     return make_basis(replace(configuration, blocks=tuple(blocks)))
 
 
-def _with_coefficients(block: Block, rng: np.random.Generator) -> Block:
+def _with_coefficients(block: Block, size: float, rng: np.random.Generator) -> Block:
     functions = tuple(
-        replace(f, coefficients=tuple(rng.normal(scale=10.0**-f.rank, size=len(f.coefficients))))
+        replace(f, coefficients=tuple(rng.normal(scale=size * 10.0**-f.rank, size=len(f.coefficients))))
         for f in block.functions
     )
     return replace(block, functions=functions)
