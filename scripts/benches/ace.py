@@ -24,7 +24,7 @@ STARTERS = 4
 TARGETS = {"AVX-512": 12.0, "AVX2": 7.0, "reference": 3.0, "2 threads": 1.6, "MD step": 1.3, "start_s": 3.0}
 FRAME_GIB, SELECTION_GIB = 4.0, 2.0
 ENVIRONMENTS, FUNCTIONS = 200_000, 500
-_PYACE_PATIENCE_S = 180.0
+_PYACE_PATIENCE_S = 240.0
 
 
 def part(name: str, *arguments: object, timeout_s: float | None = None, **environment: str) -> Any:

@@ -155,17 +155,23 @@ def _adjoint(t: ReferenceTables, mu: int, c: Centre) -> None:
 def _adjoint_product(factors: IntArray, begin: int, end: int, weight: float, c: Centre) -> None:
     """Add weight * d(product)/dA_f, the product of the other factors, for all factors."""
     A, dA, ahead = c.flat, c.d_flat, c.ahead
-    first, second = factors[begin], factors[begin + 1]
-    a, b = weight * A[first], weight * A[second]
-    if end - begin == 2:
-        dA[first] += b
-        dA[second] += a
-    elif end - begin == 3:
-        third = factors[begin + 2]
-        x = A[third]
-        dA[first] += b * x
-        dA[second] += a * x
-        dA[third] += a * A[second]
+    i, j, rank = factors[begin], factors[begin + 1], end - begin
+    left, right = weight * A[i], weight * A[j]
+    if rank == 2:
+        dA[i] += right
+        dA[j] += left
+    elif rank == 3:
+        k = factors[begin + 2]
+        dA[i] += right * A[k]
+        dA[j] += left * A[k]
+        dA[k] += left * A[j]
+    elif rank == 4:
+        k, m = factors[begin + 2], factors[begin + 3]
+        first, last = left * A[j], A[k] * A[m]
+        dA[i] += right * last
+        dA[j] += left * last
+        dA[k] += first * A[m]
+        dA[m] += first * A[k]
     else:
         product = weight + 0.0j
         for f in range(begin, end):
