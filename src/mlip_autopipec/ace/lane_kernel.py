@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     energies : (N,)
-    forces : (n_slabs * (M + 1) * 4,)
+    forces : (at least n_slabs * (M + 1) * 4,) the kernel clears it
     grade : (N,)
     projections : (N * n_max,)
     trouble : (n_slabs,) pairs closer than one spline bin
@@ -89,6 +89,9 @@ def _work(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, co
         if slab >= frame.n_slabs:
             break
         forces = shifted(out.forces, slab * 4 * (frame.n_rows + 1))
+        if frame.wanted & FORCES:
+            for k in range(4 * (frame.n_rows + 1)):
+                forces[k] = 0.0
         for block in range(frame.slabs[slab], frame.slabs[slab + 1]):
             mu = frame.block_species[block]
             count = frame.block_sizes[block]
