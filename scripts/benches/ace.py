@@ -84,7 +84,7 @@ def memory() -> list[dict[str, Any]]:
             try:
                 rows.append(part("memory", task, path, timeout_s=patience))
             except subprocess.TimeoutExpired:
-                rows.append({"task": task, "count": None, "seconds": f"> {patience}", "peak_gib": None})
+                rows.append({"task": task, "count": None, "seconds": f"> {patience}", "cpu_s": None, "peak_gib": None})
     return rows
 
 
@@ -128,7 +128,7 @@ def show(result: dict[str, Any]) -> None:
     print_table("seconds of a process until its first numbers", ("kernels", *columns), rows)
     print(f"{start['starters']} processes at once, nothing compiled: {start['together_s']:.1f} s;"
           f" kernels on disk after one, after all: {start['kernels']}")  # fmt: skip
-    columns = ("task", "count", "seconds", "peak_gib")
+    columns = ("task", "count", "seconds", "cpu_s", "peak_gib")
     print_table("memory", columns, ([row[c] for c in columns] for row in result["memory"]))
     print_table("targets", ("what", "wanted", "worst found", "met"), verdicts(result))
 
@@ -143,7 +143,11 @@ def verdicts(result: dict[str, Any]) -> list[tuple[str, float, float | None, str
         ("ratio to python-ace, AVX-512", TARGETS["AVX-512"], min(r["ratio"] for r in own) if result["avx2"] else None),
         ("ratio to python-ace, AVX2", TARGETS["AVX2"], min(row["ratio"] for row in small)),
         ("reference path to python-ace", TARGETS["reference"], min(row["ratio_reference"] for row in plain)),
-        ("2 threads to 1, 2048 atoms", TARGETS["2 threads"], min(row["gain_of_2_threads"] for row in large)),
+        (
+            "2 threads to 1, 2048 atoms",
+            TARGETS["2 threads"],
+            min((r["gain_of_2_threads"] for r in large), default=None),
+        ),
     ]
     most = [
         ("MD step to evaluation", TARGETS["MD step"], max(row["ratio"] for row in result["lammps"]["steps"])),
