@@ -32,6 +32,15 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def python_ace() -> None:
+    """python-ace, an extra that the parity tests need."""
+    try:
+        import pyace  # noqa: F401
+    except ImportError:
+        missing("python-ace (pip install 'mlip-autopipec[pacemaker]')")
+
+
+@pytest.fixture(scope="session")
 def pw_x() -> str:
     """Path of Quantum ESPRESSO's pw.x."""
     found = shutil.which("pw.x")

@@ -229,8 +229,8 @@ class Chaos:
             for _ in range(max(1, plan["tasks"] // max(1, plan["kills"]))):
                 self.publish_one()
             self.kill_one()
-            if self.did["kills"] % 4 == 0:
-                self.move_some(4)
+            if self.did["kills"] % plan["moves"] == 0:
+                self.move_some(plan["moves"])
             if self.did["kills"] % 10 == 0:
                 self.stop_one()
             if self.did["kills"] % 100 == 50:
@@ -342,12 +342,14 @@ def losses(report: dict[str, Any]) -> list[str]:
 @click.option("--workers", default=6, show_default=True)
 @click.option("--lease", default=3.0, show_default=True, help="s")
 @click.option("--pause", default=0.03, show_default=True, help="Mean pause between kills, s.")
-@click.option("--megabytes", default=64, show_default=True, help="Size of the disk that becomes full.")
+@click.option("--megabytes", type=int, help="Size of the disk that becomes full.  [default: 64, and 2 per 100 tasks]")
 @click.option("--seed", default=1, show_default=True)
-def main(as_json: bool, tasks: int | None, megabytes: int, **plan: Any) -> None:
+def main(as_json: bool, tasks: int | None, megabytes: int | None, **plan: Any) -> None:
     """Exit code 1 if anything was lost, doubled, torn, or did not converge."""
     plan["tasks"] = tasks or plan["kills"]
-    with small_disk(megabytes) as disk, tempfile.TemporaryDirectory() as scratch:
+    # Choosing files looks at all of them: among very many, more at a time and less often.
+    plan["moves"] = max(4, plan["tasks"] // 250)
+    with small_disk(megabytes or 64 + plan["tasks"] // 50) as disk, tempfile.TemporaryDirectory() as scratch:
         run = (disk or Path(scratch)) / "run"
         run.mkdir()
         log = Path(scratch) / "log"

@@ -181,14 +181,12 @@ def _explain(problem: Any, location: list[str], file: Path) -> str:
         options = [option.strip("'") for option in re.split(", | or ", problem["ctx"]["expected"])]
         return f"{file}: {key}: {value!r}: {_choice(str(value), options)}{_unit(location)}"
     if kind in _SECTION:
-        tags = " or ".join(_tags(location))
-        known = f"engine ({tags}) and what belongs to it" if tags else ", ".join(_fields_at(location))
+        engines = " or ".join(_tags(location)) if location == ["labeller"] else ""
+        known = f"engine ({engines}) and what belongs to it" if engines else ", ".join(_fields_at(location))
         return f"{file}: {key}: give a section of keys" + (f": {known}" if known else "")
-    message = (
-        _PLAIN[kind].format(**problem.get("ctx", {}))
-        if kind in _PLAIN
-        else str(problem["msg"]).removeprefix("Value error, ")
-    )
+    message = _PLAIN.get(kind, str(problem["msg"]).removeprefix("Value error, "))
+    if kind in _PLAIN:
+        message = message.format(**problem.get("ctx", {}))
     if message.startswith(key):
         return f"{file}: {message}"
     shown = "" if isinstance(value, dict) else f" {value!r}:"

@@ -7,16 +7,11 @@ import pytest
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
-from mlip_autopipec.ace.asi import read_asi
-from mlip_autopipec.ace.basis import make_basis
-from mlip_autopipec.ace.evaluator import AceEvaluator
-from mlip_autopipec.ace.terms import from_basis, from_products
-from mlip_autopipec.ace.yace_reading import read_yace
-from mlip_autopipec.ace.yaml_reading import read_yaml
 from mlip_autopipec.core.conventions import virial_to_lammps
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator
 from mlip_autopipec.core.neighbours import neighbourhood
+from mlip_autopipec.daemons.evaluators import load_evaluator, make_evaluator
 from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
 from small_potentials import LennardJones, distorted, fit_emt
 
@@ -25,10 +20,9 @@ ELEMENTS = ("Al", "Cu")
 ENGINES = {
     "pyace .yaml": lambda folder: PyaceEvaluator(folder / "potential.yaml", folder / "potential.asi"),
     "pyace .yace": lambda folder: PyaceEvaluator(folder / "potential.yace"),
-    "own engine .yaml": lambda folder: AceEvaluator(
-        from_basis(make_basis(read_yaml(folder / "potential.yaml"))), read_asi(folder / "potential.asi"), threads=1
-    ),
-    "own engine .yace": lambda folder: AceEvaluator(from_products(read_yace(folder / "potential.yace")), threads=1),
+    "own engine .yaml": make_evaluator,
+    "own engine .yaml, 2 threads": lambda folder: make_evaluator(folder, threads=2),
+    "own engine .yace": lambda folder: load_evaluator(folder / "potential.yace"),
     "Lennard-Jones of the tests": lambda folder: LennardJones(ELEMENTS, sigma=2.4, epsilon=0.3, cutoff=5.0),
 }
 
@@ -40,6 +34,8 @@ def potential(tmp_path_factory):
 
 @pytest.fixture(params=ENGINES)
 def evaluator(request, potential) -> Evaluator:
+    if request.param.startswith("pyace"):
+        request.getfixturevalue("python_ace")
     return ENGINES[request.param](potential)
 
 

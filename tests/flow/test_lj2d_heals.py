@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +31,32 @@ LJ = TeacherSettings(engine="teacher", model="lj", sigma=3.4, epsilon=0.0104, cu
 
 
 @pytest.fixture(scope="module")
-def healed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the example, from init to the end."""
+def trap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH in which python-ace cannot be imported, and whose file `imported` tells who tried."""
+    folder = tmp_path_factory.mktemp("trap")
+    tell = f"open({str(folder / 'imported')!r}, 'a').write(' '.join(sys.argv) + '\\n')"
+    (folder / "pyace.py").write_text(f"import sys\n{tell}\nraise ImportError('not in this test')\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def healed(tmp_path_factory: pytest.TempPathFactory, trap: Path) -> Path:
+    """A run of the example, from init to the end, as on a machine without python-ace."""
     run = tmp_path_factory.mktemp("flow") / "lj2d"
-    autopipe("init", run, "--example", "lj2d")
-    done = autopipe("otf", "start", "-C", run, "--foreground")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(trap))
+        autopipe("init", run, "--example", "lj2d")
+        done = autopipe("otf", "start", "-C", run, "--foreground")
     print(done.stdout, done.stderr)
     return run
+
+
+def test_python_ace_was_never_needed(healed: Path, trap: Path) -> None:
+    assert not (trap / "imported").exists()
+    environment = {**os.environ, "PYTHONPATH": str(trap)}
+    command = [sys.executable, "-c", "import pyace"]
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode != 0
+    assert (trap / "imported").exists(), "the trap does not work"
 
 
 def positions_of(events: list[dict[str, Any]], task: str) -> dict[str, int]:
@@ -63,6 +85,7 @@ def test_the_run_is_over_and_left_nothing_behind(healed: Path) -> None:
     assert processes_of(healed) == []
 
 
+@pytest.mark.usefixtures("python_ace")
 def test_every_version_loads_in_python_ace(healed: Path) -> None:
     import pyace
 

@@ -26,7 +26,7 @@ from mlip_autopipec.core.interfaces import Evaluation
 from mlip_autopipec.core.neighbours import neighbourhood
 from random_potentials import Choice, Truth, product_evaluation, random_configuration, random_structure
 
-pytest.importorskip("pyace")
+pytestmark = pytest.mark.usefixtures("python_ace")
 
 PATHS = ("lanes", "reference")
 choices = st.builds(
@@ -53,7 +53,7 @@ graded = st.builds(
     core=st.booleans(),
     functions_per_rank=st.integers(1, 2),
 )
-few = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 many = settings(few, max_examples=400, derandomize=False)
 
 

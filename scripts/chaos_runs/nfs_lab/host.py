@@ -1,4 +1,4 @@
-"""What each guest runs: a publisher, workers on the mounted queue, and a supervisor that kills and stops them.
+"""What each guest runs: publishers, workers and hands on the queue, and a supervisor that kills and stops workers.
 
 Every worker writes what it did to a log outside the mount: `start ID`, then `first ID ENERGY`, `second ID` (somebody
 else's label was there) or `again ID` (failed or given back); `mine` is a rename that the server did although the client
@@ -7,6 +7,7 @@ was told that there is no such file, `linked` the same of a link that was told t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -26,13 +27,20 @@ from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.files import append_line
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.store.claims import Claim
+from mlip_autopipec.store.layout import id_in_name
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.results import Results, make_result
 
 CREATED: Final = "2026-01-01T00:00:00.000Z"
+# Of each host: with one of them the workers have little to do.
+PUBLISHERS: Final = 2
 GAMMAS: Final = (0.5, 3.0, 40.0, 2000.0)
 
+# Where hands put task files; from each of these places the queue takes them back by itself.
+PLACES: Final = ("pending", "pending/00-first", "delayed", "running/gone", "done", "done/00", "tmp", "leases", ".")
+
 Note = Callable[[str], None]
+Role = Callable[[Path, str, dict[str, Any], Note], None]
 
 
 def tasks_of(count: int) -> list[Any]:
@@ -80,7 +88,7 @@ def work(run: Path, name: str, plan: dict[str, Any], note: Note) -> None:
         claim = queue.claim()
         if claim is None:
             queue.sweep(every_s=plan["lease"] / 4)
-            time.sleep(rng.uniform(0.02, 0.1))
+            time.sleep(rng.uniform(0.1, 0.5))
         else:
             _label(queue, claim, rng, note)
 
@@ -103,14 +111,32 @@ def _label(queue: TaskQueue, claim: Claim, rng: random.Random, note: Note) -> No
 
 
 def publish(run: Path, name: str, plan: dict[str, Any], note: Note) -> None:
-    """Publish this host's share, evenly over the time that the faults take."""
-    share = tasks_of(plan["tasks"])[plan["number"] - 1 :: plan["hosts"]]
+    """Publish this process' share, evenly over most of the time that the faults take."""
+    shares = plan["hosts"] * PUBLISHERS
+    own = (plan["number"] - 1) * PUBLISHERS + int(name.partition("p")[2])
+    share = tasks_of(plan["tasks"])[own::shares]
     queue, begin = open_queue(run, name, plan["lease"]), time.monotonic()
     for number, task in enumerate(share):
         while time.monotonic() - begin < plan["publish_s"] * number / len(share):
             time.sleep(0.01)
         queue.publish(task)
         note(f"published {task.id}")
+
+
+def misplace(run: Path, name: str, plan: dict[str, Any], note: Note) -> None:
+    """Move task files by hand until all is calm."""
+    root, rng = run / "queue" / "dft", random.Random(name)
+    while not (run.parents[1] / "calm").exists():
+        time.sleep(rng.uniform(0, 2 * plan["move_every"]))
+        folders = [folder for state in ("pending", "running", "done") for folder in root.glob(f"{state}/*/")]
+        files = [path for path in rng.choice([*folders, root / "delayed"]).glob("*.json") if id_in_name(path.name)]
+        if files:
+            path = rng.choice(files)
+            target = root / rng.choice(PLACES) / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a worker was faster
+                note(f"moved {id_in_name(path.name)} {path.parent.relative_to(root)} {target.parent.relative_to(root)}")
+                os.rename(path, target)
 
 
 class Host:
@@ -122,24 +148,24 @@ class Host:
         self.plan = plan
         self.name = f"host{plan['number']}"
         self.rng = random.Random(plan["number"])
-        self.children: dict[int, str] = {}
+        self.children: dict[int, tuple[str, Role]] = {}
         self.asleep: dict[int, float] = {}
         self.started = 0
 
     def note(self, line: str) -> None:
         append_line(self.lab / "logs" / self.name, line)
 
-    def start(self, name: str, task: Callable[[Path, str, dict[str, Any], Note], None]) -> None:
+    def start(self, name: str, role: Role) -> None:
         """Fork: the imports took long enough once."""
         pid = os.fork()
         if pid:
-            self.children[pid] = name
+            self.children[pid] = name, role
             return
         log = self.lab / "logs" / f"{self.name}-{name}-{os.getpid()}"
         try:
             while True:
                 try:
-                    task(self.run, name, self.plan, lambda line: append_line(log, line))
+                    role(self.run, name, self.plan, lambda line: append_line(log, line))
                 except QueueError as error:
                     append_line(log, f"QueueError {error}".replace("\n", " "))
                     if not error.transient:
@@ -156,11 +182,11 @@ class Host:
         self.start(name or f"{self.name}w{self.started}", work)
 
     def workers(self) -> list[int]:
-        return [pid for pid, name in self.children.items() if "w" in name and pid not in self.asleep]
+        return [pid for pid, (_, role) in self.children.items() if role is work and pid not in self.asleep]
 
     def kill_one(self) -> None:
         pid = self.rng.choice(self.workers())
-        name = self.children.pop(pid)
+        name, _ = self.children.pop(pid)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         self.note(f"killed {name}-{pid}")
@@ -172,7 +198,7 @@ class Host:
         pid = self.rng.choice(self.workers())
         os.kill(pid, signal.SIGSTOP)
         self.asleep[pid] = time.monotonic() + 1.5 * self.plan["lease"]
-        self.note(f"stopped {self.children[pid]}-{pid}")
+        self.note(f"stopped {self.children[pid][0]}-{pid}")
 
     def wake(self, everybody: bool) -> None:
         for pid, until in list(self.asleep.items()):
@@ -181,20 +207,23 @@ class Host:
                 del self.asleep[pid]
 
     def revive(self) -> None:
-        """Start again what ended by an error; the publisher ends by itself."""
+        """Start again what ended by an error; publishers and hands end by themselves."""
         while self.children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            name = self.children.pop(pid)
+            name, role = self.children.pop(pid)
             self.asleep.pop(pid, None)
             if status:
-                self.start(name, work if "w" in name else publish)
+                self.start(name, role)
 
     def serve(self) -> None:
         """Work until the file `stop` appears; hurt the workers until `calm` does."""
         plan = self.plan
-        self.start(f"{self.name}p", publish)
+        self.note(f"serves {self.name}")
+        for number in range(PUBLISHERS):
+            self.start(f"{self.name}p{number}", publish)
+        self.start(f"{self.name}h", misplace)
         for _ in range(plan["workers"]):
             self.start_worker()
         next_kill, next_stop = (time.monotonic() + plan[key] for key in ("kill_every", "stop_every"))

@@ -23,7 +23,7 @@ class Executions:
     Attributes
     ----------
     starts, again : task id -> how often it was begun; failed or given back
-    excused : task id -> how often its holder was killed, or put to sleep at some time
+    excused : task id -> how often its holder was killed, or put to sleep at some time, or its file moved by hand
     firsts : task id -> energies of those that were told that their label is the first
     """
 
@@ -59,6 +59,8 @@ def _read_log(path: Path, found: Executions, hurt: bool) -> None:
         if what == "start":
             begun.add(task_id)
             found.starts[task_id] += 1
+        elif what == "moved":
+            found.excused[task_id] += 1
         elif what == "again":
             found.again[task_id] += 1
         elif what == "first":
@@ -105,6 +107,7 @@ def count(run: Path, logs: Path, hosts: set[str], published: list[Task]) -> dict
     return {
         "worker_kills": did.events["killed"],
         "worker_stops": did.events["stopped"],
+        "hand_moves": did.events["moved"],
         "renames_mine": did.events["mine"],
         "links_mine": did.events["linked"],
         "executions": sum(did.starts.values()),

@@ -55,7 +55,8 @@ class Proxy:
         self._swallowing = False
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
         self._call(self._open())
 
     def swallow(self, on: bool) -> None:
@@ -70,6 +71,8 @@ class Proxy:
         """Stop listening."""
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
@@ -80,6 +83,8 @@ class Proxy:
     async def _close(self) -> None:
         self._listener.close()
         await self._cut()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
 
     async def _cut(self) -> None:
         for pair in list(self._pairs):

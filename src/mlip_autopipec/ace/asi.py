@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,12 +21,16 @@ def read_asi(path: str | os.PathLike[str]) -> dict[str, FloatArray]:
     """
     name = os.fspath(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # An open file is closed even where numpy gives up half-way.
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
             matrices = {element: np.asarray(archive[element]) for element in archive.files}
     except FileNotFoundError:
         raise ModelError(f"{name}: no such file") from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{name}: not an active set: {error}", "expected a numpy .npz archive") from error
+    except Exception as error:  # numpy and zipfile raise anything at all on damaged files
+        reason = str(error) or type(error).__name__
+        raise ModelError(f"{name}: not an active set: {reason}", "expected a numpy .npz archive") from error
+    if not matrices:
+        raise ModelError(f"{name}: holds no matrix", "expected one per element")
     for element, matrix in matrices.items():
         problem = _matrix_problem(matrix)
         if problem:

@@ -6,6 +6,7 @@ joins last. Dusson et al., doi:10.1016/j.jcp.2022.110946; the tree's shape is pa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +16,7 @@ from mlip_autopipec.ace.clebsch import clebsch_gordan_table
 from mlip_autopipec.ace.records import FloatArray, IntArray
 
 _NEGLIGIBLE = 1e-15
+_MOST_VECTORS = 10_000_000
 
 
 @cache
@@ -38,6 +40,8 @@ def coupling_problem(ls: tuple[int, ...], LS: tuple[int, ...]) -> str | None:
     rank = len(ls)
     if len(LS) != max(0, rank - 2):
         return f"rank {rank} needs {max(0, rank - 2)} intermediate l (lint), found {len(LS)}"
+    if math.prod(2 * angular + 1 for angular in ls) > _MOST_VECTORS:
+        return f"{list(ls)} has too many combinations of m"
     if sum(ls) % 2:
         return f"the sum of {list(ls)} must be even"
     if rank == 1:

@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import yaml
 
 from mlip_autopipec.core.errors import ModelError
 
 # The base loader leaves scalars as text: "1e-05" stays a number for float() and "No" an element.
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+_DEEPEST = 50
 
 
 class Node:
@@ -29,9 +32,12 @@ class Node:
     @classmethod
     def parse(cls, text: str, source: str) -> Node:
         """Parse YAML `text`; `source` is the file name for messages."""
+        if _deepest_bracket(text) > _DEEPEST:
+            # libyaml would overrun the stack.
+            raise ModelError(f"{source}: not YAML: brackets are nested more than {_DEEPEST} deep", "is it a potential?")
         try:
             return cls(yaml.load(text, Loader=_LOADER), source)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ModelError(f"{source}: not YAML: {error}", "is the file complete?") from error
 
     def error(self, reason: str, key: str = "") -> ModelError:
@@ -93,14 +99,16 @@ class Node:
             raise self.error(f"expected a finite number, found {self.value!r}")
         return value
 
-    def integer(self, *, low: int = 0) -> int:
-        """Return a whole number of at least `low`."""
+    def integer(self, *, low: int = 0, high: int = 1_000_000) -> int:
+        """Return a whole number from `low` to `high`."""
         try:
             value = int(self.value)
         except (TypeError, ValueError):
             raise self.error(f"expected a whole number, found {_shown(self.value)}") from None
         if value < low:
             raise self.error(f"expected at least {low}, found {value}")
+        if value > high:
+            raise self.error(f"expected at most {high}, found {_shown(self.value)}")
         return value
 
     def boolean(self) -> bool:
@@ -122,6 +130,12 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise ModelError(f"{os.fspath(path)}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{os.fspath(path)}: cannot be read: {error}") from error
+
+
+def _deepest_bracket(text: str) -> int:
+    symbols = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
+    steps = np.isin(symbols, (ord("["), ord("{"))).astype(np.int32) - np.isin(symbols, (ord("]"), ord("}")))
+    return int(np.cumsum(steps).max(initial=0))
 
 
 def _shown(value: Any) -> str:

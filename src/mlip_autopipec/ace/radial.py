@@ -13,6 +13,8 @@ import numpy as np
 from mlip_autopipec.ace.records import Bond, FloatArray
 
 KINDS = ("ChebExpCos", "ChebPow", "ChebLinear", "SBessel")
+# Keeps powers below 1 finite at the cutoff, where all functions are set to zero anyway.
+_TINY = 1e-300
 
 
 def is_known(name: str) -> bool:
@@ -34,7 +36,7 @@ def radial_basis(bond: Bond, r: FloatArray) -> tuple[FloatArray, FloatArray]:
     elif bond.radbase == "ChebExpCos":
         g, dg = _cheb_exp_cos(bond, r)
     elif bond.radbase == "ChebPow":
-        lam, ratio = bond.radparameters[0], np.clip(1.0 - rows / bond.rcut, 0.0, None)
+        lam, ratio = bond.radparameters[0], np.clip(1.0 - rows / bond.rcut, _TINY, None)
         x, dx = 1.0 - 2.0 * ratio**lam, 2.0 * lam / bond.rcut * ratio ** (lam - 1.0)
         g, dg = _half_complement(x, dx, np.arange(1, bond.nradbase + 1))
     elif bond.radbase == "ChebLinear":
@@ -170,7 +172,7 @@ def recurrence_start(bond: Bond, r: FloatArray) -> tuple[FloatArray, FloatArray]
             x, dx = _exponential_coordinate(bond, r)
             envelope, slope = _envelope(bond, r)
         else:
-            lam, ratio = bond.radparameters[0] if kind == "ChebPow" else 1.0, np.clip(1.0 - r / bond.rcut, 0.0, None)
+            lam, ratio = bond.radparameters[0] if kind == "ChebPow" else 1.0, np.clip(1.0 - r / bond.rcut, _TINY, None)
             x, dx = 1.0 - 2.0 * ratio**lam, 2.0 * lam / bond.rcut * ratio ** (lam - 1.0)
             if kind == "ChebLinear":
                 x, dx = ratio, -ones / bond.rcut

@@ -8,7 +8,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mlip_autopipec.ace.bond_reading import positive, radial_coefficients, radial_kind
+from mlip_autopipec.ace.bond_reading import (
+    bonds_problem,
+    cutoff,
+    embedding_parameters,
+    not_negative,
+    positive,
+    radial_coefficients,
+    radial_kind,
+    radial_parameters,
+    radial_shape,
+)
 from mlip_autopipec.ace.node import Node, read_text
 from mlip_autopipec.ace.records import (
     EMBEDDING_KINDS,
@@ -42,7 +52,8 @@ def parse_yace(text: str, source: str = "<text>") -> ProductPotential:
     if len(energies) != len(elements):
         raise root.error(f"expected {len(elements)} numbers, found {len(energies)}", "E0")
     embeddings = _per_species(root.get("embeddings"), len(elements))
-    bonds = _bonds(root.get("bonds"), len(elements))
+    step = positive(root.get("deltaSplineBins"))
+    bonds = _bonds(root.get("bonds"), elements, step)
     functions = _per_species(root.get("functions"), len(elements))
     parsed = [_embedding(node) for node in embeddings]
     return ProductPotential(
@@ -54,7 +65,7 @@ def parse_yace(text: str, source: str = "<text>") -> ProductPotential:
             tuple(_function(item, mu, parsed[mu].ndensity, bonds) for item in node.items())
             for mu, node in enumerate(functions)
         ),
-        spline_step=positive(root.get("deltaSplineBins")),
+        spline_step=step,
     )
 
 
@@ -63,29 +74,30 @@ def _per_species(node: Node, n_elements: int) -> list[Node]:
 
 
 def _embedding(node: Node) -> Embedding:
-    ndensity = node.get("ndensity").integer(low=1)
-    parameters = node.get("FS_parameters").reals()
-    if len(parameters) != 2 * ndensity:
-        raise node.error(f"expected {2 * ndensity} numbers, found {len(parameters)}", "FS_parameters")
     return Embedding(
         kind=node.get("npoti").choice(EMBEDDING_KINDS),
-        parameters=tuple(parameters),
+        parameters=embedding_parameters(node.get("FS_parameters"), node.get("ndensity").integer(low=1)),
         rho_core_cut=node.get("rho_core_cutoff").real(),
         drho_core_cut=node.get("drho_core_cutoff").real(),
     )
 
 
-def _bonds(node: Node, n_elements: int) -> dict[tuple[int, int], Bond]:
+def _bonds(node: Node, elements: tuple[str, ...], spline_step: float) -> dict[tuple[int, int], Bond]:
     found = {
-        tuple(int(number) for number in re.findall(r"\d+", str(key))): node.child(str(key), value)
+        tuple(int(number) for number in re.findall(r"\d+", str(key))[:3]): node.child(str(key), value)
         for key, value in node.mapping().items()
     }
     bonds = {}
-    for first in range(n_elements):
-        for second in range(n_elements):
+    for first in range(len(elements)):
+        for second in range(len(elements)):
             if (first, second) not in found:
                 raise node.error("is missing", f"[{first}, {second}]")
             bonds[first, second] = _bond(found[first, second])
+    problem = bonds_problem({(elements[i], elements[j]): bond for (i, j), bond in bonds.items()}, spline_step)
+    if problem:
+        (first_element, second_element), key, reason = problem
+        pair = f"[{elements.index(first_element)}, {elements.index(second_element)}]"
+        raise node.child(pair, None).error(reason, key)
     return bonds
 
 
@@ -93,18 +105,17 @@ def _bond(node: Node) -> Bond:
     name = node.get("radbasename")
     if name.text().startswith("ACE.jl"):
         raise name.error("radial functions of ACE.jl are not supported")
-    nradbase = node.get("nradbasemax").integer()
-    shape = (node.get("nradmax").integer(), node.get("lmax").integer() + 1, nradbase)
+    shape = radial_shape(node.get("nradmax"), node.get("lmax"), node.get("nradbasemax"))
     r_in, delta_in, inner = node.find("rcut_in"), node.find("dcut_in"), node.find("inner_cutoff_type")
     return Bond(
         radbase=radial_kind(name),
-        nradbase=nradbase,
-        radparameters=tuple(node.get("radparameters").reals()),
+        nradbase=shape[2],
+        radparameters=radial_parameters(node.get("radparameters"), name.text()),
         radcoefficients=radial_coefficients(node.get("radcoefficients"), shape),
-        rcut=positive(node.get("rcut")),
-        dcut=node.get("dcut").real(),
-        r_in=r_in.real() if r_in else 0.0,
-        delta_in=delta_in.real() if delta_in else 0.0,
+        rcut=cutoff(node.get("rcut")),
+        dcut=not_negative(node.get("dcut")),
+        r_in=not_negative(r_in) if r_in else 0.0,
+        delta_in=not_negative(delta_in) if delta_in else 0.0,
         inner_cutoff_type=inner.choice(INNER_CUTOFF_TYPES) if inner else "density",
         prehc=node.get("prehc").real(),
         lambdahc=node.get("lambdahc").real(),
@@ -134,5 +145,9 @@ def _function(node: Node, mu0: int, ndensity: int, bonds: Mapping[tuple[int, int
             raise node.error(f"{angular} is above the {bond.lmax} of [{mu0}, {mu}]", "ls")
     if count and (np.abs(ms) > np.array(ls)).any():
         raise node.error("an m is larger than its l", "ms_combs")
+    if ms.sum(axis=1).any():
+        raise node.error("the m of a product must add up to 0", "ms_combs")
+    if rank == 1 and ls != (0,):
+        raise node.error(f"a rank-1 function needs l = 0, found {ls[0]}", "ls")
     ctildes = np.array(lists["ctildes"].reals()).reshape(count, ndensity)
     return ProductFunction(mus=mus, ns=ns, ls=ls, ms=ms, ctildes=ctildes)

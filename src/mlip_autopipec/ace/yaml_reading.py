@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import os
 
-from mlip_autopipec.ace.bond_reading import positive, radial_coefficients, radial_kind
+from mlip_autopipec.ace.bond_reading import (
+    bonds_problem,
+    cutoff,
+    embedding_parameters,
+    not_negative,
+    positive,
+    radial_coefficients,
+    radial_kind,
+    radial_parameters,
+    radial_shape,
+)
 from mlip_autopipec.ace.coupling import coupling_problem
 from mlip_autopipec.ace.node import Node, read_text
 from mlip_autopipec.ace.records import (
@@ -35,21 +45,29 @@ def parse_yaml(text: str, source: str = "<text>") -> Configuration:
     blocks = [_block(item) for item in root.get("species").items()]
     if not blocks:
         raise root.error("has no blocks", "species")
-    step = root.get("global").get("DeltaSplineBins")
-    if step.real() <= 0:
-        raise step.error("must be positive")
     metadata = root.find("metadata")
     auxdata = root.find("auxdata")
     configuration = Configuration(
         blocks=tuple(blocks),
-        spline_step=step.real(),
+        spline_step=positive(root.get("global").get("DeltaSplineBins")),
         metadata={key: metadata.child(key, value).text() for key, value in metadata.mapping().items()}
         if metadata
         else {},
-        auxdata=auxdata.mapping() if auxdata else {},
+        auxdata={kind: _auxiliary(auxdata.child(kind, values)) for kind, values in auxdata.mapping().items()}
+        if auxdata
+        else {},
     )
     check_configuration(configuration, root)
     return configuration
+
+
+def _auxiliary(node: Node) -> dict[str, str | list[str]]:
+    """Return name -> text or list of texts of one kind of auxiliary data."""
+    found: dict[str, str | list[str]] = {}
+    for key, value in node.mapping().items():
+        entry = node.child(key, value)
+        found[key] = [item.text() for item in entry.items()] if isinstance(value, list) else entry.text()
+    return found
 
 
 def _block(node: Node) -> Block:
@@ -71,23 +89,18 @@ def _block(node: Node) -> Block:
 
 def _embedding(node: Node) -> Embedding:
     ndensity = node.get("ndensityi").integer(low=1)
-    parameters = node.get("parameters").reals()
-    if len(parameters) != 2 * ndensity:
-        raise node.error(
-            f"expected {2 * ndensity} numbers for {ndensity} densities, found {len(parameters)}", "parameters"
-        )
     rho_cut, drho_cut = node.find("rho_core_cut"), node.find("drho_core_cut")
     return Embedding(
         kind=node.get("npoti").choice(EMBEDDING_KINDS),
-        parameters=tuple(parameters),
+        parameters=embedding_parameters(node.get("parameters"), ndensity),
         rho_core_cut=rho_cut.real() if rho_cut else Embedding.rho_core_cut,
         drho_core_cut=drho_cut.real() if drho_cut else Embedding.drho_core_cut,
     )
 
 
 def _bond(node: Node) -> Bond:
-    nradbase = node.get("nradbaseij").integer()
-    shape = (node.get("nradmaxi").integer(), node.get("lmaxi").integer() + 1, nradbase)
+    shape = radial_shape(node.get("nradmaxi"), node.get("lmaxi"), node.get("nradbaseij"))
+    kind = radial_kind(node.get("radbase"))
     core = node.find("core-repulsion")
     repulsion = core.reals() if core else [0.0, 0.0]
     if len(repulsion) != 2:
@@ -96,14 +109,14 @@ def _bond(node: Node) -> Bond:
     r_in, delta_in = optional["r_in"], optional["delta_in"]
     inner, name = optional["inner_cutoff_type"], optional["NameOfCutoffFunctionij"]
     return Bond(
-        radbase=radial_kind(node.get("radbase")),
-        nradbase=nradbase,
-        radparameters=tuple(node.get("radparameters").reals()),
+        radbase=kind,
+        nradbase=shape[2],
+        radparameters=radial_parameters(node.get("radparameters"), kind),
         radcoefficients=radial_coefficients(node.get("radcoefficients"), shape),
-        rcut=positive(node.get("rcutij")),
-        dcut=node.get("dcutij").real(),
-        r_in=r_in.real() if r_in else 0.0,
-        delta_in=delta_in.real() if delta_in else 0.0,
+        rcut=cutoff(node.get("rcutij")),
+        dcut=not_negative(node.get("dcutij")),
+        r_in=not_negative(r_in) if r_in else 0.0,
+        delta_in=not_negative(delta_in) if delta_in else 0.0,
         inner_cutoff_type=inner.choice(INNER_CUTOFF_TYPES) if inner else "density",
         prehc=repulsion[0],
         lambdahc=repulsion[1],
@@ -140,19 +153,21 @@ def check_configuration(configuration: Configuration, root: Node) -> None:
     """Refuse blocks that do not fit together."""
     bonds: dict[tuple[str, str], Bond] = {}
     embeddings: dict[str, Embedding] = {}
+    places: dict[tuple[str, ...], Node] = {}
     for index, block in enumerate(configuration.blocks):
         node = root.child(f"species[{index}]", None)
         centre = block.elements[0]
+        if block.elements in places:
+            raise node.error(f"a second block {' '.join(block.elements)}", "speciesblock")
+        places[block.elements] = node
         if block.embedding:
-            if centre in embeddings:
-                raise node.error(f"a second block {centre}", "speciesblock")
             embeddings[centre] = block.embedding
         if centre not in embeddings:
             raise node.error(f"the block {centre!r} must come first", "speciesblock")
         if block.bond:
             pair = (centre, block.elements[-1])
             reverse = bonds.get(pair[::-1])
-            if reverse is not None and len(block.elements) == 2 and not reverse.equals(block.bond):
+            if reverse is not None and not reverse.equals(block.bond):
                 raise node.error(f"radial functions differ from those of {pair[1]} {pair[0]}", "speciesblock")
             bonds[pair] = block.bond
     for first in configuration.elements:
@@ -161,6 +176,16 @@ def check_configuration(configuration: Configuration, root: Node) -> None:
         for second in configuration.elements:
             if (first, second) not in bonds and (second, first) not in bonds:
                 raise root.error(f"the block '{first} {second}' is missing", "species")
+    problem = bonds_problem(bonds, configuration.spline_step)
+    if problem:
+        pair, key, reason = problem
+        raise places[pair if pair[0] != pair[1] else pair[:1]].error(reason, key)
+    _check_functions(configuration, bonds, embeddings, root)
+
+
+def _check_functions(
+    configuration: Configuration, bonds: dict[tuple[str, str], Bond], embeddings: dict[str, Embedding], root: Node
+) -> None:
     for index, block in enumerate(configuration.blocks):
         for number, function in enumerate(block.functions):
             problem = _function_problem(function, block, bonds, embeddings[block.elements[0]].ndensity)

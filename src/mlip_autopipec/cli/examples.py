@@ -69,7 +69,6 @@ def _emt_heldout(start: Atoms) -> list[Atoms]:
     """Hot solid and liquid by EMT itself, labelled by it: never trained on, only for the report."""
     from ase.calculators.emt import EMT
     from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
     teacher = TeacherLabeller(TeacherSettings(model="emt"))
     frames = []
@@ -78,7 +77,8 @@ def _emt_heldout(start: Atoms) -> list[Atoms]:
         atoms.set_cell(atoms.cell * expansion, scale_atoms=True)
         atoms.calc = EMT()
         rng = np.random.default_rng(temperature)
-        MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=rng)
+        widths = np.sqrt(atoms.get_masses() * 2 * temperature * units.kB)
+        atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * widths[:, None])
         md = Langevin(atoms, 4 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=rng)
         md.run(50)
         for _ in range(4):

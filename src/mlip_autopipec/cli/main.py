@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -37,6 +39,23 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            # click itself tells people on stderr.
+            if _wants_json(ctx.obj):
+                _tell_programs(error.format_message(), "see --help")
+            raise
+
+
+def _wants_json(words: Sequence[str] | None) -> bool:
+    return words is not None and "--json" in words
+
+
+def _tell_programs(message: str, hint: str) -> None:
+    click.echo(json.dumps({"error": message, "hint": hint}))
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="autopipe")
@@ -49,10 +68,13 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command line; what the user can mend is one line on stderr, not a traceback."""
+    words = sys.argv[1:] if args is None else args
     try:
         with disk_errors():
-            return cli.main(args=args, prog_name="autopipe")
+            return cli.main(args=args, prog_name="autopipe", obj=words)
     except AutopipeError as error:
+        if _wants_json(words):
+            _tell_programs(error.message, error.hint)
         click.echo(f"autopipe: {error.message}", err=True)
         if error.hint:
             click.echo(f"  hint: {error.hint}", err=True)

@@ -1,4 +1,4 @@
-"""`autopipe potential`: look at the versions of a run."""
+"""`autopipe potential`: look at the versions of a run and at potential files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from pathlib import Path
 import click
 
 from mlip_autopipec.cli.options import json_option, run_option
+from mlip_autopipec.cli.potential_files import compare, convert, evaluate, info
+from mlip_autopipec.cli.potential_inputs import bad_input, each_structure
+from mlip_autopipec.core.errors import ConfigError, NotFoundError
 from mlip_autopipec.store.rundir import RunDirectory
 
 
 @click.group()
 def potential() -> None:
-    """Look at potential versions."""
+    """Look at potential versions and files."""
+
+
+for _command in (info, convert, compare, evaluate):
+    potential.add_command(_command)
 
 
 @potential.command("list")
@@ -39,12 +46,11 @@ def list_versions(run: RunDirectory, as_json: bool) -> None:
 @json_option
 def errors_of_versions(run: RunDirectory, structures: Path, wanted: tuple[str, ...], as_json: bool) -> None:
     """Force and energy errors of versions on the labelled STRUCTURES (extxyz)."""
+    from mlip_autopipec.ace.yace_reading import read_yace
     from mlip_autopipec.cli.tables import print_table
-    from mlip_autopipec.core.errors import DataError, NotFoundError
     from mlip_autopipec.daemons.evaluators import make_evaluator
     from mlip_autopipec.monitor.accuracy import by_group
-    from mlip_autopipec.stages.explore import has_label, read_structures
-    from mlip_autopipec.store.references import reference_energies
+    from mlip_autopipec.stages.explore import has_label
     from mlip_autopipec.store.registry import Registry
 
     registry = Registry(run.potentials)
@@ -54,14 +60,20 @@ def errors_of_versions(run: RunDirectory, structures: Path, wanted: tuple[str, .
     for version in wanted:
         if version not in known:
             raise NotFoundError(f"{version}: no such version", f"known: {', '.join(known)}")
-    frames = read_structures(structures, "STRUCTURES")
-    if not all(has_label(atoms) for atoms in frames):
-        raise DataError(f"{structures}: has structures without energy and forces", "label them first")
-    isolated = reference_energies(registry)
-    table = {
-        version: by_group(make_evaluator(registry.path(version)), frames, isolated)
-        for version in wanted or dict.fromkeys((known[0], known[-1]))
-    }
+    frames = list(each_structure(structures))
+    for number, atoms in enumerate(frames, start=1):
+        if not has_label(atoms):
+            raise ConfigError(
+                f"{structures}: structure {number} has no energy and forces",
+                "give labelled structures, for example those of a reference calculation, as extxyz",
+            )
+    table = {}
+    for version in dict.fromkeys(wanted or (known[0], known[-1])):
+        folder = registry.path(version)
+        with bad_input():
+            products = read_yace(folder / "potential.yace")
+            isolated = dict(zip(products.elements, products.isolated_energies, strict=True))
+            table[version] = by_group(make_evaluator(folder), frames, isolated)
     if as_json:
         click.echo(json.dumps(table))
         return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +12,7 @@ import click
 from mlip_autopipec.cli.options import dry_run_option, json_option, run_option
 from mlip_autopipec.cli.queue_files import export, import_file
 from mlip_autopipec.cli.queue_health import doctor, stats
-from mlip_autopipec.cli.queueing import change_all, open_queue, printable, resolve
+from mlip_autopipec.cli.queueing import QueueGroup, change_all, open_queue, printable, resolve, unnamed_file
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ _KINDS = ("dft",)
 _STATES = ("pending", "delayed", "held", "running", "done", "failed", "cancelled", "corrupt")
 
 
-@click.group()
+@click.group(cls=QueueGroup)
 def queue() -> None:
     """Look at labelling tasks and operate on them.
 
@@ -58,7 +60,8 @@ def list_tasks(run: RunDirectory, state: str | None, kind: str, as_json: bool) -
 def show(run: RunDirectory, task_id: str, as_json: bool) -> None:
     """Show one task: where it is, what it asks for, what happened to it."""
     opened = open_queue(run)
-    facts = _facts(run, opened, resolve(opened, task_id))
+    unnamed = unnamed_file(opened, task_id)
+    facts = _facts_of_file(run, *unnamed) if unnamed else _facts(run, opened, resolve(opened, task_id))
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -158,11 +161,14 @@ def sweep(run: RunDirectory, dry_run: bool) -> None:
         for line in plan:
             click.echo(line)
         return
-    did = opened.sweep()
-    click.echo(f"watching for {lease_s:g} s (queue.lease_s) whether anybody works on this: {len(plan)} files", err=True)
-    _wait(lease_s)
-    for line in [*did, *opened.sweep()]:
+    for line in opened.sweep():
         click.echo(line)
+    if plan := opened.plan():
+        files = f"{len(plan)} files"
+        click.echo(f"watching for {lease_s:g} s (queue.lease_s) whether anybody works on this: {files}", err=True)
+        _wait(lease_s)
+        for line in opened.sweep():
+            click.echo(line)
 
 
 def _shown(value: Any) -> Any:
@@ -182,20 +188,26 @@ def _wait(seconds: float) -> None:
 
 
 def _facts(run: RunDirectory, opened: TaskQueue, task_id: str) -> dict[str, Any]:
+    from mlip_autopipec.core.clock import iso_time
     from mlip_autopipec.core.errors import DataError
     from mlip_autopipec.store.task import Task
 
     path, result, task, trouble = opened.find(task_id), opened.results.path(task_id), None, None
+    looks = _looks(path) if path else {"bytes": None, "reason": None}
     try:
         task = Task.read(path).to_dict() if path else opened.results.read(task_id)["task"]
     except (DataError, OSError) as error:
         trouble = str(error)
+    state = opened.state(task_id)
     return {
         "id": task_id,
-        "state": opened.state(task_id),
+        "state": state,
         "path": str(path.relative_to(run.root)) if path else None,
         "result": str(result.relative_to(run.root)) if result.exists() else None,
-        "reason": opened.reason(task_id),
+        "bytes": looks["bytes"],
+        # Nobody writes to a task file: its last change was the rename that took it there.
+        "since": iso_time(path.lstat().st_ctime) if path and state == "running" else None,
+        "reason": opened.reason(task_id) or looks["reason"],
         "unreadable": trouble,
         "history": opened.history.read(task_id),
         "attempts": str(run.attempt(task_id).relative_to(run.root)),
@@ -205,12 +217,44 @@ def _facts(run: RunDirectory, opened: TaskQueue, task_id: str) -> dict[str, Any]
     }
 
 
+def _facts_of_file(run: RunDirectory, state: str, path: Path) -> dict[str, Any]:
+    """Return what there is to say of a file that does not have a task's id in its name."""
+    return {
+        "id": path.name,
+        "state": state,
+        "path": str(path.relative_to(run.root)),
+        **_looks(path),
+        "history": [],
+        "files": [],
+        "task": None,
+    }
+
+
+def _looks(path: Path) -> dict[str, Any]:
+    """Return the size of a file, why it was set aside, and what is wrong with it now, if anything."""
+    from mlip_autopipec.core.errors import DataError
+    from mlip_autopipec.core.files import read_json
+    from mlip_autopipec.store.layout import reason_path
+    from mlip_autopipec.store.task import Task
+
+    looks: dict[str, Any] = {"bytes": None, "reason": None, "unreadable": None}
+    with contextlib.suppress(OSError):
+        looks["bytes"] = path.lstat().st_size
+    with contextlib.suppress(OSError, DataError, KeyError, TypeError):
+        looks["reason"] = str(read_json(reason_path(path))["reason"])
+    try:
+        Task.read(path)
+    except (DataError, OSError) as error:
+        looks["unreadable"] = str(error)
+    return looks
+
+
 def _lines(facts: dict[str, Any]) -> list[str]:
     """Return what `show` prints for people."""
     lines = [
         f"{key:9} {facts[key]}"
-        for key in ("id", "state", "path", "result", "reason", "unreadable", "attempts")
-        if facts[key]
+        for key in ("id", "state", "path", "bytes", "since", "result", "reason", "unreadable", "attempts")
+        if facts.get(key) is not None
     ]
     if facts["task"]:
         task = facts["task"]

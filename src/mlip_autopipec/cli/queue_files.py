@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,13 @@ import click
 
 from mlip_autopipec.cli.options import dry_run_option, run_option
 from mlip_autopipec.cli.queueing import open_queue, resolve
-from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.errors import ConfigError, DataError, EngineError, NotFoundError
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from mlip_autopipec.config import Config
     from mlip_autopipec.store.queue import TaskQueue
     from mlip_autopipec.store.task import Task
 
@@ -29,6 +31,8 @@ def export(run: RunDirectory, task_ids: tuple[str, ...], out: Path, dry_run: boo
     """Write tasks as extxyz, with their labels if they have one."""
     import ase.io
 
+    if not out.parent.is_dir():
+        raise NotFoundError(f"{out.parent}: no such folder", f"mkdir -p {shlex.quote(str(out.parent))}")
     opened = open_queue(run)
     ids = dict.fromkeys(resolve(opened, prefix) for prefix in task_ids)
     frames = [_frame(opened, task_id) for task_id in ids]
@@ -51,12 +55,13 @@ def import_file(run: RunDirectory, file: Path, gamma: float | None, dry_run: boo
     """
     from mlip_autopipec.config import load_in_force
 
-    settings = load_in_force(run).labeller_settings()
+    config = load_in_force(run)
+    settings = config.labeller_settings()
     opened = open_queue(run)
     # All frames first: a bad one must not leave the others published.
-    tasks = [
-        _task(frame, settings, gamma, f"{file.name}:{number}") for number, frame in enumerate(_frames(file), start=1)
-    ]
+    frames = {f"{file.name}:{number}": frame for number, frame in enumerate(_frames(file), start=1)}
+    _check_elements(run, config, frames)
+    tasks = [_task(frame, settings, gamma, where) for where, frame in frames.items()]
     new = 0
     for task in tasks:
         state = opened.state(task.id)
@@ -76,6 +81,43 @@ def _frames(file: Path) -> list[Atoms]:
     if not frames:
         raise DataError(f"{file}: holds no structure", "give at least one")
     return list(frames)
+
+
+def _check_elements(run: RunDirectory, config: Config, frames: dict[str, Atoms]) -> None:
+    """Refuse structures that this run can neither label nor learn from."""
+    from mlip_autopipec.daemons.labellers import make_labeller
+
+    known = _elements_of(run, config)
+    try:
+        labeller = make_labeller(config.labeller_settings(), config.node)
+    except (ConfigError, EngineError):
+        labeller = None  # not on this node: the workers will tell
+    for where, frame in frames.items():
+        symbols = set(frame.get_chemical_symbols())
+        if unknown := sorted(symbols - known):
+            raise DataError(
+                f"{where}: element {unknown[0]} is unknown to this run ({', '.join(sorted(known))})",
+                "leave the structure out, or start a run whose start.dataset holds this element; nothing was published",
+            )
+        try:
+            if labeller is not None:
+                labeller.check_elements(symbols)
+        except ConfigError as error:
+            raise DataError(f"{where}: {error.message}", f"{error.hint}; nothing was published") from error
+
+
+def _elements_of(run: RunDirectory, config: Config) -> set[str]:
+    """Return the elements that a run begins with: of its structure, its dataset and its potential."""
+    from mlip_autopipec.daemons.adoption import known_elements
+    from mlip_autopipec.stages.explore import read_structures
+
+    start = config.start
+    known = set(known_elements(config.path(run, start.potential))) if start.potential else set()
+    for key, file in (("start.structure", start.structure), ("start.dataset", start.dataset)):
+        if file is not None:
+            for atoms in read_structures(config.path(run, file), key):
+                known.update(atoms.get_chemical_symbols())
+    return known
 
 
 def _frame(opened: TaskQueue, task_id: str) -> Atoms:

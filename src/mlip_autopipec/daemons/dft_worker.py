@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _BEATS_PER_LEASE = 12
 _LONGEST_BEAT_S = 10.0
 _SWEEPS_PER_LEASE = 4
+_SWEEP_LEASES = 2  # within which a sweep converges
 _FULL_DISK_S = 5.0
 
 
@@ -123,6 +124,7 @@ class DftWorker:
         self._bench = (config.node, name, make)
         self._beat_s = min(_LONGEST_BEAT_S, config.queue.lease_s / _BEATS_PER_LEASE)
         self._sweep_s = config.queue.lease_s / _SWEEPS_PER_LEASE
+        self._lease_s = config.queue.lease_s
         self._max_tasks = max_tasks
         self._idle_timeout_s = idle_timeout_s
         self._walltime = Walltime(max_time_s, deadline_s, self.settings.label_grace_s)
@@ -130,6 +132,7 @@ class DftWorker:
         self._job: _Job | None = None
         self._next_beat = 0.0
         self._busy_until: float | None = None  # the last moment with a task, for `idle_timeout_s`
+        self._look_at, self._stay = float("-inf"), False
         self._unsaved: dict[str, Any] | None = None  # a label that found the disk full
         self._save_at = 0.0
         self._draining = False
@@ -193,7 +196,14 @@ class DftWorker:
             return True
         if self._busy_until is None:
             self._busy_until = now
-        return self._idle_timeout_s is not None and now - self._busy_until >= self._idle_timeout_s
+        if self._idle_timeout_s is None or now < (leave_at := self._busy_until + self._idle_timeout_s):
+            return False
+        # Who leaves while a sweep still owes tasks to the queue might be the last who could do them.
+        if now >= leave_at + _SWEEP_LEASES * self._lease_s:
+            return True
+        if now >= self._look_at:
+            self._look_at, self._stay = now + self._beat_s, self.queue.revivable() > 0
+        return not self._stay
 
     def _claim(self, now: float) -> Outcome:
         claim = self.queue.claim()

@@ -126,6 +126,11 @@ class Healing:
             gamma_now=lambda: self._gamma_now(halt, current_version, evaluator),
         )
 
+    def brought_labels(self, halt: Halt, version: str) -> bool:
+        """True if `version` has labels of this halt that the halted one did not have."""
+        held, now = self.registry.labels(halt.version), self.registry.labels(version)
+        return any(task in now and task not in held for task in halt.task_ids)
+
     def end(self, decision: Decision, version: str) -> None:
         """File the open halt with its outcome."""
         if self.halt is not None:

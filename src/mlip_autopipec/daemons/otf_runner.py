@@ -219,7 +219,8 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
 
 def dimension_of(atoms: Atoms) -> Literal[2, 3]:
     """Return 2 for atoms in one plane that is periodic in both of its directions, else 3."""
-    heights = atoms.get_scaled_positions(wrap=False)[:, 2] if atoms.cell.rank == 3 else atoms.positions[:, 2]
+    has_volume = atoms.cell.rank == 3 and atoms.cell.volume > 0
+    heights = atoms.get_scaled_positions(wrap=False)[:, 2] if has_volume else atoms.positions[:, 2]
     return 2 if list(atoms.pbc) == [True, True, False] and float(np.ptp(heights)) < 1e-9 else 3
 
 

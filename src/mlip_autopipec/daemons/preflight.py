@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ase import Atoms
 
-from mlip_autopipec.core.errors import ConfigError
-from mlip_autopipec.core.yamlfile import read_mapping
+from mlip_autopipec.core.errors import ConfigError, EngineError
 from mlip_autopipec.daemons.labellers import make_labeller
+from mlip_autopipec.daemons.startcheck import (
+    check_potential,
+    check_reference_energies,
+    start_dataset,
+    start_structure,
+)
 from mlip_autopipec.daemons.walkercheck import check_walkers
-from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -23,44 +28,35 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
     Raises
     ------
     ConfigError
-        A file is missing or unreadable, an element is unknown to the potential or the labeller, the MD engine refuses
-        a walker's settings or lacks ML-PACE, a program is not there.
+        A file is missing, unreadable or makes no sense, an element is unknown to the potential or the labeller, the MD
+        engine refuses a walker's settings or lacks ML-PACE, a program is not there.
     EngineError
-        python-ace or LAMMPS does not load.
+        An engine does not load.
     """
-    file = config.path(run, config.start.structure)
-    structure = read_structures(file, "start.structure")[0]
-    known = known_elements(run, config)
-    unknown = sorted(set(structure.get_chemical_symbols()) - known)
-    if unknown:
+    structure = start_structure(run, config)
+    labelled = _elements(start_dataset(run, config))
+    known = {*check_potential(run, config)} or labelled
+    wanted = _elements([structure])
+    if unknown := sorted(wanted - known):
         source = "start.potential" if config.start.potential else "start.dataset"
         raise ConfigError(
-            f"start.structure: {file}: element {unknown[0]} is unknown to the potential ({', '.join(sorted(known))})",
+            f"start.structure: {config.path(run, config.start.structure)}: element {unknown[0]} is unknown to the "
+            f"potential ({', '.join(sorted(known))})",
             f"add structures with {unknown[0]} to {source}, or change the structure",
         )
-    labeller = make_labeller(config.labeller_settings(), config.node)
-    labeller.check_elements({*structure.get_chemical_symbols(), *_elements_of_dataset(run, config)})
+    if foreign := sorted(labelled - known):
+        raise ConfigError(
+            f"start.dataset: element {foreign[0]} is unknown to start.potential ({', '.join(sorted(known))})",
+            "remove its structures, or leave start.potential out",
+        )
+    check_reference_energies(config, known)
+    make_labeller(config.labeller_settings(), config.node).check_elements(known)
     check_walkers(config.otf, structure)
     _load_engines(config)
     return _warnings(config, structure)
 
 
-def known_elements(run: RunDirectory, config: Config) -> set[str]:
-    """Return the elements that the first potential knows."""
-    start = config.start
-    if start.potential is not None:
-        for key, file in (("potential", start.potential), ("active_set", start.active_set)):
-            if file is not None and not config.path(run, file).is_file():
-                raise ConfigError(f"start.{key}: {config.path(run, file)}: file not found", "correct the path")
-        blocks = read_mapping(config.path(run, start.potential)).get("species", [])
-        return {name for block in blocks for name in str(block.get("speciesblock", "")).split()}
-    return _elements_of_dataset(run, config)
-
-
-def _elements_of_dataset(run: RunDirectory, config: Config) -> set[str]:
-    if config.start.dataset is None:
-        return set()
-    frames = read_structures(config.path(run, config.start.dataset), "start.dataset")
+def _elements(frames: Sequence[Atoms]) -> set[str]:
     return {symbol for atoms in frames for symbol in atoms.get_chemical_symbols()}
 
 
@@ -70,8 +66,12 @@ def _load_engines(config: Config) -> None:
     from mlip_autopipec.engines.lammps.native import check_native
     from mlip_autopipec.engines.pacemaker.library import import_pyace
 
-    if "pyace" in (config.otf.engine, config.training.engine):
-        import_pyace()
+    for section, engine in (("otf", config.otf.engine), ("training", config.training.engine)):
+        if engine == "pyace":
+            try:
+                import_pyace()
+            except EngineError as error:
+                raise ConfigError(f"{section}.engine: 'pyace': {error.message}", error.hint) from error
     open_lammps().close()
     if config.otf.engine == "native":
         check_native()

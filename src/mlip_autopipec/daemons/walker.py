@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlip_autopipec.core.clock import Clock, SystemClock
 from mlip_autopipec.core.errors import Crashed, EngineError
@@ -19,22 +18,21 @@ from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.daemons.current import CurrentPotential
 from mlip_autopipec.daemons.healing import Healing
+from mlip_autopipec.daemons.pace import Pace
+from mlip_autopipec.daemons.walkerrecord import WalkerRecord
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.swap import Decision
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan
-from mlip_autopipec.store.halts import Halt
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.snapshots import Snapshots
-from mlip_autopipec.store.walkerstate import WalkerState, read_state, write_state
+from mlip_autopipec.store.walkerstate import WalkerState
 
 if TYPE_CHECKING:
     from mlip_autopipec.engines.lammps.md import LammpsMD
 
 log = logging.getLogger(__name__)
 
-# A step of the daemon returns within about a second, whatever the size of the system.
-_CHUNK_S = 0.5
 # Task states are read from folder listings that may lie on a network: less often than `current.json`.
 _TASK_LOOK_S = 2.0
 _LARGEST_SEED = 899_999_999  # of LAMMPS' random numbers
@@ -77,40 +75,41 @@ class Walker:
         self.structure = structure
         self.healing = healing
         self.registry = registry
-        self.events = events
         self.make_md = make_md
-        self.clock = clock or SystemClock()
         self.snapshots = Snapshots(folder)
-        self.state = WalkerState(plan.name, steps=plan.steps, temperature=plan.temperature, seed=plan.seed)
+        self.record = WalkerRecord(folder, plan, registry, events, clock or SystemClock())
         self.md: LammpsMD | None = None
         self.current = CurrentPotential(registry, make_evaluator)
         self._next_task_look = 0.0
         self._looked_with: str | None = None
-        self._chunk = otf.check_frequency
-        self._careful_until = 0  # look at gamma every step before this one
+        self.pace = Pace(otf)
         self._safe = False  # the present frame was looked at, and is below the threshold
         self._draining = False
+
+    @property
+    def state(self) -> WalkerState:
+        """What the walker says of itself."""
+        return self.record.state
 
     # --- life -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Find the walker where it stood."""
         (self.folder / "excursions").mkdir(parents=True, exist_ok=True)
-        found = read_state(self.folder)
+        found = self.record.resume()
         if found is None:
             return
-        self.state = replace(found, steps=self.plan.steps, temperature=self.plan.temperature)
         if found.state == "running":
             # Killed, or ended by what MD did: look at every step until the next snapshot.
-            self._careful_until = found.snapshot_step + self.otf.snapshot_interval
+            self.pace.careful_until = found.snapshot_step + self.otf.snapshot_interval
         if found.state == "failed" or (found.state == "done" and found.step < self.plan.steps):
             # A new start is a new chance; and more steps may be wanted by now.
-            self._save(state="starting", reason="")
+            self.record.save(state="starting", reason="")
         halt = self.healing.halt
         if halt is not None and not self.state.ended:
             # The kill may have come between the halt and its note in the state.
             noted = {"step": halt.step, "halted_step": halt.step, "gamma": halt.gamma, "extractions": halt.number}
-            self._save(state="halted", **noted)
+            self.record.save(state="halted", **noted)
 
     def step(self, now: float) -> Outcome:
         """Move on by one chunk of MD, or look whether the waiting is over."""
@@ -118,12 +117,12 @@ class Walker:
             return Outcome.DONE
         if self._draining:
             if self.healing.halt is None:
-                self._save(state="stopped")
+                self.record.save(state="stopped")
             return Outcome.DONE
         self.current.follow()
         if self.current.version is None:
             if self.state.waiting_for != self.current.missing:
-                self._save(waiting_for=self.current.missing)
+                self.record.save(waiting_for=self.current.missing)
             return Outcome.IDLE
         if self.healing.halt is not None:
             return self._wait(now)
@@ -134,7 +133,7 @@ class Walker:
             self._begin()
         elif self.current.version != self.state.version:
             self._md().swap(self.current.evaluator)
-            self._swapped()
+            self.record.swapped(str(self.current.version))
         return self._move()
 
     def drain(self) -> None:
@@ -156,11 +155,10 @@ class Walker:
         fresh = self.state.snapshot is None
         self._new_md()
         if fresh and self.state.version is None:
-            self.events.emit("md_started", walker=self.plan.name, step=0, version=self.current.version)
-            self._save(version=self.current.version)
+            self.record.started(self.current.version)
         if self.current.version != self.state.version:
-            self._swapped()
-        self._save(state="running", waiting_for="")
+            self.record.swapped(str(self.current.version))
+        self.record.save(state="running", waiting_for="")
 
     def _new_md(self) -> None:
         """Make the MD engine, at the last safe snapshot or, before the first one, at the start structure."""
@@ -171,16 +169,14 @@ class Walker:
             self.md.start(read_structures(self.structure, "start.structure")[0], velocity_seed=self.state.seed)
         else:
             self.md.restore(self.snapshots.path(self.state.snapshot))
-        self.state = replace(self.state, step=self.state.snapshot_step)
+        self.record.note(step=self.state.snapshot_step)
 
     def _move(self) -> Outcome:
         md = self._md()
-        md.gamma_every = 1 if self.state.step < self._careful_until else self.otf.check_frequency
+        md.gamma_every = self.pace.gamma_every(self.state.step)
         next_snapshot = self.state.snapshot_step + self.otf.snapshot_interval
         fresh = self.state.snapshot is None
-        steps = 0 if fresh else min(self._chunk, self.plan.steps - self.state.step)
-        if self.state.step < next_snapshot:
-            steps = min(steps, next_snapshot - self.state.step)
+        steps = 0 if fresh else self.pace.steps(self.state.step, last=self.plan.steps, next_snapshot=next_snapshot)
         begin = time.monotonic()
         self._safe = False
         try:
@@ -188,24 +184,18 @@ class Walker:
         except Crashed as error:
             self._exploded(error, self.state.step + steps, next_snapshot)
             return Outcome.WORKED
-        self._adapt_chunk(steps, time.monotonic() - begin)
+        self.pace.took(steps, time.monotonic() - begin)
         if outcome.halted:
             self._halted(outcome.step)
             return Outcome.WORKED
-        self.state = replace(self.state, step=outcome.step, gamma=outcome.gamma_max)
+        self.record.note(step=outcome.step, gamma=outcome.gamma_max)
         # Only a frame whose gamma was looked at, and is below the threshold, is safe to come back to.
         self._safe = bool(outcome.checks) and outcome.checks[-1][0] == outcome.step
         if self._safe and (fresh or outcome.step >= min(next_snapshot, self.plan.steps)):
             self._snapshot()
         else:
-            self._save()
+            self.record.save()
         return Outcome.WORKED
-
-    def _adapt_chunk(self, steps: int, seconds: float) -> None:
-        """Make chunks of about `_CHUNK_S`: a whole number of looks at gamma, unless steps are slow."""
-        wanted = max(1, round(max(steps, 1) * _CHUNK_S / max(seconds, 1e-6)))
-        looks = min(wanted // self.otf.check_frequency, 10_000)
-        self._chunk = looks * self.otf.check_frequency or wanted
 
     def _snapshot(self) -> None:
         """Save the MD state, name it in `state.json`, append the frame to the accepted branch."""
@@ -215,7 +205,7 @@ class Walker:
         self._md().save(self.snapshots.path(name))
         # A safe step beyond the halted one is progress: failed healings are no longer "in a row".
         reseeds = 0 if step > previous.halted_step else previous.reseeds
-        self._save(snapshot=name, snapshot_step=step, reseeds=reseeds)
+        self.record.save(snapshot=name, snapshot_step=step, reseeds=reseeds)
         if previous.snapshot is None or step > previous.snapshot_step:
             frame.info.update(walker=self.plan.name, step=step, version=self.state.version)
             self.snapshots.append_frame(frame)
@@ -229,7 +219,7 @@ class Walker:
             self._end("done", f"gamma exceeded again at step {step} after otf.max_extractions regions")
             return
         halt = self.healing.open(self._md().frame(), step, str(self.state.version), self.current.evaluator)
-        self._save(
+        self.record.save(
             state="halted",
             step=step,
             halted_step=step,
@@ -254,103 +244,68 @@ class Walker:
         )
         if decision.action == "wait":
             if decision.reason != self.state.waiting_for:
-                self._save(waiting_for=decision.reason)
+                self.record.save(waiting_for=decision.reason)
             return Outcome.IDLE
         self._resume(decision)
         return Outcome.WORKED
 
     def _resume(self, decision: Decision) -> None:
         """End the halt, and go on from a safe snapshot unless it ended as stuck."""
-        halt = self.healing.halt
+        halt, version = self.healing.halt, str(self.current.version)
         tasks = halt.task_ids if halt else []
         if decision.action == "stuck":
-            self._stuck(decision.reason, tasks)
-            self.healing.end(decision, str(self.current.version))
+            self.record.stuck(decision.reason, tasks)
+            self.healing.end(decision, version)
             return
-        if self.current.version != self.state.version:
-            self._swapped()
+        if version != self.state.version:
+            self.record.swapped(version)
         # The halt ends first: a kill right after it repeats the branch, and never counts one failure twice.
-        self.healing.end(decision, str(self.current.version))
+        self.healing.end(decision, version)
         if decision.action == "reseed":
             # Where the safe state itself is above the threshold, other velocities change nothing, but every label does.
-            helped = halt is not None and halt.step <= self.state.snapshot_step and self._brought_labels(halt)
+            unsafe = halt is not None and halt.step <= self.state.snapshot_step
+            helped = halt is not None and unsafe and self.healing.brought_labels(halt, version)
             self._reseed(decision.reason, tasks, failed=not helped)
         else:
-            self.state = replace(self.state, reseeds=0)
+            self.record.note(reseeds=0)
             self._new_md()
-        self._save(state="running", waiting_for="")
-
-    def _brought_labels(self, halt: Halt) -> bool:
-        """True if the current version has labels of this halt that the halted one did not have."""
-        held, now = self.registry.labels(halt.version), self.registry.labels(str(self.current.version))
-        return any(task in now and task not in held for task in halt.task_ids)
+        self.record.save(state="running", waiting_for="")
 
     def _reseed(self, reason: str, tasks: list[str], *, failed: bool = True) -> None:
         """Go on from a safe snapshot with new velocities."""
         older = self.snapshots.before(self.state.snapshot) if self.state.snapshot else None
         if older is not None and self.state.halted_step <= self.state.snapshot_step:
             # The snapshot itself is no longer safe: new velocities alone would halt at once again.
-            self.state = replace(self.state, snapshot=older[0], snapshot_step=older[1])
-        self.state = replace(self.state, reseeds=self.state.reseeds + failed, seed=self.state.seed % _LARGEST_SEED + 1)
+            self.record.note(snapshot=older[0], snapshot_step=older[1])
+        self.record.note(reseeds=self.state.reseeds + failed, seed=self.state.seed % _LARGEST_SEED + 1)
         self._new_md()
         self._md().reseed(self.state.seed, self.plan.temperature)
-        self.events.emit(
-            "reseeded", walker=self.plan.name, step=self.state.step, task_ids=tasks, seed=self.state.seed, reason=reason
-        )
+        self.record.reseeded(reason, tasks)
         if self.state.snapshot is not None:
             # The branch with new velocities must survive a kill, else the old one would come back.
             self._snapshot()
 
     def _exploded(self, error: Crashed, step: int, next_snapshot: int) -> None:
         """MD broke down between two looks at gamma: go back, look at every step, and so halt before it breaks."""
-        if step > self._careful_until:
+        if step > self.pace.careful_until:
             log.warning("%s: %s; looking at every step from %d on", self.plan.name, error, self.state.snapshot_step)
-            self._careful_until = max(step, next_snapshot) + self.otf.check_frequency
+            self.pace.careful_until = max(step, next_snapshot) + self.otf.check_frequency
             self._new_md()
             return
         reason = f"MD broke down with no gamma above the threshold: {error.message}"
         if self.state.reseeds + 1 >= self.otf.reseed_limit:
-            self._stuck(reason, [])
+            self.record.stuck(reason, [])
+            self.close()
             return
-        self.state = replace(self.state, halted_step=max(step, self.state.halted_step))
+        self.record.note(halted_step=max(step, self.state.halted_step))
         self._reseed(reason, [])
-        self._save()
-
-    def _stuck(self, reason: str, tasks: list[str]) -> None:
-        self.events.emit("walker_stuck", walker=self.plan.name, step=self.state.step, task_ids=tasks, reason=reason)
-        self._end("stuck", reason)
-
-    def _swapped(self) -> None:
-        """Tell which labels came with the version that is in use from now on."""
-        held = set(self.registry.labels(self.state.version) if self.state.version else ())
-        new = [task for task in self.registry.labels(str(self.current.version)) if task not in held]
-        self.events.emit(
-            "swapped",
-            walker=self.plan.name,
-            step=self.state.step,
-            version=self.current.version,
-            from_version=self.state.version,
-            task_ids=new,
-        )
-        self._save(version=self.current.version)
+        self.record.save()
 
     # --- small things -----------------------------------------------------------------------------------------
 
     def _end(self, state: str, reason: str) -> None:
-        self.events.emit(
-            "md_completed",
-            walker=self.plan.name,
-            step=self.state.step,
-            version=self.state.version,
-            ended=state,
-            reason=reason,
-        )
-        self._save(state=state, reason=reason, waiting_for="")
+        self.record.ended(state, reason)
         self.close()
-
-    def _save(self, **changes: Any) -> None:
-        self.state = replace(self.state, **changes, updated=self.clock.wall())
-        write_state(self.folder, self.state)
 
     def _md(self) -> LammpsMD:
         if self.md is None:

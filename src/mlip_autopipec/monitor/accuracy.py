@@ -37,10 +37,12 @@ def by_group(
     evaluator: Evaluator,
     frames: Sequence[Atoms],
     isolated: Mapping[str, float],
-    group: Callable[[Atoms], str] = lambda atoms: str(atoms.info.get("config_type", "all")),
+    group: Callable[[Atoms], str | None] = lambda atoms: atoms.info.get("config_type"),
 ) -> dict[str, dict[str, Any]]:
-    """Return `errors` for all frames and for each group of them."""
+    """Return `errors` for all frames and for each group of them; frames of no group count only among all."""
     groups: dict[str, list[Atoms]] = {"all": list(frames)}
     for atoms in frames:
-        groups.setdefault(group(atoms), []).append(atoms)
+        name = group(atoms)
+        if name not in (None, "all"):
+            groups.setdefault(str(name), []).append(atoms)
     return {name: errors(evaluator, members, isolated) for name, members in groups.items()}

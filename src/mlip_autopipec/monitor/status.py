@@ -6,64 +6,93 @@ import time
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from mlip_autopipec.core.errors import AutopipeError, DataError, ModelError
 from mlip_autopipec.core.files import read_json
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.rundir import RunDirectory
-from mlip_autopipec.store.walkerstate import ENDED, WalkerState, read_all
+from mlip_autopipec.store.walkerstate import WalkerState, read_state
 
 # A daemon beats once a second; one on another host is judged by this age only, and only shown, never acted upon.
-_SILENT_S = 60.0
+_SILENT_S: Final = 60.0
+SUPERVISOR, TRAINER, RUNNER = "supervisor", "trainer-worker", "otf-runner"
 
 
 def collect(run: RunDirectory) -> dict[str, Any]:
-    """Return everything that `autopipe status` shows, JSON-ready."""
+    """Return everything that `autopipe status` shows, JSON-ready; what is damaged is named in `damaged`."""
+    damaged: list[str] = []
     registry = Registry(run.potentials)
-    current = registry.current()
-    walkers = [{**asdict(walker), "alive": _walker_lives(run, walker)} for walker in read_all(run.walkers)]
+    walkers = _walkers(run, damaged)
     names = {walker["name"] for walker in walkers}
-    daemons = [_daemon(path) for path in sorted(run.heartbeats.glob("*.json"))]
+    daemons = [found for path in sorted(run.heartbeats.glob("*.json")) if (found := _daemon(path)) is not None]
+    daemons = [daemon for daemon in daemons if daemon["name"] not in names]
     return {
         "run": str(run.root),
-        "workflow": _workflow(run),
-        "current": current.version if current else None,
-        "labels": sum(1 for _ in Results(run.results).ids()),
-        "daemons": [d for d in daemons if d is not None and d["name"] not in names],
+        "activity": _activity(daemons),
+        "workflow": _workflow(run, damaged),
+        **_current(registry, damaged),
+        "labels": _labels(run, registry, daemons),
+        "daemons": daemons,
         "walkers": walkers,
         "queue": TaskQueue(run.queue / "dft", Results(run.results), worker="status", attempts=run.attempts).counts(),
-        "versions": [_version(registry, version) for version in registry.versions()],
+        "versions": [_version(registry, version, damaged) for version in registry.versions()],
+        "damaged": damaged,
     }
 
 
-def problems(facts: dict[str, Any]) -> list[str]:
-    """Return what needs a person, one line each."""
-    lines = []
-    over = facts["workflow"]["phase"] == "done"
-    for daemon in facts["daemons"]:
-        if not daemon["alive"] and daemon["state"] not in ("stopped", "failed") and not over:
-            lines.append(f"{daemon['name']} is gone without a goodbye (pid {daemon['pid']}): autopipe otf start")
-        if daemon["state"] == "failed":
-            lines.append(f"{daemon['name']} failed: see logs/{daemon['name']}.log")
-        if daemon["state"] == "failing":
-            lines.append(f"{daemon['name']} is failing: {daemon['detail'].get('error')}")
-    for walker in facts["walkers"]:
-        if walker["state"] in ENDED - {"done"}:
-            lines.append(f"walker {walker['name']} is {walker['state']}: {walker['reason']}")
-    for state in ("failed", "corrupt"):
-        if facts["queue"].get(state):
-            lines.append(f"{facts['queue'][state]} task(s) {state}: autopipe queue ls --state {state}")
-    return lines
+def _activity(daemons: list[dict[str, Any]]) -> str:
+    """Return whether the loop turns: `running`, `draining`, or `stopped`, whatever workers by hand do."""
+    alive = {daemon["name"]: daemon["state"] for daemon in daemons if daemon["alive"]}
+    loop = [alive[name] for name in (SUPERVISOR, TRAINER, RUNNER) if name in alive]
+    if not loop:
+        return "stopped"
+    return "draining" if "draining" in loop else "running"
 
 
-def _workflow(run: RunDirectory) -> dict[str, Any]:
+def _workflow(run: RunDirectory, damaged: list[str]) -> dict[str, Any]:
     try:
         return dict(read_json(run.state))
     except FileNotFoundError:
         return {"generation": 0, "phase": "not started", "pending_tasks": 0}
+    except (DataError, TypeError, ValueError):
+        damaged.append(f"{run.state} is damaged: remove it, the supervisor writes it again")
+        return {"generation": 0, "phase": "unknown", "pending_tasks": 0}
+
+
+def _current(registry: Registry, damaged: list[str]) -> dict[str, Any]:
+    """Return which version walkers use, and whether the user wants no newer one."""
+    try:
+        current = registry.current()
+    except ModelError as error:
+        damaged.append(f"{error.message}: {error.hint}")
+        return {"current": None, "pinned": registry.is_pinned()}
+    return {"current": current and current.version, "pinned": current is not None and current.pinned}
+
+
+def _labels(run: RunDirectory, registry: Registry, daemons: list[dict[str, Any]]) -> int:
+    """Count the labels: results, and those that came with `start.dataset`, which only versions and the trainer know."""
+    known = set(Results(run.results).ids())
+    for version in registry.versions()[-1:]:
+        known.update(registry.labels(version))
+    told = [int(daemon["detail"].get("labels", 0)) for daemon in daemons if daemon["name"] == TRAINER]
+    return max([len(known), *told])
+
+
+def _walkers(run: RunDirectory, damaged: list[str]) -> list[dict[str, Any]]:
+    found = []
+    for folder in sorted(run.walkers.iterdir()) if run.walkers.is_dir() else []:
+        try:
+            walker = read_state(folder) if folder.is_dir() else None
+        except DataError as error:
+            damaged.append(f"walker {folder.name}: {error.message}: {error.hint}")
+            continue
+        if walker is not None:
+            found.append({**asdict(walker), "alive": _walker_lives(run, walker)})
+    return found
 
 
 def _daemon(path: Path) -> dict[str, Any] | None:
@@ -85,16 +114,20 @@ def _walker_lives(run: RunDirectory, walker: WalkerState) -> bool:
     return beat is not None and bool(beat["alive"])
 
 
-def _version(registry: Registry, version: str) -> dict[str, Any]:
-    manifest = registry.manifest(version)
-    metrics = read_json(registry.path(version) / "metrics.json")
-    return {
-        "version": version,
-        "created": manifest.get("created"),
-        "parent": manifest.get("parent"),
-        "labels": len(manifest["task_ids"]),
-        "new": len(manifest.get("new_task_ids", [])),
-        "metrics": metrics,
-        "force_rmse": metrics.get("force_rmse"),
-        "energy_rmse_mev": metrics.get("energy_rmse_mev"),
-    }
+def _version(registry: Registry, version: str, damaged: list[str]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"version": version}
+    try:
+        manifest = registry.manifest(version)
+        metrics = read_json(registry.path(version) / "metrics.json")
+        return facts | {
+            "created": manifest.get("created"),
+            "parent": manifest.get("parent"),
+            "labels": len(manifest["task_ids"]),
+            "new": len(manifest.get("new_task_ids", [])),
+            "metrics": metrics,
+            "force_rmse": metrics.get("force_rmse"),
+            "energy_rmse_mev": metrics.get("energy_rmse_mev"),
+        }
+    except (AutopipeError, OSError, KeyError, TypeError, AttributeError) as error:
+        damaged.append(f"{version} is damaged: {error}; a running trainer sets it aside once it is current")
+        return facts | dict.fromkeys(("created", "parent", "labels", "new", "metrics", "force_rmse", "energy_rmse_mev"))

@@ -15,6 +15,12 @@ from mlip_autopipec.store.layout import SERVICE_FOLDERS, STATES, Layout
 _ROOT_UID: Final = 0
 
 
+class Trespass(QueueError):  # noqa: N818  says what is
+    """Strangers may write where only this run's workers should."""
+
+    exit_code = 78
+
+
 def trespasses(layout: Layout, results: Path) -> Iterator[tuple[str, str]]:
     """Iterate over (what is wrong, the command that mends it) for the folders of a queue and its results.
 
@@ -42,11 +48,11 @@ def guard(layout: Layout, results: Path) -> None:
 
     Raises
     ------
-    QueueError
+    Trespass
         A folder is world-writable, foreign or a link; the hint is the command that mends it.
     """
     for what, command in trespasses(layout, results):
-        raise QueueError(what, command)
+        raise Trespass(what, command)
 
 
 def tighten_umask() -> None:

@@ -253,6 +253,10 @@ class TaskQueue:
         """Return what `sweep` would do if nothing changed for one lease; changes nothing."""
         return self._sweeper.plan()
 
+    def revivable(self) -> int:
+        """Return the number of tasks that sweeping would make claimable if nothing changed for one lease."""
+        return self._sweeper.revivable()
+
     def return_tasks_of(self, worker: str) -> list[str]:
         """Return the tasks of a worker whose process is known to have ended (the supervisor's own child)."""
         return self._sweeper.return_tasks_of(worker, "its process ended")

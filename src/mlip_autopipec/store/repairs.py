@@ -28,6 +28,7 @@ from mlip_autopipec.store.unsettled import look_of
 # Which of several files of one id stays.
 _KEEP_ORDER: Final = ("running", "pending", "delayed", "held", "failed", "cancelled")
 _MAX_RESULT_CHECKS: Final = 5000
+_REVIVED: Final = ("-> pending", "-> its bucket")
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Wish:
     seen : what it is based on; first the unit (a folder) in which it was seen
     patience_s : the repair waits until `seen` was seen for so long without a break, s
     act : does it; false if somebody else was faster
+    revives : whether it makes a task claimable
     """
 
     seen: tuple[object, ...]
     patience_s: float
     text: str
     act: Callable[[], object]
+    revives: bool = False
 
 
 class Repairs:
@@ -121,9 +124,8 @@ class Repairs:
         where = ascii("/".join((found.state, *found.parts[:-1])))[1:-1]
         unit = f"done/{found.parts[0]}" if found.state == "done" else found.state
         text = f"{found.task_id or ascii(found.path.name)}: {where} {what}"
-        return Wish(
-            (unit, found.path, what), self._lease_s if patience_s is None else patience_s, text, lambda: act(*args)
-        )
+        patience_s = self._lease_s if patience_s is None else patience_s
+        return Wish((unit, found.path, what), patience_s, text, lambda: act(*args), revives=what.startswith(_REVIVED))
 
     def _judge(self, found: Found, labelled: bool, marked: bool) -> Wish | None:
         """Return what should happen to one file that is not in `done/`."""
@@ -163,7 +165,9 @@ class Repairs:
             return None
         path, layout = found.path, self._layout
         if found.state == "pending":
-            return self._wish(found, "-> its bucket", self._moves.to_pending, path, task_id)
+            # `mv failed/* pending/` is how people retry. It needs no patience: a claim looks for the result anyway.
+            patience_s = 0.0 if self._moves.may_file(path, task_id) else self._lease_s
+            return self._wish(found, "-> its bucket", self._moves.to_pending, path, task_id, patience_s=patience_s)
         target = {
             "failed": layout.failed_path(task_id),
             "cancelled": layout.cancelled_path(task_id),
@@ -223,7 +227,8 @@ class Repairs:
                         return False
                     return self._moves.to_pending(path, task.id)
 
-                yield Wish((folder, name, look_of(path)), self._lease_s, f"{name}: {folder.name} -> pending", act)
+                text = f"{name}: {folder.name} -> pending"
+                yield Wish((folder, name, look_of(path)), self._lease_s, text, act, revives=True)
 
     def _markers(self) -> Iterator[Wish]:
         """Find cancel markers whose task can no longer be cancelled, or never was."""

@@ -66,6 +66,10 @@ class Sweeper:
         """Return what would be done if everything stayed as it is."""
         return [wish.text for wish in self._look(float("inf"))[0]]
 
+    def revivable(self) -> int:
+        """Return the number of tasks that could be claimed after repairs, as far as a quick look shows."""
+        return sum(wish.revives for wish in self._look(_DONE_BUDGET_S)[0])
+
     def return_tasks_of(self, worker: str, reason: str) -> list[str]:
         """Return all tasks of a worker that is known to have ended; return the ids that were moved."""
         ids = []

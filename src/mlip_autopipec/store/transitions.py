@@ -83,6 +83,18 @@ def is_copy(one: Path, other: Path) -> bool | None:
         return None
 
 
+def _is_other_file(keeper: Path, aside: Path) -> bool:
+    """Return whether the keeper exists, and is not a file that was moved from there to `aside`.
+
+    NFS shows other hosts' moves late: for up to a minute a name is seen, and read from, whose file is elsewhere.
+    """
+    try:
+        one, other = os.lstat(keeper), os.lstat(aside)
+    except OSError:
+        return False
+    return not os.path.samestat(one, other) or other.st_nlink > 1
+
+
 class Transitions:
     """Every change of state of one queue, with its history entry.
 
@@ -126,8 +138,11 @@ class Transitions:
 
     def to_pending(self, path: Path, task_id: str, bucket: str | None = None) -> bool:
         """File a task by its priority, or into `bucket`."""
-        name = self._waiting_name(path, task_id)
-        return self.place(path, self.layout.pending / (bucket or bucket_of(priority_in_name(name) or 0.0)) / name)
+        return self.place(path, self._waiting_path(path, task_id, bucket))
+
+    def may_file(self, path: Path, task_id: str) -> bool:
+        """True if a file in `pending/` tells its priority, and no other file is where it belongs."""
+        return priority_of(path) is not None and not os.path.lexists(self._waiting_path(path, task_id))
 
     def to_delayed(self, path: Path, task_id: str, delay_s: float) -> bool:
         """Let a task wait until `delay_s` from now, by the file server's clock."""
@@ -212,11 +227,14 @@ class Transitions:
         aside = self.layout.tmp / f"copy-{secrets.token_hex(4)}-{path.name}"
         if not move(path, aside, own_target=True):
             return False
-        if os.path.lexists(keeper):
+        if not _is_other_file(keeper, aside):
+            move(aside, path)
+            return False
+        # Over the keeper, not just away: should it be gone by now, then this is it.
+        if move(aside, keeper):
+            # Of hard links of one file the rename leaves both.
             aside.unlink(missing_ok=True)
-            return True
-        move(aside, path)
-        return False
+        return True
 
     def place(self, path: Path, target: Path) -> bool:
         """Move without ever overwriting a different file of the same name."""
@@ -226,6 +244,10 @@ class Transitions:
             return self.remove_copy(path, target)
         self._drop_reason(path)
         return move(path, target)
+
+    def _waiting_path(self, path: Path, task_id: str, bucket: str | None = None) -> Path:
+        name = self._waiting_name(path, task_id)
+        return self.layout.pending / (bucket or bucket_of(priority_in_name(name) or 0.0)) / name
 
     @staticmethod
     def _waiting_name(path: Path, task_id: str) -> str:

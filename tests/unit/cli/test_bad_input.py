@@ -170,4 +170,4 @@ def test_a_changed_frozen_key_is_seen_before_the_start(autopipe: Any, folder: Pa
     write(folder, labeller={"engine": "teacher", "model": "lj"})
     said = autopipe(*command, "-C", folder)
     assert said.code == 78
-    assert "labeller.model: 'lj', but this run began with 'emt'" in said.err
+    assert "labeller.cutoff: 8.5, but this run began with None" in said.err

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import ase.io
+import numpy as np
 import pytest
 import yaml
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip_autopipec.config import Config, NotStarted, freeze, load, load_frozen, load_in_force
 from mlip_autopipec.core.errors import ConfigError, EngineError
 from mlip_autopipec.daemons.preflight import preflight
 from mlip_autopipec.engines.lammps.library import _library as lammps_library
-from mlip_autopipec.engines.pacemaker.library import import_pyace
 from mlip_autopipec.store.rundir import RunDirectory
 
 GOOD: dict[str, Any] = {
@@ -223,16 +225,115 @@ def test_the_labeller_must_know_all_elements(tmp_path: Path) -> None:
     assert "EMT has no parameters for Si" in refused(run)
 
 
-@pytest.mark.parametrize(
-    ("module", "library", "words"), [("pyace", import_pyace, "python-ace"), ("lammps", lammps_library, "LAMMPS")]
-)
-def test_engines_must_load(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, library: Any, words: str
-) -> None:
-    run = run_with(tmp_path, otf={"engine": "pyace"})
-    library.cache_clear()
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(EngineError, match=words):
+def test_lammps_must_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_with(tmp_path)
+    lammps_library.cache_clear()
+    monkeypatch.setitem(sys.modules, "lammps", None)
+    with pytest.raises(EngineError, match="LAMMPS"):
         preflight(run, load(run))
     monkeypatch.undo()
-    library.cache_clear()
+    lammps_library.cache_clear()
+
+
+# --- start files that make no sense ---------------------------------------------------------------------------
+
+
+def squeezed() -> Atoms:
+    atoms = bulk("Al", cubic=True)
+    atoms.positions[1] = atoms.positions[0] + [0.1, 0, 0]
+    return atoms
+
+
+def labelled_with(**numbers: Any) -> Atoms:
+    atoms = bulk("Al")
+    atoms.calc = SinglePointCalculator(atoms, **{"energy": -1.0, "forces": np.zeros((1, 3)), **numbers})
+    return atoms
+
+
+def degenerate(pbc: bool) -> Atoms:
+    return Atoms("Al2", [[0, 0, 0], [0, 2.5, 0]], cell=[[4, 0, 0], [8, 0, 0], [0, 0, 4]], pbc=pbc)
+
+
+@pytest.mark.parametrize(
+    ("key", "frames", "words"),
+    [
+        ("structure", [squeezed()], ["atom 0 has a neighbour at 0.1 A", "nearer than 0.5 A"]),
+        ("structure", [Atoms(cell=[4, 4, 4], pbc=True)], ["holds no atoms"]),
+        ("structure", [bulk("Al"), bulk("Al")], ["holds 2 structures"]),
+        ("structure", [degenerate(True)], ["linearly dependent"]),
+        ("structure", [Atoms("Al", [[0, 0, np.nan]], cell=[4, 4, 4], pbc=True)], ["positions: NaN"]),
+        ("dataset", [bulk("Al"), squeezed()], ["frame 1", "atom 0 has a neighbour at 0.1 A"]),
+        ("dataset", [bulk("Al"), Atoms(cell=[4, 4, 4], pbc=True)], ["frame 1", "holds no atoms"]),
+        ("dataset", [labelled_with(), labelled_with(energy=np.nan)], ["frame 1", "energy: NaN"]),
+        ("dataset", [labelled_with(forces=np.full((1, 3), np.inf))], ["frame 0", "forces: NaN"]),
+        ("dataset", [labelled_with(), labelled_with(stress=np.full(6, np.nan))], ["frame 1", "stress: NaN"]),
+    ],
+)
+def test_start_files_that_make_no_sense(tmp_path: Path, key: str, frames: list[Atoms], words: list[str]) -> None:
+    run = run_with(tmp_path, start={"structure": "start.extxyz", "dataset": "data.extxyz", key: "bad.traj"})
+    ase.io.write(tmp_path / "bad.traj", frames)
+    message = refused(run)
+    assert message.startswith(f"start.{key}: {tmp_path}/bad.traj: ")
+    for word in words:
+        assert word in message, message
+
+
+def test_labels_that_are_no_numbers_are_seen_in_extxyz_too(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    ase.io.write(tmp_path / "data.extxyz", [labelled_with(), labelled_with(forces=np.full((1, 3), np.nan))])
+    assert "frame 1 (the first is 0): forces: NaN" in refused(run)
+
+
+def test_a_cluster_with_a_nonsensical_cell_starts(tmp_path: Path) -> None:
+    run = run_with(tmp_path, start={"structure": "cluster.traj", "dataset": "data.extxyz"})
+    ase.io.write(tmp_path / "cluster.traj", degenerate(False))
+    assert any("a cluster" in warning for warning in preflight(run, load(run)))
+
+
+def test_reference_energies_must_know_all_elements(tmp_path: Path) -> None:
+    run = run_with(tmp_path, training={"reference_energies": {"Cu": 0.0}})
+    assert refused(run) == "training.reference_energies: no energy for Al, given are Cu"
+
+
+@pytest.fixture
+def pots(shared: Path) -> Path:
+    """Potentials that python-ace made."""
+    return shared / "reference" / "ace" / "pots"
+
+
+def given_potential(tmp_path: Path, pots: Path, name: str) -> RunDirectory:
+    for suffix in (".yaml", ".asi"):
+        shutil.copy(pots / f"{name}{suffix}", tmp_path / f"given{suffix}")
+    return run_with(
+        tmp_path,
+        start={
+            "structure": "start.extxyz", "dataset": "data.extxyz", "potential": "given.yaml", "active_set": "given.asi"
+        },
+    )  # fmt: skip
+
+
+def test_a_given_potential_is_looked_at(tmp_path: Path, pots: Path) -> None:
+    run = given_potential(tmp_path, pots, "AlNi_linear")
+    preflight(run, load(run))
+    (tmp_path / "given.asi").write_bytes(b"garbage")
+    message = refused(run)
+    assert message.startswith("start.active_set: ")
+    assert "given.asi: not an active set" in message
+    shutil.copy(pots / "Al_ChebPow.asi", tmp_path / "given.asi")
+    assert refused(run).startswith("start.active_set: ")
+    (tmp_path / "given.yaml").write_text("species: 5\n")
+    assert refused(run).startswith("start.potential: ")
+    (tmp_path / "given.yaml").write_text("garbage: [")
+    assert refused(run).startswith("start.potential: ")
+
+
+def test_a_nonlinear_potential_is_refused_before_the_run(tmp_path: Path, pots: Path) -> None:
+    message = refused(given_potential(tmp_path, pots, "AlNi_fs2"))
+    assert message.startswith("start.potential: ")
+    assert "linear" in message
+
+
+def test_structures_that_a_given_potential_does_not_know(tmp_path: Path, pots: Path) -> None:
+    run = given_potential(tmp_path, pots, "AlNi_linear")
+    ase.io.write(tmp_path / "data.extxyz", [bulk("Al"), bulk("Cu")])
+    assert "start.dataset: element Cu is unknown to start.potential (Al, Ni)" in refused(run)

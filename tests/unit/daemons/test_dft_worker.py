@@ -311,3 +311,24 @@ def test_an_idle_worker_uses_less_than_two_percent_of_a_core(bench: Bench) -> No
 
 def cpu_seconds(family: list[psutil.Process]) -> float:
     return sum(sum(member.cpu_times()[:2]) for member in family)
+
+
+def test_it_does_not_leave_before_a_sweep_has_found_the_last_tasks(bench: Bench) -> None:
+    """A task in a place where only a sweep finds it, and an idle time that is over at once."""
+    task = new_task()
+    bench.publish(task)
+    path = bench.queue.find(task.id)
+    assert path is not None
+    path.rename(bench.queue.layout.root / path.name)
+    with bench.worker(idle_timeout_s=0.0) as worker:
+        while worker.step(time.monotonic()) is not Outcome.DONE:
+            time.sleep(0.01)
+    assert bench.queue.state(task.id) == "done"
+
+
+def test_what_no_sweep_can_repair_does_not_keep_it_for_ever(bench: Bench) -> None:
+    bench.queue.layout.create()
+    (bench.queue.layout.tmp / f"{new_task().id}.json").write_text("no task")
+    with bench.worker(idle_timeout_s=5.0) as worker:
+        assert [worker.step(now) for now in (100.0, 105.0, 110.9)] == [Outcome.IDLE] * 3
+        assert worker.step(111.1) is Outcome.DONE

@@ -60,6 +60,7 @@ def test_a_fit_makes_all_files_but_the_manifest_and_publishes_nothing(world):
     assert Registry(world.run.potentials).versions() == []
 
 
+@pytest.mark.usefixtures("python_ace")
 def test_python_ace_fits_the_same_potential(world):
     """And the walkers of either engine accept the versions of the other: each gate is passed with the other's eyes."""
     ids = take_in(world, [labelled(s) for s in range(6)])
@@ -80,6 +81,7 @@ def test_python_ace_fits_the_same_potential(world):
         assert np.abs(said.gamma - truth.gamma).max() < 1e-4 * truth.gamma.max()
 
 
+@pytest.mark.usefixtures("python_ace")
 @pytest.mark.parametrize("engine", ["ace", "pyace"])
 def test_a_given_potential_passes_the_gate_of_either_engine(world, engine):
     ids = take_in(world, [labelled(s) for s in range(6)])

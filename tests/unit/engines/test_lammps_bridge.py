@@ -1,4 +1,4 @@
-"""MD's forces are the potential's: the bridge against python-ace's own calculator and LAMMPS' own Lennard-Jones."""
+"""MD's forces are the potential's: the bridge against python-ace's calculator and LAMMPS' own Lennard-Jones."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111
 
+from mlip_autopipec.core.errors import Crashed
+from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.engines.lammps.create import create_atoms
 from mlip_autopipec.engines.lammps.library import open_lammps
 from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings, integrator_commands
 from mlip_autopipec.engines.lammps.state import box_vectors, owned
-from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
 from small_potentials import LennardJones, distorted, fit_emt
 
 
@@ -58,13 +59,15 @@ def _left_handed(atoms: Atoms) -> Atoms:
     return atoms
 
 
+@pytest.mark.usefixtures("python_ace")
+@pytest.mark.parametrize("engine", ["ace", "pyace"])
 @pytest.mark.parametrize("name", CASES)
-def test_forces_are_those_of_python_ace(potentials, name):
+def test_forces_are_those_of_python_ace(potentials, name, engine):
     from pyace import PyACECalculator
 
     elements, make, dimension = CASES[name]
     folder = potentials[elements]
-    evaluator = PyaceEvaluator(folder / "potential.yaml", folder / "potential.asi")
+    evaluator = make_evaluator(folder, engine)
     settings = MDSettings(ensemble="nvt", temperature_k=300, dimension=dimension)
     with LammpsMD(evaluator, settings) as md:
         md.start(make())
@@ -176,18 +179,37 @@ def test_thermo_is_what_lammps_says(dimension):
             assert thermo[ours] == pytest.approx(md._lmp.get_thermo(theirs), rel=1e-9), ours
 
 
-def test_nve_keeps_its_energy(potentials, record_property):
-    folder = potentials["Al",]
-    evaluator = PyaceEvaluator(folder / "potential.yace")
-    atoms = bulk("Al", a=4.05).repeat((2, 2, 2))
-    with LammpsMD(evaluator, MDSettings(ensemble="nve", temperature_k=600, timestep_fs=1.0)) as md:
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("ensemble", ["nve", "nvt", "npt"])
+def test_a_restored_state_goes_on_bit_by_bit(potentials, tmp_path, ensemble, threads):
+    """With our own engine: the number of threads fixes the order of its sums."""
+    folder = potentials["Al", "Cu"]
+    settings = MDSettings(ensemble=ensemble, temperature_k=600, timestep_fs=1.0)
+    frames = []
+    with LammpsMD(make_evaluator(folder, threads=threads), settings) as md:
+        md.start(distorted(["Al", "Cu"], 60).repeat((2, 1, 1)))
+        md.run(37)
+        md.save(tmp_path / "state")
+        md.run(50)
+        frames.append(md.frame())
+    for _ in range(2):
+        with LammpsMD(make_evaluator(folder, threads=threads), settings) as other:
+            other.restore(tmp_path / "state")
+            other.run(50)
+            frames.append(other.frame())
+    uninterrupted, one, two = frames
+    # Saving rounds the positions of a triclinic cell once.
+    assert np.abs(uninterrupted.positions - one.positions).max() < 1e-12
+    assert (one.positions == two.positions).all()
+    assert (one.get_velocities() == two.get_velocities()).all()
+    assert (one.cell.array == two.cell.array).all()
+    assert (one.arrays["gamma"] == two.arrays["gamma"]).all()
+
+
+def test_atoms_on_one_place_are_a_crash_of_md(potentials):
+    """So that the walker goes back to a snapshot."""
+    atoms = Atoms("Al2", [[0, 0, 0], [0, 0, 1e-5]], cell=[9, 9, 9], pbc=True)
+    with LammpsMD(make_evaluator(potentials["Al",]), MDSettings()) as md:
         md.start(atoms)
-        totals = []
-        for _ in range(50):
-            md.run(100)
-            now = md.thermo()
-            totals.append(now["potential_energy"] + now["kinetic_energy"])
-    slope = np.polyfit(np.arange(len(totals)), totals, 1)[0] * len(totals) / len(atoms)
-    record_property("nve_drift_eV_per_atom_in_5000_steps", slope)
-    print(f"NVE drift over 5000 steps of 1 fs: {slope:.2e} eV/atom, spread {np.std(totals) / len(atoms):.2e}")
-    assert abs(slope) < 2e-5
+        with pytest.raises(Crashed, match="closer than"):
+            md.run(1)

@@ -16,6 +16,8 @@ from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
 from mlip_autopipec.engines.pacemaker.library import import_pyace
 from mlip_autopipec.stages.train import TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("python_ace")
+
 SMALL = TrainingSettings(engine="pyace", cutoff=5.0, nradmax_by_orders=(5, 2, 1), lmax_by_orders=(0, 2, 1))
 
 

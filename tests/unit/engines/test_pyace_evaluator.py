@@ -15,6 +15,8 @@ from mlip_autopipec.engines.pacemaker import evaluator as module
 from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
 from small_potentials import distorted, fit_emt
 
+pytestmark = pytest.mark.usefixtures("python_ace")
+
 REFERENCES = (
     *("AlNi_linear", "AlNi_fs2", "AlNi_core_density", "AlNi_core_distance", "AlNi_core_zbl"),
     *("Al_ChebPow", "Al_ChebLinear", "Al_SBessel"),

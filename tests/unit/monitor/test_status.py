@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mlip_autopipec.cli.tables import print_status
+from mlip_autopipec.cli.statusview import print_status
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.files import write_json
-from mlip_autopipec.monitor.status import collect, problems
+from mlip_autopipec.monitor.problems import problems
+from mlip_autopipec.monitor.status import collect
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.runtime.process import ProcessIdentity
+from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.walkerstate import WalkerState, write_state
 
@@ -52,3 +54,86 @@ def test_killed_walkers_are_shown_as_gone(run: RunDirectory, capsys: pytest.Capt
     assert {name: "(gone)" in row for name, row in rows.items()} == {
         "w00": True, "w01": False, "w02": True, "w03": False,
     }  # fmt: skip
+
+
+def shown(run: RunDirectory, capsys: pytest.CaptureFixture[str], **options: bool) -> str:
+    facts = collect(run)
+    print_status(facts, problems(facts), **options)
+    return capsys.readouterr().out
+
+
+def publish(run: RunDirectory, count: int, labels: tuple[str, ...] = ()) -> Registry:
+    registry = Registry(run.potentials)
+    for _ in range(count):
+        work = registry.new_work_folder()
+        for name in FILES:
+            (work / name).write_text("{}")
+        registry.publish(work, {"task_ids": list(labels), "parent": None})
+    return registry
+
+
+def test_the_phase_of_a_stopped_run_does_not_look_like_one_at_work(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(run.state, {"generation": 1, "phase": "otf", "pending_tasks": 0})
+    assert "stopped, phase otf" in shown(run, capsys)
+    Heartbeat(run.heartbeats / "supervisor.json", "supervisor").beat("otf")
+    assert "running, phase otf" in shown(run, capsys)
+    Heartbeat(run.heartbeats / "supervisor.json", "supervisor").beat("draining")
+    assert "draining, phase otf" in shown(run, capsys)
+
+
+def test_a_pinned_version_is_shown_as_such(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    registry = publish(run, 2)
+    assert "version v0002, labels" in shown(run, capsys)
+    registry.set_current("v0001", pinned=True)
+    assert "version v0001 (pinned, the newest is v0002)" in shown(run, capsys)
+    assert collect(run)["pinned"] is True
+    registry.set_current("v0001")
+    assert "version v0001 (the newest is v0002)" in shown(run, capsys)
+
+
+def test_labels_of_the_start_count(run: RunDirectory) -> None:
+    publish(run, 1, ("a" * 20, "b" * 20))
+    assert collect(run)["labels"] == 2
+    Heartbeat(run.heartbeats / "trainer-worker.json", "trainer-worker").beat("idle", {"labels": 3})
+    assert collect(run)["labels"] == 3
+
+
+def test_temperatures_are_numbers_and_only_the_last_versions_are_listed(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(run, 8)
+    run.walker("w00").mkdir()
+    write_state(run.walker("w00"), WalkerState("w00", temperature=1200.0))
+    out = shown(run, capsys)
+    assert " 1200 " in out
+    assert "v0003 " not in out
+    assert "3 older: --all" in out
+    assert all(f"v000{n}" in shown(run, capsys, all_versions=True) for n in range(1, 9))
+    assert len(collect(run)["versions"]) == 8
+
+
+@pytest.mark.parametrize("content", ["{", '{"version": "v0009", "sha256": "", "pinned": false}'])
+def test_a_damaged_current_version_hides_nothing_else(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    registry = publish(run, 2)
+    registry.current_file.write_text(content)
+    walker(run, "w00", "done")
+    out = shown(run, capsys)
+    assert "w00" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("needs you: ")]
+    assert str(registry.current_file) in line
+    assert "the trainer repairs it" in line
+
+
+def test_damaged_files_of_a_run_are_named(run: RunDirectory) -> None:
+    registry = publish(run, 2)
+    (registry.path("v0001") / "metrics.json").write_text("{")
+    walker(run, "w00", "running")
+    (run.walker("w00") / "state.json").write_text("{")
+    run.state.write_text("[1]")
+    lines = problems(collect(run))
+    for word in ("v0001 is damaged", "walker w00", "state.json is damaged"):
+        assert any(word in line for line in lines), lines

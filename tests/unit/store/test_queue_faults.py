@@ -3,13 +3,14 @@
 import errno
 import logging
 import os
+import shutil
 import time
 
 import pytest
 
 from mlip_autopipec.core.clock import ManualClock, SystemClock
 from mlip_autopipec.core.errors import QueueError
-from mlip_autopipec.store import picker
+from mlip_autopipec.store import picker, transitions
 from mlip_autopipec.store.delay import ServerTime, retry_delay, stamp
 from mlip_autopipec.store.layout import task_name
 from mlip_autopipec.store.task import Task
@@ -384,7 +385,7 @@ def test_very_many_pending_are_checked_in_turns(queue, clock, monkeypatch):
 
 def test_sweep_every(queue, clock):
     queue.publish(make_task(1))
-    queue.find(make_task(1).id).rename(queue.layout.pending / f"{make_task(1).id}.json")
+    queue.find(make_task(1).id).rename(queue.layout.root / f"{make_task(1).id}.json")
     assert queue.sweep(every_s=30) == []
     clock.advance(LEASE_S)
     assert queue.sweep(every_s=2 * LEASE_S) == []
@@ -396,7 +397,7 @@ def test_what_changes_in_between_is_not_touched(queue, clock):
     task = make_task(1)
     queue.publish(task)
     home = queue.find(task.id)
-    stray = queue.layout.pending / home.name
+    stray = queue.layout.root / home.name
     home.rename(stray)
     queue.sweep()
     clock.advance(0.6 * LEASE_S)
@@ -452,3 +453,77 @@ def test_a_folder_full_of_rubbish_does_not_hold_a_worker_up(queue, clock, monkey
     clock.advance(LEASE_S)
     assert [queue.claim() for _ in range(4)] == [None] * 4
     assert queue.counts()["corrupt"] == 35
+
+
+def show_outdated(monkeypatch, name, inode_of):
+    """Let `name` be seen as NFS shows it to a host that does not know yet that its file went elsewhere."""
+    lstat, lexists, read = os.lstat, os.path.lexists, transitions.read_regular
+    monkeypatch.setattr(os, "lstat", lambda path: lstat(inode_of() if path == name else path))
+    monkeypatch.setattr(os.path, "lexists", lambda path: path == name or lexists(path))
+    monkeypatch.setattr(transitions, "read_regular", lambda path, n: read(inode_of() if path == name else path, n))
+
+
+def test_file_that_is_still_seen_where_it_was_is_no_copy(queue, monkeypatch):
+    """Over NFS v3 this removed the only file: it was taken for a copy of itself."""
+    task = make_task(1)
+    queue.publish(task)
+    path = queue.find(task.id)
+    old = queue.layout.done_path(task.id)
+    show_outdated(monkeypatch, old, lambda: next(queue.layout.root.rglob(f"*{task.id}.json")))
+    assert not queue._moves.place(path, old)
+    assert files_of(queue)[task.id] == [str(path.relative_to(queue.layout.root))]
+
+
+def test_keeper_that_goes_while_its_copy_is_removed(queue, monkeypatch):
+    """Another host moves the keeper; this one still sees it, and must not remove what is the last file now."""
+    task = make_task(1)
+    queue.publish(task)
+    path = queue.find(task.id)
+    keeper, elsewhere = queue.layout.held / path.name, queue.layout.root / "elsewhere"
+    shutil.copy(path, keeper)
+    shutil.move(keeper, elsewhere)
+    show_outdated(monkeypatch, keeper, lambda: elsewhere)
+    assert queue._moves.remove_copy(path, keeper)
+    assert files_of(queue)[task.id] == [f"held/{path.name}"]
+
+
+def test_hard_link_is_a_copy(queue):
+    task = make_task(1)
+    queue.publish(task)
+    path = queue.find(task.id)
+    other = queue.layout.held / path.name
+    os.link(path, other)
+    assert queue._moves.remove_copy(path, other)
+    assert files_of(queue)[task.id] == [f"held/{path.name}"]
+
+
+def test_folder_that_another_host_removes_while_it_is_listed(queue, monkeypatch):
+    """Over NFS v4.2 this ended a publisher."""
+    scandir, stale = os.scandir, queue.layout.running_folder("gone")
+    stale.mkdir(parents=True)
+
+    def scan(folder):
+        if os.fspath(folder) == os.fspath(stale):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert queue.publish(make_task(1))
+    assert queue.counts()["pending"] == 1
+
+
+def test_temporary_result_that_a_sweep_removes_under_a_sleeping_worker(queue, monkeypatch):
+    """Over NFS v4.2 this ended a worker that was stopped for longer than its lease."""
+    task, link, calls = make_task(1), os.link, []
+    queue.publish(task)
+
+    def slow_link(source, target):
+        calls.append(source)
+        if len(calls) == 1:
+            os.unlink(source)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", slow_link)
+    assert queue.complete(queue.claim(), make_record(task))
+    assert len(calls) == 2
+    assert queue.state(task.id) == "done"

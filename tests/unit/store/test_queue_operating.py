@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from mlip_autopipec.cli.queue import queue as group
 from mlip_autopipec.core.errors import DataError, NotFoundError, QueueError
 from mlip_autopipec.core.files import write_json
+from mlip_autopipec.store.document import dump_document
 from mlip_autopipec.store.rundir import RunDirectory
 from queue_tools import make_record, make_task, open_queue
 
@@ -23,6 +24,8 @@ def run(tmp_path):
     run.config_file.write_text(
         "start: {structure: start.xyz, dataset: first.xyz}\nlabeller: {engine: teacher, model: emt}\n"
     )
+    ase.io.write(run.root / "start.xyz", bulk("Al", cubic=True), format="extxyz")
+    ase.io.write(run.root / "first.xyz", [bulk("Al", cubic=True), bulk("Cu", cubic=True)], format="extxyz")
     return run
 
 
@@ -229,3 +232,16 @@ def test_stats(run, tasks, queue):
     text = autopipe(run, "stats").stdout
     assert "NotConverged" in text
     assert "labels last hour" in text
+
+
+def test_files_that_tell_their_priority_are_filed_at_once(run, queue):
+    """`mv failed/*.json pending/` needs no patience; what has no readable head does."""
+    good, half = make_task(1, 40.0), make_task(2, 40.0)
+    queue.layout.create()
+    text = dump_document(good.to_dict())
+    (queue.layout.pending / f"{good.id}.json").write_text(text)
+    (queue.layout.pending / f"{half.id}.json").write_text(text[:20])
+    assert queue.sweep() == [f"{good.id}: pending -> its bucket"]
+    assert queue.find(good.id) == queue.layout.pending_path(40.0, good.id)
+    assert queue.claim().task == good
+    assert queue.find(half.id).parent == queue.layout.pending

@@ -1,0 +1,40 @@
+"""How many MD steps a walker makes at once, and how often gamma is looked at."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mlip_autopipec.stages.watch import OtfSettings
+
+# A step of the daemon returns within about a second, whatever the size of the system.
+_CHUNK_S: Final = 0.5
+_MOST_LOOKS: Final = 10_000
+
+
+class Pace:
+    """Adapts the length of chunks to the speed of MD.
+
+    Attributes
+    ----------
+    careful_until : gamma is looked at every step before this one
+    """
+
+    def __init__(self, otf: OtfSettings) -> None:
+        self.careful_until = 0
+        self._otf = otf
+        self._chunk = otf.check_frequency
+
+    def gamma_every(self, step: int) -> int:
+        """Return how many steps lie between two looks at gamma."""
+        return 1 if step < self.careful_until else self._otf.check_frequency
+
+    def steps(self, step: int, *, last: int, next_snapshot: int) -> int:
+        """Return how many steps to make from `step` on: not beyond `last`, nor past the next snapshot."""
+        wanted = min(self._chunk, last - step)
+        return min(wanted, next_snapshot - step) if step < next_snapshot else wanted
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Make chunks of about `_CHUNK_S`: a whole number of looks at gamma, unless steps are slow."""
+        wanted = max(1, round(max(steps, 1) * _CHUNK_S / max(seconds, 1e-6)))
+        looks = min(wanted // self._otf.check_frequency, _MOST_LOOKS)
+        self._chunk = looks * self._otf.check_frequency or wanted

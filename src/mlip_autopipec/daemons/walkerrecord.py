@@ -1,0 +1,72 @@
+"""What a walker says of itself: its state, from which it resumes after a kill, and its events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlip_autopipec.core.clock import Clock
+from mlip_autopipec.core.events import EventLog
+from mlip_autopipec.stages.watch import WalkerPlan
+from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.walkerstate import WalkerState, read_state, write_state
+
+
+class WalkerRecord:
+    """Writes `walkers/wNN/state.json` and the walker's events; only the walker itself does.
+
+    Attributes
+    ----------
+    state : as last noted or saved
+    """
+
+    def __init__(self, folder: Path, plan: WalkerPlan, registry: Registry, events: EventLog, clock: Clock) -> None:
+        self.state = WalkerState(plan.name, steps=plan.steps, temperature=plan.temperature, seed=plan.seed)
+        self._folder = folder
+        self._plan = plan
+        self._registry = registry
+        self._events = events
+        self._clock = clock
+
+    def resume(self) -> WalkerState | None:
+        """Take the state of an earlier process up, with the steps and temperature of now; return it as it was."""
+        found = read_state(self._folder)
+        if found is not None:
+            self.state = replace(found, steps=self._plan.steps, temperature=self._plan.temperature)
+        return found
+
+    def note(self, **changes: Any) -> None:
+        """Change the state in memory: a kill before the next `save` forgets it."""
+        self.state = replace(self.state, **changes)
+
+    def save(self, **changes: Any) -> None:
+        """Change the state and write it."""
+        self.state = replace(self.state, **changes, updated=self._clock.wall())
+        write_state(self._folder, self.state)
+
+    def started(self, version: str | None) -> None:
+        self._events.emit("md_started", walker=self._plan.name, step=0, version=version)
+        self.save(version=version)
+
+    def swapped(self, version: str) -> None:
+        """Tell which labels came with the version that is in use from now on."""
+        before = self.state.version
+        held = set(self._registry.labels(before) if before else ())
+        new = [task for task in self._registry.labels(version) if task not in held]
+        self._tell("swapped", version=version, from_version=before, task_ids=new)
+        self.save(version=version)
+
+    def reseeded(self, reason: str, tasks: list[str]) -> None:
+        self._tell("reseeded", task_ids=tasks, seed=self.state.seed, reason=reason)
+
+    def stuck(self, reason: str, tasks: list[str]) -> None:
+        self._tell("walker_stuck", task_ids=tasks, reason=reason)
+        self.ended("stuck", reason)
+
+    def ended(self, state: str, reason: str) -> None:
+        self._tell("md_completed", version=self.state.version, ended=state, reason=reason)
+        self.save(state=state, reason=reason, waiting_for="")
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        self._events.emit(event, walker=self._plan.name, step=self.state.step, **facts)
