@@ -137,7 +137,7 @@ def verdicts(result: dict[str, Any]) -> list[tuple[str, float, float | None, str
     """Return (what, wanted, the worst that was found, whether it will do)."""
     own, small = result["speed"]["rows"], (result["avx2"] or result["speed"])["rows"]
     memory = {row["task"]: row["peak_gib"] for row in result["memory"]}
-    large = [row for row in own if row["atoms"] > 1000]
+    gains = [row["gain_of_2_threads"] for row in own if row["atoms"] > 1000]
     plain = [row for row in own if not row["gamma"]]
     least = [
         ("ratio to python-ace, AVX-512", TARGETS["AVX-512"], min(r["ratio"] for r in own) if result["avx2"] else None),
