@@ -146,7 +146,7 @@ def verdicts(result: dict[str, Any]) -> list[tuple[str, float, float | None, str
         (
             "2 threads to 1, 2048 atoms",
             TARGETS["2 threads"],
-            min((r["gain_of_2_threads"] for r in large), default=None),
+            min(gains, default=None),
         ),
     ]
     most = [
