@@ -51,6 +51,8 @@ RESOLUTION = 1e-5
 # Swap until no row would enlarge the volume by more than this factor; 1.001 is what the field uses.
 _TOLERANCE = 1.001
 _MOST_SWEEPS = 100
+# Rows with a smaller grade are hardly ever outside after a few exchanges.
+_NEAR = 0.7
 # A column whose largest value is below this share of the largest column's is rounding noise, not a column.
 _NOISE = 1e-10
 # Numbers in a block: 8 MB, small beside the triangle's work, large beside Python's.
@@ -216,20 +218,36 @@ def _select(rows: Rows, whitening: FloatArray) -> tuple[IndexArray, FloatArray, 
     picked, chosen = _pivots(rows, whitening)
     grading = whitening @ np.linalg.inv(chosen @ whitening)
     for _ in range(_MOST_SWEEPS):
-        settled, first = True, 0
-        for block in _blocks(rows):
-            grades = block @ grading
-            outside = np.flatnonzero(np.abs(grades).max(axis=1, initial=0.0) > _TOLERANCE)
-            if len(outside):
-                settled = False
-                for place, row in _exchanges(grades[outside]):
-                    picked[place], chosen[place] = first + outside[row], block[outside[row]]
-                # From scratch: rank-one updates gather rounding errors.
-                grading = whitening @ np.linalg.inv(chosen @ whitening)
-            first += len(block)
+        numbers, near = _nearly_outside(rows, grading)
+        settled = True
+        for _ in range(_MOST_SWEEPS):
+            exchanges = list(_exchanges(near @ grading))
+            if not exchanges:
+                break
+            settled = False
+            for place, row in exchanges:
+                picked[place], chosen[place] = numbers[row], near[row]
+            # From scratch: rank-one updates gather rounding errors.
+            grading = whitening @ np.linalg.inv(chosen @ whitening)
         if settled:
             break
     return picked, chosen, grading
+
+
+def _nearly_outside(rows: Rows, grading: FloatArray) -> tuple[IndexArray, FloatArray]:
+    """Return indices and rows with the largest grades: those outside, and those that exchanges may put there."""
+    numbers, near, largest, first = np.zeros(0, dtype=np.int64), np.zeros((0, len(grading))), np.zeros(0), 0
+    most = max(1, _BLOCK // max(1, len(grading)))
+    for block in _blocks(rows):
+        grades = np.abs(block @ grading).max(axis=1, initial=0.0)
+        found = np.flatnonzero(grades > _NEAR)
+        numbers, near = np.concatenate([numbers, first + found]), np.concatenate([near, block[found]])
+        largest = np.concatenate([largest, grades[found]])
+        if len(numbers) > most:
+            kept = np.argpartition(-largest, most)[:most]
+            numbers, near, largest = numbers[kept], near[kept], largest[kept]
+        first += len(block)
+    return numbers, near
 
 
 def _pivots(rows: Rows, whitening: FloatArray) -> tuple[IndexArray, FloatArray]:
@@ -253,7 +271,7 @@ def _exchanges(grades: FloatArray) -> Iterator[tuple[int, int]]:
 
     Each exchange multiplies the volume by the largest grade, so it ends.
     """
-    while True:
+    while grades.size:
         row, place = (int(x) for x in np.unravel_index(int(np.abs(grades).argmax()), grades.shape))
         pivot = grades[row, place]
         if not abs(pivot) > _TOLERANCE:
