@@ -25,7 +25,7 @@ def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: boo
     versions = facts["versions"] if all_versions else facts["versions"][-_SHOWN_VERSIONS:]
     hidden = len(facts["versions"]) - len(versions)
     print_table(
-        "versions" + (f" ({hidden} older ones: --all)" if hidden else ""),
+        "versions" + (f" ({hidden} older: --all)" if hidden else ""),
         ("version", "labels", "new", "force RMSE (eV/A)", "energy RMSE (meV/atom)"),
         ((v["version"], v["labels"], v["new"], v["force_rmse"], v["energy_rmse_mev"]) for v in versions),
     )

@@ -151,6 +151,10 @@ class LinearBasis(Protocol):
 
     def design(self, atoms: Atoms) -> Design: ...
 
+    def projections(self, atoms: Atoms) -> Mapping[str, tuple[IntArray, FloatArray]]:
+        """Return those of `Design` alone, without derivatives."""
+        ...
+
     def write(self, coefficients: FloatArray, isolated_atom_energies: Mapping[str, float], folder: Path) -> None:
         """Write `potential.yaml` and `potential.yace` (the latter with E0) into `folder`."""
         ...

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ase import Atoms
+
 from mlip_autopipec.ace.records import Configuration
 from mlip_autopipec.ace.yaml_reading import read_yaml
 from mlip_autopipec.ace.yaml_writing import write_yaml
@@ -44,6 +46,14 @@ def make_basis(training: TrainingSettings, elements: Sequence[str], potential: P
         file = Path(folder) / "basis.yaml"
         write_yaml(configuration, file)
         return PyaceBasis(read_basis(file), neighbourhood)
+
+
+def warm_up(basis: LinearBasis) -> None:
+    """Let the engine load or compile what a fit and its gate need, on two atoms."""
+    if basis.elements:
+        pair = Atoms(basis.elements[:1] * 2, positions=[[0, 0, 0], [0, 0, basis.cutoff / 2]])
+        basis.design(pair)
+        basis.projections(pair)
 
 
 def _functions_of(potential: Path, elements: Sequence[str]) -> Configuration:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluator
-from mlip_autopipec.stages.watch import Engine
+
+if TYPE_CHECKING:
+    from mlip_autopipec.stages.watch import Engine
+
+
+# Waking more of them costs more than the frames of a walker gain.
+_MOST_THREADS = 8
 
 
 def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Evaluator:
@@ -66,10 +73,10 @@ def load_evaluator(
 
 
 def walker_threads(wanted: int | None, walkers: int) -> int:
-    """Return the threads of one of `walkers` processes: `wanted`, else OMP_NUM_THREADS, else its share of the CPUs."""
+    """Return the threads of one of `walkers` processes: `wanted`, or OMP_NUM_THREADS, or its share of the CPUs."""
     if wanted is not None:
         return wanted
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdigit() and int(said) > 0:
         return int(said)
-    return max(1, len(os.sched_getaffinity(0)) // max(1, walkers))
+    return min(_MOST_THREADS, max(1, len(os.sched_getaffinity(0)) // max(1, walkers)))

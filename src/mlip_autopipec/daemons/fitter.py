@@ -18,7 +18,7 @@ from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import EngineError, ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
-from mlip_autopipec.daemons.bases import make_basis
+from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
@@ -125,8 +125,8 @@ class Fitter:
         self.run = RunDirectory(job.root)
         self.registry = Registry(self.run.potentials)
         self._designs: DesignCache | None = None
-        # Imports and tables take seconds: better now than when walkers wait.
-        self._designs_of(job.elements)
+        # Imports, tables and compilation take up to a minute: better now than when walkers wait.
+        warm_up(self._designs_of(job.elements).basis)
 
     def __call__(self, request: FitRequest) -> FitAnswer:
         """Make a complete work folder.

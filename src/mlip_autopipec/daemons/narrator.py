@@ -110,16 +110,14 @@ class Narrator:
         self._say("another chance for it: autopipe otf revive, then  autopipe otf start")
 
     def _summary(self, state: WorkflowState) -> str:
-        labels = sum(1 for _ in Results(self._run.results).ids())
+        trainer = read_heartbeat(self._run.heartbeats / "trainer-worker.json") or {"state": "", "detail": {}}
+        # Labels that came with start.dataset have no result: only the trainer knows of them.
+        labels = max(sum(1 for _ in Results(self._run.results).ids()), trainer["detail"].get("labels", 0))
         version = f"v{state.generation:04d}" if state.generation else "no potential yet"
         parts = [_walker(walker) for walker in read_all(self._run.walkers)]
-        if trouble := self._trouble():
-            parts.append(f"trainer-worker is failing: {trouble}")
+        if trainer["state"] == "failing":
+            parts.append(f"trainer-worker is failing: {trainer['detail'].get('error')}")
         return ", ".join([*parts, f"labels {labels} ({state.pending_tasks} waiting)", version])
-
-    def _trouble(self) -> str:
-        beat = read_heartbeat(self._run.heartbeats / "trainer-worker.json") or {}
-        return str(beat["detail"].get("error", "")) if beat.get("state") == "failing" else ""
 
     def _say(self, line: str) -> None:
         if self._say_line is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ase import Atoms
 
-from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.errors import ConfigError, EngineError
 from mlip_autopipec.daemons.labellers import make_labeller
 from mlip_autopipec.daemons.startcheck import (
     check_potential,
@@ -66,8 +66,12 @@ def _load_engines(config: Config) -> None:
     from mlip_autopipec.engines.lammps.native import check_native
     from mlip_autopipec.engines.pacemaker.library import import_pyace
 
-    if "pyace" in (config.otf.engine, config.training.engine):
-        import_pyace()
+    for section, engine in (("otf", config.otf.engine), ("training", config.training.engine)):
+        if engine == "pyace":
+            try:
+                import_pyace()
+            except EngineError as error:
+                raise ConfigError(f"{section}.engine: 'pyace': {error.message}", error.hint) from error
     open_lammps().close()
     if config.otf.engine == "native":
         check_native()

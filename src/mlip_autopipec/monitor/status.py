@@ -77,10 +77,7 @@ def _labels(run: RunDirectory, registry: Registry, daemons: list[dict[str, Any]]
     """Count the labels: results, and those that came with `start.dataset`, which only versions and the trainer know."""
     known = set(Results(run.results).ids())
     for version in registry.versions()[-1:]:
-        try:
-            known.update(registry.labels(version))
-        except AutopipeError:  # told with the versions
-            continue
+        known.update(registry.labels(version))
     told = [int(daemon["detail"].get("labels", 0)) for daemon in daemons if daemon["name"] == TRAINER]
     return max([len(known), *told])
 

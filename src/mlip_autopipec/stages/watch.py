@@ -71,9 +71,12 @@ class OtfSettings(BaseModel):
         description="who evaluates the potential: ace (our own), pyace (python-ace: academic licence, an extra), or "
         "native (LAMMPS' ML-PACE, in a LAMMPS that has it)",
     )
-    # More threads than CPUs only wait for each other.
+    # More threads than CPUs only wait for each other; the same number gives the same bits.
     threads: int | None = Field(
-        None, ge=1, le=1024, description="threads of each walker's ace engine; null shares this host's CPUs among them"
+        None,
+        ge=1,
+        le=1024,
+        description="threads of each walker's ace engine; null: OMP_NUM_THREADS, else its share of the CPUs, at most 8",
     )
     walkers: Walkers = Field(
         1, description="number of equal walkers (different seeds), or a list of what each one does differently"

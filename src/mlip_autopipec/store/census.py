@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,7 +49,10 @@ def _walk(folder: str, parts: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple
     try:
         with os.scandir(folder) as handle:
             entries = list(handle)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        # Over NFS a folder that another host removed (that of a worker which is gone) is stale, not missing.
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+            raise
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):

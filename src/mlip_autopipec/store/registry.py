@@ -87,7 +87,7 @@ class Registry:
         except FileNotFoundError:
             return None
         except DataError as error:
-            raise ModelError(f"{path}: damaged: {error.message}", _REPAIRED) from error
+            raise ModelError(f"{path}: damaged: {error.message.removeprefix(f'{path}: ')}", _REPAIRED) from error
         try:
             version, sha256, pinned = data["version"], data["sha256"], data["pinned"]
             newest = data.get("newest") or max(self.versions(), key=_number, default=version)
@@ -123,14 +123,17 @@ class Registry:
         return content
 
     def labels(self, version: str) -> list[str]:
-        """Return the task ids whose labels `version` contains; none if there is no such version (any more)."""
+        """Return the task ids whose labels `version` contains; none if it is not there (any more), or damaged."""
         try:
             return list(self.manifest(version)["task_ids"])
-        except NotFoundError:
+        except (NotFoundError, DataError):
             return []
 
     def damage(self, version: str) -> str | None:
-        """Return in what `version` is not as it was published, None if in nothing. Reads all of its files."""
+        """Return in what `version` is not as it was published, None if in nothing. Reads the potential's files.
+
+        What a person writes into the others, a note in `metrics.json` say, makes no other potential of it.
+        """
         try:
             files = self.manifest(version).get("files", {})
         except (AutopipeError, AttributeError) as error:
@@ -139,7 +142,7 @@ class Registry:
             path = self.path(version) / name
             if not path.is_file():
                 return f"{version}: {name} is missing"
-            if _file_hash(path) != sha256:
+            if name.startswith("potential.") and _file_hash(path) != sha256:
                 return f"{version}: {name} is not what was published"
         return None
 

@@ -19,7 +19,6 @@ from mlip_autopipec.config import Config, NotStarted, freeze, load, load_frozen,
 from mlip_autopipec.core.errors import ConfigError, EngineError
 from mlip_autopipec.daemons.preflight import preflight
 from mlip_autopipec.engines.lammps.library import _library as lammps_library
-from mlip_autopipec.engines.pacemaker.library import import_pyace
 from mlip_autopipec.store.rundir import RunDirectory
 
 GOOD: dict[str, Any] = {
@@ -226,19 +225,14 @@ def test_the_labeller_must_know_all_elements(tmp_path: Path) -> None:
     assert "EMT has no parameters for Si" in refused(run)
 
 
-@pytest.mark.parametrize(
-    ("module", "library", "words"), [("pyace", import_pyace, "python-ace"), ("lammps", lammps_library, "LAMMPS")]
-)
-def test_engines_must_load(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, library: Any, words: str
-) -> None:
-    run = run_with(tmp_path, otf={"engine": "pyace"})
-    library.cache_clear()
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(EngineError, match=words):
+def test_lammps_must_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_with(tmp_path)
+    lammps_library.cache_clear()
+    monkeypatch.setitem(sys.modules, "lammps", None)
+    with pytest.raises(EngineError, match="LAMMPS"):
         preflight(run, load(run))
     monkeypatch.undo()
-    library.cache_clear()
+    lammps_library.cache_clear()
 
 
 # --- start files that make no sense ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from mlip_autopipec.core.events import EVENTS
 from mlip_autopipec.daemons.narrator import Narrator, line_of
+from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.state import WorkflowState
 from mlip_autopipec.store.walkerstate import WalkerState, write_state
@@ -74,3 +75,25 @@ def test_a_closed_terminal_does_not_end_the_run(tmp_path: Path) -> None:
     narrator = Narrator(RunDirectory(tmp_path), 5.0, closed)
     narrator.tell([{"event": "swapped", "walker": "w00", "version": "v0001", "step": 1}] * 2)
     assert len(calls) == 1
+
+
+def test_a_failing_trainer_and_the_labels_of_the_start_are_told(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.create()
+    said: list[str] = []
+    beat = {"labels": 60, "error": "killed by SIGKILL"}
+    Heartbeat(run.heartbeats / "trainer-worker.json", "trainer-worker").beat("failing", beat)
+    Narrator(run, 5.0, said.append).look(100.0, WorkflowState(0, "bootstrap", 0))
+    assert said == ["trainer-worker is failing: killed by SIGKILL, labels 60 (0 waiting), no potential yet"]
+
+
+@pytest.mark.parametrize(("phase", "last"), [("otf", "not done: autopipe otf start"), ("stuck", "autopipe otf revive")])
+def test_at_the_end_of_a_run_that_is_not_done_it_is_told_why(tmp_path: Path, phase: Any, last: str) -> None:
+    run = RunDirectory(tmp_path)
+    run.create()
+    run.walker("w00").mkdir()
+    write_state(run.walker("w00"), WalkerState("w00", state="stuck", step=300, steps=1000, reason="no luck"))
+    said: list[str] = []
+    Narrator(run, 5.0, said.append).part(WorkflowState(1, phase, 0))
+    assert last in said[-1]
+    assert ("w00 is stuck at step 300/1000: no luck" in said) == (phase == "stuck")

@@ -109,7 +109,7 @@ def test_temperatures_are_numbers_and_only_the_last_versions_are_listed(
     out = shown(run, capsys)
     assert " 1200 " in out
     assert "v0003 " not in out
-    assert "3 older ones: --all" in out
+    assert "3 older: --all" in out
     assert all(f"v000{n}" in shown(run, capsys, all_versions=True) for n in range(1, 9))
     assert len(collect(run)["versions"]) == 8
 

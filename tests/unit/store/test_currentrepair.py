@@ -50,6 +50,7 @@ def test_nothing_published_is_nothing_to_repair(tmp_path):
 @pytest.mark.parametrize("harm", ["manifest", "file", "folder", "content"])
 def test_a_damaged_version_makes_room_for_the_newest_sound_one(registry, harm):
     newest = registry.path("v0003")
+    assert registry.labels("v0003") == ["c"]
     if harm == "folder":
         shutil.rmtree(newest)
     elif harm == "manifest":
@@ -88,3 +89,14 @@ def test_a_pin_is_never_undone(registry):
     with pytest.raises(ModelError, match="pins a damaged version"):
         repair_current(registry, thorough=True)
     assert registry.current().version == "v0001"
+
+
+def test_a_version_with_a_damaged_manifest_has_no_labels_for_those_who_only_look(registry):
+    (registry.path("v0003") / "manifest.json").write_text("{")
+    assert registry.labels("v0003") == []
+    assert registry.versions()[-1] == "v0003"
+
+
+def test_a_note_of_a_person_is_no_damage(registry):
+    (registry.path("v0003") / "metrics.json").write_text("a note")
+    assert repair_current(registry, thorough=True) == ""

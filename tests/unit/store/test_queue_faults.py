@@ -495,3 +495,35 @@ def test_hard_link_is_a_copy(queue):
     os.link(path, other)
     assert queue._moves.remove_copy(path, other)
     assert files_of(queue)[task.id] == [f"held/{path.name}"]
+
+
+def test_folder_that_another_host_removes_while_it_is_listed(queue, monkeypatch):
+    """Over NFS v4.2 this ended a publisher."""
+    scandir, stale = os.scandir, queue.layout.running_folder("gone")
+    stale.mkdir(parents=True)
+
+    def scan(folder):
+        if os.fspath(folder) == os.fspath(stale):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert queue.publish(make_task(1))
+    assert queue.counts()["pending"] == 1
+
+
+def test_temporary_result_that_a_sweep_removes_under_a_sleeping_worker(queue, monkeypatch):
+    """Over NFS v4.2 this ended a worker that was stopped for longer than its lease."""
+    task, link, calls = make_task(1), os.link, []
+    queue.publish(task)
+
+    def slow_link(source, target):
+        calls.append(source)
+        if len(calls) == 1:
+            os.unlink(source)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", slow_link)
+    assert queue.complete(queue.claim(), make_record(task))
+    assert len(calls) == 2
+    assert queue.state(task.id) == "done"
