@@ -99,7 +99,7 @@ def test_a_rescued_label_says_how(play: Callable[..., Label], tmp_path: Path) ->
 
 def test_more_steps_go_on_from_the_density(play: Callable[..., Label], tmp_path: Path) -> None:
     play(
-        {"when": {"electron_maxstep": "300"}, "play": "converged"},
+        {"when": {"electron_maxstep": "450"}, "play": "converged"},
         {"when": {}, "play": "not-converged", "code": 2, "density": True},
     )
     first, second = runs(tmp_path)

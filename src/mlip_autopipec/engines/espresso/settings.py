@@ -58,12 +58,12 @@ class EspressoSettings(BaseModel):
     mixing_beta: float = Field(
         0.4, gt=0, le=1, description="fraction of new density per SCF step; smaller is safer, slower"
     )
-    electron_maxstep: int = Field(100, ge=1, le=10_000, description="SCF steps after which the label is not converged")
+    electron_maxstep: int = Field(150, ge=1, le=10_000, description="SCF steps after which the label is not converged")
     max_rungs: int = Field(
         12, ge=0, le=50, description="how often a failed SCF is tried again with one setting changed; 0: never"
     )
     hopeless_iterations: int = Field(
-        20, ge=5, le=10_000, description="SCF steps without a smaller residual after which it is stopped as hopeless"
+        40, ge=5, le=10_000, description="SCF steps without a smaller residual after which it is stopped as hopeless"
     )
     # Labels of one run should be of one smearing: a wrong label is worse than none.
     accept_changed_smearing: bool = Field(
