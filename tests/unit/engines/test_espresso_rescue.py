@@ -130,6 +130,15 @@ def test_larger_smearing_and_back(play: Callable[..., Label], tmp_path: Path) ->
     assert {run["disk_io"] for run in runs(tmp_path) if run["degauss"] != "0.005"} == {"low"}
 
 
+def test_a_smearing_that_is_out_of_reach_is_not_converged(play: Callable[..., Label]) -> None:
+    scenes = ({"when": {"degauss": "0.02"}, "play": "converged"}, {"when": {}, "play": "oscillating", "code": 2})
+    with pytest.raises(NotConverged, match=r"residual|smearing of"):
+        play(*scenes, degauss_ry=0.005)
+    # The last run of all converged, but not with what was wanted.
+    with pytest.raises(NotConverged, match=r"converges with a smearing of 0\.02 Ry, not with the wanted one"):
+        play(*scenes, degauss_ry=0.005, max_rungs=2, attempt=2)
+
+
 def test_a_label_of_another_smearing_only_if_wanted(play: Callable[..., Label]) -> None:
     scenes = (
         {"when": {"degauss": "0.02"}, "play": "converged", "density": True},

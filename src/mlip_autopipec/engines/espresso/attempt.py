@@ -37,6 +37,7 @@ from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSetti
 from mlip_autopipec.engines.espresso.trace import Trace, states
 
 _CONTINUED = "continued from the density of an earlier attempt"
+_TIME_OVER = "the time is over"
 # pw.x does nothing useful in less, s.
 _LEAST_S = 0.01
 
@@ -110,7 +111,7 @@ class Attempt:
             if isinstance(decision, End):
                 return decision
             if self._deadline - time.monotonic() <= _LEAST_S:
-                return End("the time is over")
+                return End(_TIME_OVER)
             scf, name = decision.apply(self._steps[-1]), decision.name
             continued = self._step_over(decision, scratch)
 
@@ -179,7 +180,12 @@ class Attempt:
 
     def _error(self, end: End, scratch: Scratch) -> AutopipeError:
         """Return the error of the last run, and keep the density if another attempt can use it."""
-        failure = self._steps[-1].failure or Failure(Kind.MAX_TIME, end.reason)
+        last = self._steps[-1]
+        failure = last.failure
+        if failure is None:
+            kind = Kind.MAX_TIME if end.reason == _TIME_OVER else Kind.OSCILLATING
+            width = last.scf.degauss_ry
+            failure = Failure(kind, f"SCF converges with a smearing of {width:.3g} Ry, not with the wanted one")
         error = failure.error()
         tried = [step.rung for step in self._steps[1:]]
         if failure.kind in LADDER:
