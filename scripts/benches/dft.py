@@ -47,10 +47,10 @@ def chain(symbols: str, box: float, distance: float = 0.0) -> Atoms:
 
 
 SHARP = {"ecutwfc_ry": 20, "ecutrho_ry": 120, "degauss_ry": 0.005, "kspacing": 5.0, "nspin": 1}
-SPIN = {**SHARP, "degauss_ry": 0.002, "nspin": 2, "starting_magnetization": {}}
+SPIN = {**SHARP, "degauss_ry": 0.004, "nspin": 2, "starting_magnetization": {}}
 CASES = {
     "Fe atom": Case(chain("Fe", 4.5), {"Fe": FE}, SHARP),
-    "Ni atom": Case(chain("Ni", 4.5), {"Ni": NI}, SHARP),
+    "Ni atom": Case(chain("Ni", 4.5), {"Ni": NI}, SHARP | {"degauss_ry": 0.01}),
     "Fe atom, spin": Case(chain("Fe", 4.5), {"Fe": FE}, SPIN),
     "Ni atom, spin": Case(chain("Ni", 4.5), {"Ni": NI}, SPIN),
     "Ni2 crystal, 6 Ry": Case(
