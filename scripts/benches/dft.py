@@ -217,16 +217,24 @@ def main(names: tuple[str, ...], limit: float, out: Path, skip_cases: bool, as_j
     if as_json:
         click.echo(json.dumps(facts))
         return
-    print_table(
-        f"hard SCFs (good: within {GOOD_MEV:g} meV/atom of the tight reference)",
-        ("case", "defaults", "meV/atom", "ladder", "meV/atom", "rungs"),
-        (
-            (r["case"], r["defaults_end"], r["defaults_mev"], r["ladder_end"], r["ladder_mev"], "; ".join(r["rungs"]))
-            for r in rows
-        ),
-    )
-    for name in ("defaults", "ladder"):
-        click.echo(f"{name}: {sum(r[f'{name}_good'] for r in rows)} of {len(rows)} good")
+    if rows:
+        print_table(
+            f"hard SCFs (good: within {GOOD_MEV:g} meV/atom of the tight reference)",
+            ("case", "defaults", "meV/atom", "ladder", "meV/atom", "rungs"),
+            (
+                (
+                    r["case"],
+                    r["defaults_end"],
+                    r["defaults_mev"],
+                    r["ladder_end"],
+                    r["ladder_mev"],
+                    "; ".join(r["rungs"]),
+                )
+                for r in rows
+            ),
+        )
+        for name in ("defaults", "ladder"):
+            click.echo(f"{name}: {sum(r[f'{name}_good'] for r in rows)} of {len(rows)} good")
     click.echo(f"overhead: {facts['overhead']}")
     click.echo(f"continued: {facts['continued']}")
 
