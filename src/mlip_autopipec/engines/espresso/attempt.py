@@ -144,6 +144,8 @@ class Attempt:
             from_density=from_density,
             outdir=scratch.name,
             max_seconds=round(left, 3),
+            # Once it climbs, a run that converges may be what the next rung starts from.
+            leaves_density=bool(self._steps),
         )
         output = self._folder / template.outputname
         ended = run_program(

@@ -111,6 +111,7 @@ def write_input(
     from_density: bool,
     outdir: str,
     max_seconds: float,
+    leaves_density: bool = False,
 ) -> EspressoTemplate:
     """Write pw.x's input into `folder`; return ASE's template, which knows the file names.
 
@@ -120,13 +121,15 @@ def write_input(
         What a rung of the ladder may have changed.
     from_density
         Start from the charge density in `outdir` instead of that of free atoms.
+    leaves_density
+        Leave the density in `outdir` also if the SCF converges, for a rung that goes on from it.
     """
     atoms = job.atoms.copy()
     if choices.nspin == 2:
         # ASE writes these as starting_magnetization, unchanged, with a species for each value.
         atoms.set_initial_magnetic_moments(_moments(job.atoms, settings, choices))
     data = {
-        "control": _control(settings, scf, outdir, max_seconds),
+        "control": _control(outdir, max_seconds, leaves_density=leaves_density),
         "system": _system(job, settings, choices, scf),
         "electrons": _electrons(scf, from_density=from_density),
     }
@@ -153,14 +156,14 @@ def wanted_scf(settings: EspressoSettings) -> Scf:
     )
 
 
-def _control(settings: EspressoSettings, scf: Scf, outdir: str, max_seconds: float) -> dict[str, Any]:
+def _control(outdir: str, max_seconds: float, *, leaves_density: bool) -> dict[str, Any]:
     return {
         "calculation": "scf",
         "tprnfor": True,
         "prefix": PREFIX,
         "outdir": outdir,
-        # With "nowf" a run that converges leaves no density, which the step back to the wanted smearing needs.
-        "disk_io": "nowf" if scf.degauss_ry == settings.degauss_ry else "low",
+        # With "nowf" a run that converges leaves no density, but also no wave functions.
+        "disk_io": "low" if leaves_density else "nowf",
         "max_seconds": max_seconds,
     }
 
