@@ -97,7 +97,7 @@ def why(run: RunDirectory, task: str, as_json: bool) -> None:
     if len(found) != 1:
         raise NotFoundError(
             f"{task}: {'several tasks begin so' if found else 'no attempt at a label of pw.x was made'}",
-            "`autopipe queue list` shows tasks and their states",
+            "`autopipe queue ls` shows tasks and their states",
         )
     stories = {path.parent.name: read_json(path) for path in sorted(found[0].glob("*/rungs.json"))}
     if as_json:
