@@ -14,6 +14,8 @@ make_environment() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}" 2>&1 | grep -v '^WARNING: Location' || true
     .venv/bin/python -c 'import mlip_autopipec'
     echo "$wanted" > $stamp
+    echo "compiling the kernels of the potentials (about a minute, once) ..."
   fi
+  .venv/bin/python -m mlip_autopipec.ace
   export PATH="$PWD/.venv/bin:$PATH"
 }

@@ -127,6 +127,7 @@ def fill_kombu(folder: Path, texts: list[tuple[str, str]]) -> None:
 
 def take_kombu(folder: Path, worker: str, fsync: bool) -> Get:
     queue = _kombu(folder)
+    queue.consumer.qos(prefetch_count=1)  # otherwise the first `get` takes all messages into its memory
 
     def take() -> str | None:
         try:
@@ -241,6 +242,15 @@ def row_of(seen: list[Any]) -> dict[str, Any]:
     }
 
 
+def fill(name: str, template: Path, texts: list[tuple[str, str]]) -> None:
+    """Fill a folder in a process of its own: kombu's memory of one folder spoils the next."""
+    process = _FORK.Process(target=SYSTEMS[name][0], args=(template, texts))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{name}: its folder could not be filled")
+
+
 def fresh(template: Path, share: bool) -> Path:
     """Return a copy of a filled folder.
 
@@ -310,7 +320,7 @@ def main(
             for name in only:
                 template = Path(scratch) / f"{name}-{number}"
                 template.mkdir()
-                SYSTEMS[name][0](template, texts[:number])
+                fill(name, template, texts[:number])
                 for count in workers:
                     for fsync in (False, True) if name == "autopipe" else (None,):
                         plan = {"pending": number, "workers": count, "fsync": fsync}

@@ -53,7 +53,7 @@ graded = st.builds(
     core=st.booleans(),
     functions_per_rank=st.integers(1, 2),
 )
-few = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 many = settings(few, max_examples=400, derandomize=False)
 
 
@@ -95,6 +95,19 @@ def check_numbers(choice: Choice, folder: Path) -> None:
                 assert off(row[: len(wanted)], wanted) <= 1e-6
 
 
+def check_conversion(choice: Choice, folder: Path) -> None:
+    """Our C-tilde functions are python-ace's: equal index lists, equal coefficients."""
+    write_yaml(random_configuration(choice), folder / "p.yaml")
+    Truth(folder / "p.yaml").basis.to_ACECTildeBasisSet().save_yaml(str(folder / "theirs.yace"))
+    theirs = read_yace(folder / "theirs.yace")
+    for mine, other in zip(
+        to_products(make_basis(read_yaml(folder / "p.yaml"))).functions, theirs.functions, strict=True
+    ):
+        for f, g in zip(mine, other, strict=True):
+            assert (f.mus, f.ns, f.ls, f.ms.tolist()) == (g.mus, g.ns, g.ls, g.ms.tolist())
+            assert off(f.ctildes, g.ctildes) <= 1e-13
+
+
 def check_grades(choice: Choice, folder: Path) -> None:
     """Gamma with active sets that python-ace selected, linear and non-linear."""
     write_yaml(random_configuration(choice), folder / "p.yaml")
@@ -127,13 +140,21 @@ def test_numbers(quiet: Path, choice: Choice) -> None:
 
 
 @few
+@given(choice=choices)
+def test_conversion(quiet: Path, choice: Choice) -> None:
+    check_conversion(choice, quiet)
+
+
+@few
 @given(choice=graded)
 def test_grades(quiet: Path, choice: Choice) -> None:
     check_grades(choice, quiet)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "check"), [(choices, check_numbers), (graded, check_grades)])
+@pytest.mark.parametrize(
+    ("strategy", "check"), [(choices, check_numbers), (choices, check_conversion), (graded, check_grades)]
+)
 def test_many(quiet: Path, strategy: st.SearchStrategy[Choice], check: Callable[[Choice, Path], None]) -> None:
     @many
     @given(choice=strategy)

@@ -8,7 +8,41 @@ from functools import cache
 
 import numpy as np
 
-from mlip_autopipec.ace.records import FloatArray
+from mlip_autopipec.ace.records import BoolArray, FloatArray
+
+# (l1, m1, l2, m2, L) of coefficients that vanish by chance and that python-ace, which rounds, does not find to vanish
+# (l1, l2 <= 6, L <= 6 or l1, l2 <= 4; seen from outside). Its functions list such m-vectors, and are ordered by how
+# many they list. One of each four that differ by an exchange or a change of all signs.
+_ROUNDED = frozenset(
+    {
+        (2, -1, 4, -2, 5),
+        (3, -2, 3, 1, 3),
+        (3, -2, 3, 2, 2),
+        (3, -2, 4, 1, 4),
+        (3, -2, 5, -1, 6),
+        (3, -2, 5, 1, 5),
+        (3, -2, 6, 1, 6),
+        (3, -1, 5, 1, 6),
+        (3, -1, 6, 0, 5),
+        (4, -3, 5, 0, 6),
+        (4, -2, 4, 0, 6),
+        (4, -2, 5, -1, 5),
+        (4, -2, 5, 3, 5),
+        (5, -4, 6, 2, 6),
+        (5, -2, 5, 1, 5),
+        (5, -2, 6, 1, 6),
+        (5, -1, 6, 0, 3),
+        (6, -5, 6, 5, 3),
+    }
+)
+
+
+def is_listed(l1: int, m1: int, l2: int, m2: int, L: int) -> bool:
+    """Return whether files list the products that go with this coefficient: it is not zero, or rounding hides that."""
+    if clebsch_gordan(l1, m1, l2, m2, L, m1 + m2) != 0.0:
+        return True
+    same = [(l1, m1, l2, m2), (l2, m2, l1, m1)]
+    return min((a, s * x, b, s * y, L) for a, x, b, y in same for s in (1, -1)) in _ROUNDED
 
 
 @cache
@@ -36,3 +70,10 @@ def clebsch_gordan_table(l1: int, l2: int, L: int) -> FloatArray:
         for m2 in range(-l2, l2 + 1):
             table[m1 + l1, m2 + l2] = clebsch_gordan(l1, m1, l2, m2, L, m1 + m2)
     return table
+
+
+@cache
+def listed_table(l1: int, l2: int, L: int) -> BoolArray:
+    """Return `is_listed` as (2 l1 + 1, 2 l2 + 1), indexed by m + l."""
+    rows = [[is_listed(l1, m1, l2, m2, L) for m2 in range(-l2, l2 + 1)] for m1 in range(-l1, l1 + 1)]
+    return np.array(rows, dtype=bool)

@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from mlip_autopipec.ace.clebsch import clebsch_gordan_table
+from mlip_autopipec.ace.clebsch import clebsch_gordan_table, listed_table
 from mlip_autopipec.ace.records import FloatArray, IntArray
 
 _NEGLIGIBLE = 1e-15
@@ -70,24 +70,25 @@ class Coupling:
 
 @cache
 def generalised_clebsch_gordan(ls: tuple[int, ...], LS: tuple[int, ...]) -> Coupling:
-    """Return the half-space coupling: m-vectors in generation order (first index fastest), exact zeros dropped."""
+    """Return the half-space coupling: m-vectors that files list, in generation order (first index fastest)."""
     rank = len(ls)
     if rank == 1:
         return Coupling(np.zeros((1, 1), dtype=np.int32), np.ones(1))
     ms = _vectors_of_zero_sum(ls)
-    weights = np.ones(len(ms))
+    weights, listed = np.ones(len(ms)), np.ones(len(ms), dtype=bool)
     angular = [*ls, *LS, 0]
     projections = [ms[:, leaf] for leaf in range(rank)]
     for node, (older, younger) in enumerate(tree(rank)):
         L = angular[rank + node]
         first, second = projections[older], projections[younger]
-        table = clebsch_gordan_table(angular[older], angular[younger], L)
-        weights *= table[first + angular[older], second + angular[younger]]
+        place = first + angular[older], second + angular[younger]
+        weights *= clebsch_gordan_table(angular[older], angular[younger], L)[place]
+        listed &= listed_table(angular[older], angular[younger], L)[place]
         # Where |M| > L the weight is zero already; the clip only keeps the next look-up in bounds.
         projections.append(np.clip(first + second, -L, L))
     leading = np.take_along_axis(ms, (ms != 0).argmax(axis=1)[:, None], axis=1)[:, 0]
     weights = np.where(leading > 0, 2.0 * weights, weights)
-    keep = (leading >= 0) & (weights != 0.0)
+    keep = (leading >= 0) & listed
     return Coupling(np.ascontiguousarray(ms[keep]), weights[keep])
 
 
@@ -112,7 +113,7 @@ class SlottedCoupling:
 
 
 def compress(mus: tuple[int, ...], ns: tuple[int, ...], ls: tuple[int, ...], coupling: Coupling) -> SlottedCoupling:
-    """Merge m-vectors that are equal up to the order of slots, if that makes the function shorter.
+    """Merge m-vectors that are equal up to the order of slots and drop negligible ones, if that makes it shorter.
 
     Sorting (mu, n, l, m) gives every product one form. The slots are then sorted by (mu, n, l), the m-vectors
     lexicographic; otherwise everything stays as generated.
@@ -120,7 +121,7 @@ def compress(mus: tuple[int, ...], ns: tuple[int, ...], ls: tuple[int, ...], cou
     rank = len(ls)
     unchanged = SlottedCoupling(tuple(range(rank)), coupling.ms, coupling.weights)
     slots = list(zip(mus, ns, ls, strict=True))
-    if len(set(slots)) == rank:
+    if len(set(slots)) == rank and (np.abs(coupling.weights) >= _NEGLIGIBLE).all():
         return unchanged
     order = tuple(sorted(range(rank), key=lambda t: slots[t]))
     merged: dict[tuple[int, ...], float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mlip_autopipec.ace.jit import inline, kernel
+from mlip_autopipec.ace.jit import inline, kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference_neighbours import (
     accumulate,
@@ -91,7 +91,7 @@ def design_rows(
             _scatter(i, k, count, owners, s, g, out)
 
 
-@inline
+@splice
 def _gradients(t: ReferenceTables, first: int, last: int, s: Surroundings, g: Gradients) -> None:
     """d(R Y)/dr of the neighbours of one species: R' Y u + R (grad Y - u (u . grad Y)) / r."""
     K, N, lmax = t.sizes[1], t.sizes[2], t.sizes[3]
@@ -119,7 +119,7 @@ def _gradients(t: ReferenceTables, first: int, last: int, s: Surroundings, g: Gr
                         out[2, k] = turn * gz + along * z[k]
 
 
-@inline
+@splice
 def _rank1(t: ReferenceTables, index: int, weight: float, s: Surroundings, c: Centre, g: Gradients) -> float:
     """Add weight * dA1/dr to the row; return weight * A1."""
     nu, n = index // t.sizes[1], index % t.sizes[1]
@@ -131,7 +131,7 @@ def _rank1(t: ReferenceTables, index: int, weight: float, s: Surroundings, c: Ce
     return weight * c.rank1[index]
 
 
-@inline
+@splice
 def _product(t: ReferenceTables, product: int, weight: float, c: Centre, g: Gradients) -> float:
     """Add weight * d(Re prod A)/d(variables) to the weights; return weight * Re prod A."""
     begin, end = t.factor_first[product], t.factor_first[product + 1]
@@ -168,7 +168,7 @@ def _touch(t: ReferenceTables, factor: int, others: complex, g: Gradients) -> No
     g.weights[nu, variable + 1] += im
 
 
-@inline
+@splice
 def _contract(s: Surroundings, g: Gradients) -> None:
     """row = sum of weights * gradients; the weights are zero again afterwards."""
     for e in range(1, g.touched[0, 0] + 1):
@@ -182,7 +182,7 @@ def _contract(s: Surroundings, g: Gradients) -> None:
     g.touched[0, 0] = 0
 
 
-@inline
+@splice
 def _scatter(
     i: int, function: int, count: int, owners: IntArray, s: Surroundings, g: Gradients, out: DesignRows
 ) -> None:

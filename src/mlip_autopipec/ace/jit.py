@@ -1,8 +1,9 @@
 """Compiles kernels with numba and keeps the machine code on disk, safely for many processes at once.
 
 numba's own cache looks only at the file of the outermost function, and two processes of different CPUs on one shared
-home directory may overwrite each other's entries. Ours lives in a folder whose name holds the CPU and a hash of every
-source file of this room, and one process compiles while the others wait for its result.
+home directory may overwrite each other's entries. Ours lives in a folder whose name is a hash of the CPU and of the
+sources of the kernel's module and all that it imports from this room; one process compiles while the others wait for
+its result. Folders that nobody has used for a month are removed when something is compiled.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
+import shutil
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -27,10 +31,19 @@ _FAST_FLAGS = {"contract", "reassoc", "nsz"}
 # Kernels make no arrays, so references need no counting ("_nrt"), which would cost two atomic operations per array.
 _OPTIONS = {"fastmath": _FAST_FLAGS, "nogil": True, "error_model": "numpy", "_nrt": False}
 
+_IMPORT = re.compile(rf"^from {re.escape(__package__)}\.(\w+) import ", re.MULTILINE)
+_PREFIX = "kernels-"
+_UNUSED_S = 30 * 86400.0
+
 
 def inline(function: _Function) -> _Function:
-    """Compile a helper that kernels call."""
+    """Compile a helper that kernels call; the machine code is merged into theirs."""
     return cast(_Function, numba.njit(function, forceinline=True, **_OPTIONS))
+
+
+def splice(function: _Function) -> _Function:
+    """Make a helper part of its caller before compilation: for what is called once, where `inline` compiles twice."""
+    return cast(_Function, numba.njit(function, inline="always", **_OPTIONS))
 
 
 def kernel(function: _Function) -> _Function:
@@ -45,16 +58,25 @@ def instruction(function: Callable[..., Any]) -> Any:
     return intrinsic(function)
 
 
-@lru_cache(maxsize=1)
-def _fingerprint() -> str:
-    """Return a short name for this room's sources, numba and the CPU."""
+@lru_cache
+def fingerprint(file: str) -> str:
+    """Return a short name for the sources that the kernels in `file` are made of, numba and the CPU."""
     digest = hashlib.sha256(f"{numba.__version__} {llvm.llvm_version_info} {cpu_name()} {cpu_features()}".encode())
-    folder = os.path.dirname(__file__)
-    for name in sorted(os.listdir(folder)):
-        if name.endswith(".py"):
-            with open(os.path.join(folder, name), "rb") as handle:
-                digest.update(handle.read())
+    for _, source in sorted(_sources(file).items()):
+        digest.update(source.encode())
     return digest.hexdigest()[:16]
+
+
+def _sources(file: str) -> dict[str, str]:
+    """Return name -> text of a module and of all modules beside it that it imports, directly or not."""
+    folder, waiting, found = os.path.dirname(file), [os.path.basename(file)], dict[str, str]()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            with open(os.path.join(folder, name), encoding="utf-8") as handle:
+                found[name] = handle.read()
+            waiting += [f"{module}.py" for module in _IMPORT.findall(found[name])]
+    return found
 
 
 def cpu_name() -> str:
@@ -84,10 +106,12 @@ class _Locator(UserWideCacheLocator):
 
     def __init__(self, py_func: Any, py_file: str) -> None:
         super().__init__(py_func, py_file)
-        self._cache_path = os.path.join(_cache_root(py_file, super().get_cache_path()), f"kernels-{_fingerprint()}")
+        self._cache_path = os.path.join(
+            _cache_root(py_file, super().get_cache_path()), f"{_PREFIX}{fingerprint(py_file)}"
+        )
 
     def get_source_stamp(self) -> str:
-        return _fingerprint()
+        return fingerprint(self._py_file)
 
 
 class _Implementation(CompileResultCacheImpl):
@@ -103,6 +127,8 @@ class _SharedCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         found = super().load_overload(sig, target_context)
         if found is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self.cache_path)
             return found
         # Without a lock (a file system that has none) the kernel is compiled more than once, which is only slow.
         with contextlib.suppress(OSError):
@@ -119,8 +145,22 @@ class _SharedCache(FunctionCache):
             super().save_overload(sig, data)
         finally:
             self._release()
+        remove_unused(os.path.dirname(self.cache_path), time.time() - _UNUSED_S)
 
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def remove_unused(root: str, before: float) -> None:
+    """Remove kernel folders in `root` last used `before` that time (s, as file times), unless someone compiles there.
+
+    A process that has loaded a kernel does not need its file any more.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(root):
+            if entry.name.startswith(_PREFIX) and entry.stat().st_mtime < before:
+                with contextlib.suppress(OSError), open(os.path.join(entry.path, "lock"), "a") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(entry.path, ignore_errors=True)

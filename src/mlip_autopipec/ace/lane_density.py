@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.embedding import embed, quintic_switch
-from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lane_moments import fold_lanes
 from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, spread, store
 from mlip_autopipec.ace.program import Program
@@ -50,7 +50,7 @@ def _weighted_sum(t: Program, s: Scratch, weights: FloatArray, count: int) -> La
     return (a + b) + (c + d)
 
 
-@inline
+@splice
 def embed_centres(t: Program, s: Scratch, mu: int, count: int, energies: FloatArray) -> None:
     """Energies of `count` centres; their w F'(rho) into `s.bare` and, after the core's switch, into `s.drho`."""
     kind, last = t.embedding_kind[mu], t.top_densities

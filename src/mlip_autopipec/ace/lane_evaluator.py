@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mlip_autopipec.ace.aligned import aligned_zeros
 from mlip_autopipec.ace.grade_tables import make_grade_tables
 from mlip_autopipec.ace.lane_frame import arrange, fold, place_atoms
 from mlip_autopipec.ace.lane_kernel import FORCES, GRADE, PROJECTIONS, Outcome, evaluate_slabs
@@ -31,6 +32,7 @@ class LaneEvaluator:
         self._team = team
         self._longest = -1
         self._scratch: list[Packed[Scratch]] = []
+        self._forces = aligned_zeros(4)
 
     def evaluate(self, frame: Neighbourhood, *, gamma: bool) -> Evaluation:
         outcome, forces, sums = self._run(frame, FORCES | (GRADE if gamma else 0))
@@ -53,7 +55,7 @@ class LaneEvaluator:
         slabs = arranged.n_slabs
         outcome = Outcome(
             energies=np.zeros(n),
-            forces=np.zeros(slabs * (n_rows + 1) * 4 if wanted & FORCES else 4),
+            forces=self._slab_forces(slabs * (n_rows + 1) * 4 if wanted & FORCES else 4),
             grade=np.zeros(n if wanted & GRADE else 0),
             projections=np.zeros(n * self._grade.record.top_functions if wanted & PROJECTIONS else 0),
             trouble=np.zeros(slabs, dtype=np.int64),
@@ -77,6 +79,12 @@ class LaneEvaluator:
             owners = np.ascontiguousarray(frame.owners, dtype=np.int32)
             fold(outcome.forces, slabs, arranged.places, owners, forces, sums)
         return outcome, forces, sums[:3, :3]
+
+    def _slab_forces(self, numbers: int) -> FloatArray:
+        """Return room for forces, with what the last frame left: fresh pages would cost more than clearing these."""
+        if numbers > len(self._forces):
+            self._forces = aligned_zeros(numbers + numbers // 8)
+        return self._forces
 
     def _make_scratch(self, longest: int) -> None:
         if longest > self._longest:

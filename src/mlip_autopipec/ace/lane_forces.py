@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lane_harmonics import angular_forces
 from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, spread, store
 from mlip_autopipec.ace.program import Program
@@ -12,7 +12,7 @@ from mlip_autopipec.ace.shuffles import rows_of_columns, total
 from mlip_autopipec.ace.views import shifted
 
 
-@inline
+@splice
 def scatter_forces(t: Program, s: Scratch, mu: int, centre: int, i: int, forces: FloatArray) -> None:
     """Add the forces of one centre's energy to `forces` (rows of four numbers)."""
     n_species = t.n_species

@@ -15,6 +15,8 @@ from mlip_autopipec.core.interfaces import Neighbourhood
 _FAR = 1.0e8
 _SMALLEST_SLAB = 8
 """Blocks: fewer are not worth a thread."""
+_SLABS_PER_THREAD = 4
+"""More even out what threads lose to other programs, but each has forces to clear and to add up."""
 _MOST_SLABS = 64
 
 
@@ -51,7 +53,7 @@ def slab_count(n_blocks: int, threads: int) -> int:
     """Return into how many slabs to cut: small ones let a thread that lost its core be helped out by the others."""
     if threads == 1:
         return 1
-    return max(1, min(n_blocks // _SMALLEST_SLAB, 8 * threads, _MOST_SLABS))
+    return max(1, min(n_blocks // _SMALLEST_SLAB, _SLABS_PER_THREAD * threads, _MOST_SLABS))
 
 
 @kernel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, maximum, spread, store
 from mlip_autopipec.ace.packing import (
     HAS_COMPRESS,
@@ -21,7 +21,7 @@ from mlip_autopipec.ace.shuffles import columns_of_rows
 from mlip_autopipec.ace.views import shifted
 
 
-@inline
+@splice
 def gather(
     t: Program,
     s: Scratch,

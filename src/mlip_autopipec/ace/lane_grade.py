@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlip_autopipec.ace.grade_tables import GradeTables
-from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lane_moments import fold_lanes
 from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, magnitude, maximum, spread, store
 from mlip_autopipec.ace.program import Program
@@ -129,7 +129,7 @@ def project(t: Program, g: GradeTables, s: Scratch, mu: int) -> None:
         store(s.projections, k * WIDTH, B)
 
 
-@inline
+@splice
 def grade(t: Program, g: GradeTables, s: Scratch, mu: int) -> Lanes:
     """Return max_j |sum_k v_k inverse[k, j]| of eight centres."""
     size, count = g.inverse_size[mu], g.first_function[mu + 1] - g.first_function[mu]

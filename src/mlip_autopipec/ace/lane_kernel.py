@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mlip_autopipec.ace.grade_tables import GradeTables
-from mlip_autopipec.ace.jit import inline, kernel
+from mlip_autopipec.ace.jit import kernel, splice
 from mlip_autopipec.ace.lane_density import adjoint_graph, embed_centres, evaluate_graph
 from mlip_autopipec.ace.lane_forces import scatter_forces
 from mlip_autopipec.ace.lane_geometry import gather
@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     energies : (N,)
-    forces : (n_slabs * (M + 1) * 4,)
+    forces : (at least n_slabs * (M + 1) * 4,) the kernel clears it
     grade : (N,)
     projections : (N * n_max,)
     trouble : (n_slabs,) pairs closer than one spline bin
@@ -82,13 +82,16 @@ def evaluate_slabs(
     _work(_program(t), _grade(g), _frame(frame), _scratch(s), _outcome(out), pointer(counter))
 
 
-@inline
+@splice
 def _work(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, counter: LongArray) -> None:
     while True:
         slab = take_ticket(counter)
         if slab >= frame.n_slabs:
             break
         forces = shifted(out.forces, slab * 4 * (frame.n_rows + 1))
+        if frame.wanted & FORCES:
+            for k in range(4 * (frame.n_rows + 1)):
+                forces[k] = 0.0
         for block in range(frame.slabs[slab], frame.slabs[slab + 1]):
             mu = frame.block_species[block]
             count = frame.block_sizes[block]
@@ -102,7 +105,7 @@ def _work(t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, co
                     scatter_forces(t, s, mu, centre, frame.blocks[block * WIDTH + centre], forces)
 
 
-@inline
+@splice
 def _sum_centre(t: Program, g: GradeTables, frame: Frame, s: Scratch, i: int, mu: int, centre: int) -> int:
     """Everything that is a sum over the neighbours of one centre."""
     begin, end = int(frame.first[i]), int(frame.first[i + 1])
@@ -128,7 +131,7 @@ def _sum_centre(t: Program, g: GradeTables, frame: Frame, s: Scratch, i: int, mu
     return trouble
 
 
-@inline
+@splice
 def _evaluate_centres(
     t: Program, g: GradeTables, frame: Frame, s: Scratch, out: Outcome, first: int, mu: int, count: int
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lane_harmonics import write_harmonics
 from mlip_autopipec.ace.lanes import WIDTH, load, spread, store
 from mlip_autopipec.ace.program import Program
@@ -31,7 +31,7 @@ def clear_sums(t: Program, s: Scratch, mu: int, centre: int) -> None:
         store(s.sums, (row * WIDTH + centre) * WIDTH, spread(0.0))
 
 
-@inline
+@splice
 def sum_blocks(t: Program, s: Scratch, mu: int, pair: int, at: int, blocks: int, centre: int) -> None:
     """Add the bond blocks of one neighbour species to the sums of one centre."""
     lmax = t.lmax[pair]
@@ -46,7 +46,7 @@ def sum_blocks(t: Program, s: Scratch, mu: int, pair: int, at: int, blocks: int,
         _sum_column(s, at, blocks, t.core[pair], t.top_variables + t.top_densities, centre)
 
 
-@inline
+@splice
 def _sum_column(s: Scratch, at: int, blocks: int, column: int, row: int, centre: int) -> None:
     place = (row * WIDTH + centre) * WIDTH
     sum_ = load(s.sums, place)
@@ -55,7 +55,7 @@ def _sum_column(s: Scratch, at: int, blocks: int, column: int, row: int, centre:
     store(s.sums, place, sum_)
 
 
-@inline
+@splice
 def _sum_group(t: Program, s: Scratch, pair: int, angular: int, at: int, blocks: int, centre: int) -> None:
     """A[n][l][m] for all n and m >= 0 of one l."""
     group = pair * (t.top_l + 1) + angular
@@ -73,7 +73,7 @@ def _sum_group(t: Program, s: Scratch, pair: int, angular: int, at: int, blocks:
             _sum_complex(s, place, row + part * WIDTH, blocks, target + part * WIDTH * WIDTH, next_n, size - n)
 
 
-@inline
+@splice
 def _sum_real(s: Scratch, R: int, Y: int, blocks: int, out: int, next_n: int, n: int) -> None:
     if n == 1:
         sum_1_1(s.bonds, R, s.block, s.harmonics, Y, s.harmonics_block, blocks, s.sums, out, next_n)
@@ -85,7 +85,7 @@ def _sum_real(s: Scratch, R: int, Y: int, blocks: int, out: int, next_n: int, n:
         sum_4_1(s.bonds, R, s.block, s.harmonics, Y, s.harmonics_block, blocks, s.sums, out, next_n)
 
 
-@inline
+@splice
 def _sum_complex(s: Scratch, R: int, Y: int, blocks: int, out: int, next_n: int, n: int) -> None:
     if n == 1:
         sum_1_2(s.bonds, R, s.block, s.harmonics, Y, s.harmonics_block, blocks, s.sums, out, next_n)

@@ -6,7 +6,7 @@ them are transposed to lanes = neighbours.
 
 from __future__ import annotations
 
-from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, minimum, spread, store
 from mlip_autopipec.ace.packing import whole_part
 from mlip_autopipec.ace.program import Program
@@ -40,7 +40,7 @@ def prepare_splines(t: Program, s: Scratch, pair: int, at: int, block: int, bloc
         store(s.spline, out + 5 * WIDTH, inverse_step * w * (3.0 * w - 2.0))
 
 
-@inline
+@splice
 def interpolate(t: Program, s: Scratch, pair: int, at: int, block: int) -> None:
     """Write the radial functions R and derivatives R' of the bond block at `at`, the centre's `block`-th."""
     columns = t.columns[pair]

@@ -22,18 +22,27 @@ the rows are split by their singular values into directions that the data resolv
 
 So training rows keep gamma <= 1, rounding noise (1e-16) counts as 1e-16 / resolution, and a component of real size in
 a direction that no training row has counts as that size / resolution.
+
+Rows are read block by block, a few times over, so that they may be larger than memory: a list of arrays mapped from
+files will do. Three passes find S and V (from a triangle, as in `linear`), the reach of the faintest directions and
+first rows (the pivots of Gaussian elimination on those so far and the next block: Grigori, Demmel, Xiang 2011,
+doi:10.1137/100788926); then passes exchange rows until one of them finds nothing to exchange.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
+Rows: TypeAlias = FloatArray | Iterable[FloatArray]
+"""(n, k), or blocks of such rows that can be read again and again (no generator)."""
 
 # Measured on a two-dimensional Lennard-Jones liquid and 52 functions: finer raises the grade of a squeezed pair (2.9 A
 # where 3.4 A was seen: 7 at 1e-4, 10 at 1e-5, 18 at 1e-6) but counts ever smaller differences between functions.
@@ -41,24 +50,29 @@ RESOLUTION = 1e-5
 
 # Swap until no row would enlarge the volume by more than this factor; 1.001 is what the field uses.
 _TOLERANCE = 1.001
-_MOST_EXCHANGES = 500
-_MOST_ROUNDS = 20
+_MOST_SWEEPS = 100
+# Rows with a smaller grade are hardly ever outside after a few exchanges.
+_NEAR = 0.7
 # A column whose largest value is below this share of the largest column's is rounding noise, not a column.
 _NOISE = 1e-10
+# Numbers in a block: 8 MB, small beside the triangle's work, large beside Python's.
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class ActiveSet:
-    """What is needed to grade a row.
+    """What is needed to grade a row, and to go on selecting.
 
     Attributes
     ----------
     indices : (r,) rows that were selected, r = number of resolved directions
     inverse : (k, k) A^-1, C order; ``gamma = max |row @ inverse|``
+    rows : (r, k) the selected rows themselves
     """
 
     indices: IndexArray
     inverse: FloatArray
+    rows: FloatArray
 
     def gamma(self, rows: FloatArray) -> FloatArray:
         """Return the extrapolation grade (n,) of `rows` (n, k), dimensionless; above 1 is extrapolation."""
@@ -73,13 +87,14 @@ def grade(rows: FloatArray, inverse: FloatArray) -> FloatArray:
     return grades
 
 
-def active_set(rows: FloatArray, *, resolution: float = RESOLUTION) -> ActiveSet:
+def active_set(rows: Rows, *, resolution: float = RESOLUTION) -> ActiveSet:
     """Select the active set of `rows`.
 
     Parameters
     ----------
     rows
-        (n, k) basis functions of n training environments of one element; n may be smaller than k, even 0.
+        (n, k) basis functions of n training environments of one element, at once or as blocks of rows; n may be
+        smaller than k, even 0. Beside what is passed, memory holds a block and a few (k, k) matrices.
     resolution
         Dimensionless share of a typical row (each column measured by its largest value) below which a direction counts
         as never seen.
@@ -92,81 +107,176 @@ def active_set(rows: FloatArray, *, resolution: float = RESOLUTION) -> ActiveSet
     Raises
     ------
     ValueError
-        `rows` is not two-dimensional or not finite.
+        `rows` is not two-dimensional or not finite, or can be read only once.
     """
-    rows = np.asarray(rows, dtype=float)
-    if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise ValueError("rows: expected a finite two-dimensional array")
-    sizes = _column_sizes(rows)
-    scaled = rows / sizes
-    directions, spread = _principal_directions(scaled)
-    coordinates = scaled @ directions
-    reach = np.abs(coordinates).max(axis=0) if len(rows) else np.zeros(rows.shape[1])
-    threshold = resolution * _typical_length(scaled)
+    sizes, triangle, n_rows = _summary(rows)
+    scaled = triangle / sizes
+    _, spread, directions = np.linalg.svd(scaled)
+    directions = directions.T
+    threshold = resolution * _typical_length(scaled, n_rows)
+    reach = _reach(rows, directions / sizes[:, None], spread, threshold, n_rows)
     resolved = (reach > threshold) & (spread > 0)
-    left = coordinates[:, resolved] / spread[resolved]
-    picked = maxvol(left)
-    inverse = np.empty((rows.shape[1], rows.shape[1]))
-    rank = len(picked)
-    inverse[:, :rank] = directions[:, resolved] / spread[resolved] @ np.linalg.inv(left[picked])
-    inverse[:, rank:] = directions[:, ~resolved] / np.maximum(reach[~resolved], threshold)
-    return ActiveSet(picked, np.ascontiguousarray(inverse / sizes[:, None]))
+    picked, chosen, found = _select(rows, directions[:, resolved] / spread[resolved] / sizes[:, None])
+    rest = directions[:, ~resolved] / np.maximum(reach[~resolved], threshold) / sizes[:, None]
+    return ActiveSet(picked, np.ascontiguousarray(np.concatenate([found, rest], axis=1)), chosen)
+
+
+def extended(active: ActiveSet, rows: Rows, *, resolution: float = RESOLUTION) -> ActiveSet:
+    """Return the active set after new `rows` came, without reading the old ones again.
+
+    Rows inside (gamma <= 1.001) change nothing. Otherwise the selection starts from the present rows; an old row that
+    was not selected is then a combination of these with coefficients below 1, and its new gamma may slightly exceed 1.
+
+    Returns
+    -------
+    ActiveSet
+        Its indices count the present rows first, then the new ones.
+
+    Raises
+    ------
+    ValueError
+        As for `active_set`.
+    """
+    if all(active.gamma(block).max(initial=0.0) <= _TOLERANCE for block in _blocks(rows)):
+        return replace(active, indices=np.arange(len(active.rows)))
+    return active_set([active.rows, *([rows] if isinstance(rows, np.ndarray) else rows)], resolution=resolution)
 
 
 def maxvol(matrix: FloatArray) -> IndexArray:
-    """Return r rows of `matrix` (n, r), of full column rank, whose determinant no single exchange enlarges by 0.1 %.
+    """Return r rows of `matrix` (n, r), of full column rank, whose determinant no single exchange enlarges by 0.1 %."""
+    return _select(matrix, np.eye(matrix.shape[1]))[0]
 
-    Starts from the pivots of Gaussian elimination and exchanges one row at a time; each exchange multiplies the volume
-    by the largest grade, so it ends.
+
+def _blocks(rows: Rows) -> Iterator[FloatArray]:
+    """Yield (m, k) arrays of limited size; at least one, perhaps without rows."""
+    if isinstance(rows, Iterator):
+        raise ValueError("rows are read several times: give a list of blocks or an array, not a generator")
+    for part in [rows] if isinstance(rows, np.ndarray) else rows:
+        if part.ndim != 2:
+            raise ValueError("rows: expected two-dimensional arrays")
+        step = max(1, _BLOCK // max(1, part.shape[1]))
+        for first in range(0, max(1, len(part)), step):
+            yield np.asarray(part[first : first + step], dtype=float)
+
+
+def _summary(rows: Rows) -> tuple[FloatArray, FloatArray, int]:
+    """Return column sizes (k,), the triangle (k, k) of the rows and their number.
+
+    The triangle has the singular values of the rows; dividing its columns is as good as dividing theirs.
     """
-    rank = matrix.shape[1]
-    if rank == 0:
-        return np.zeros(0, dtype=np.int64)
-    _, _, pivots = scipy.linalg.qr(matrix.T, mode="economic", pivoting=True)
-    picked = np.asarray(pivots[:rank], dtype=np.int64)
-    for _ in range(_MOST_ROUNDS):
-        # From scratch each round: rank-one updates gather rounding errors.
-        grades = matrix @ np.linalg.inv(matrix[picked])
-        if float(np.abs(grades).max()) <= _TOLERANCE:
-            break
-        _exchange(grades, picked)
-    return picked
-
-
-def _exchange(grades: FloatArray, picked: IndexArray) -> None:
-    """Exchange rows in place until no grade is above the tolerance."""
-    for _ in range(_MOST_EXCHANGES):
-        row, column = np.unravel_index(int(np.abs(grades).argmax()), grades.shape)
-        pivot = grades[row, column]
-        if abs(pivot) <= _TOLERANCE:
-            return
-        change = grades[row].copy()
-        change[column] -= 1.0
-        grades -= np.outer(grades[:, column] / pivot, change)
-        picked[column] = row
-
-
-def _column_sizes(rows: FloatArray) -> FloatArray:
-    """Return (k,) the largest absolute value of each column; a typical one where there is only noise."""
-    sizes = np.abs(rows).max(axis=0) if len(rows) else np.zeros(rows.shape[1])
-    largest = sizes.max(initial=0.0)
-    real = sizes > _NOISE * largest
-    sizes[~real] = np.median(sizes[real]) if real.any() else 1.0
-    return np.asarray(sizes, dtype=float)
-
-
-def _principal_directions(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the right singular vectors (k, k) and singular values (k,), zeros appended where n < k."""
-    k = rows.shape[1]
-    # The triangle has the singular values of the rows at a fraction of the memory.
-    triangle = np.linalg.qr(rows, mode="r") if len(rows) > k else rows
-    square = np.zeros((k, k))
+    sizes, triangle, n_rows = np.zeros(0), np.zeros((0, 0)), 0
+    for block in _blocks(rows):
+        if not np.isfinite(block).all():
+            raise ValueError("rows: expected finite numbers")
+        if not len(sizes):
+            sizes, triangle = np.zeros(block.shape[1]), np.zeros((0, block.shape[1]))
+        n_rows += len(block)
+        sizes = np.maximum(sizes, np.abs(block).max(axis=0, initial=0.0))
+        stacked = np.concatenate([triangle, block])
+        if len(stacked) > len(sizes):
+            stacked = np.asarray(np.linalg.qr(stacked, mode="r"), dtype=float)
+        triangle = stacked
+    square = np.zeros((len(sizes), len(sizes)))
     square[: len(triangle)] = triangle
-    _, spread, directions = np.linalg.svd(square)
-    return directions.T, spread
+    return _column_sizes(sizes), square, n_rows
 
 
-def _typical_length(rows: FloatArray) -> float:
+def _column_sizes(sizes: FloatArray) -> FloatArray:
+    """Return (k,) the largest absolute value of each column; a typical one where there is only noise."""
+    real = sizes > _NOISE * sizes.max(initial=0.0)
+    return np.where(real, sizes, np.median(sizes[real]) if real.any() else 1.0)
+
+
+def _typical_length(triangle: FloatArray, n_rows: int) -> float:
     """Return the root-mean-square length of the rows; 1 if there are none."""
-    length = float(np.sqrt(np.mean(np.sum(rows**2, axis=1)))) if len(rows) else 0.0
+    length = float(np.sqrt(np.sum(triangle**2) / max(1, n_rows)))
     return length if length > 0 else 1.0
+
+
+def _reach(rows: Rows, directions: FloatArray, spread: FloatArray, threshold: float, n_rows: int) -> FloatArray:
+    """Return per direction the largest component of any row, or where it must be above `threshold` a lower bound.
+
+    It lies between the singular value and this over sqrt(n): only where the threshold lies between, rows are read.
+    """
+    reach = spread / np.sqrt(max(1, n_rows))
+    unclear = (reach <= threshold) & (spread > threshold)
+    if unclear.any():
+        largest = np.zeros(int(unclear.sum()))
+        for block in _blocks(rows):
+            largest = np.maximum(largest, np.abs(block @ directions[:, unclear]).max(axis=0, initial=0.0))
+        reach[unclear] = largest
+    return reach
+
+
+def _select(rows: Rows, whitening: FloatArray) -> tuple[IndexArray, FloatArray, FloatArray]:
+    """Run MaxVol on ``rows @ whitening`` (n, r), which has full column rank.
+
+    Returns
+    -------
+    picked (r,), rows[picked] (r, k), and (k, r) what grades a row: whitening @ inverse of the picked.
+    """
+    picked, chosen = _pivots(rows, whitening)
+    grading = whitening @ np.linalg.inv(chosen @ whitening)
+    for _ in range(_MOST_SWEEPS):
+        numbers, near = _nearly_outside(rows, grading)
+        settled = True
+        for _ in range(_MOST_SWEEPS):
+            exchanges = list(_exchanges(near @ grading))
+            if not exchanges:
+                break
+            settled = False
+            for place, row in exchanges:
+                picked[place], chosen[place] = numbers[row], near[row]
+            # From scratch: rank-one updates gather rounding errors.
+            grading = whitening @ np.linalg.inv(chosen @ whitening)
+        if settled:
+            break
+    return picked, chosen, grading
+
+
+def _nearly_outside(rows: Rows, grading: FloatArray) -> tuple[IndexArray, FloatArray]:
+    """Return indices and rows with the largest grades: those outside, and those that exchanges may put there."""
+    numbers, near, largest, first = np.zeros(0, dtype=np.int64), np.zeros((0, len(grading))), np.zeros(0), 0
+    most = max(1, _BLOCK // max(1, len(grading)))
+    for block in _blocks(rows):
+        grades = np.abs(block @ grading).max(axis=1, initial=0.0)
+        found = np.flatnonzero(grades > _NEAR)
+        numbers, near = np.concatenate([numbers, first + found]), np.concatenate([near, block[found]])
+        largest = np.concatenate([largest, grades[found]])
+        if len(numbers) > most:
+            kept = np.argpartition(-largest, most)[:most]
+            numbers, near, largest = numbers[kept], near[kept], largest[kept]
+        first += len(block)
+    return numbers, near
+
+
+def _pivots(rows: Rows, whitening: FloatArray) -> tuple[IndexArray, FloatArray]:
+    """Return indices and rows of a first choice: a tournament of each block against the best so far."""
+    rank = whitening.shape[1]
+    picked, chosen, first = np.zeros(0, dtype=np.int64), np.zeros((0, len(whitening))), 0
+    for block in _blocks(rows) if rank else ():
+        numbers = np.concatenate([picked, np.arange(first, first + len(block))])
+        stacked = np.concatenate([chosen, block])
+        order = np.arange(len(stacked))
+        _, swaps, _ = lapack.dgetrf(stacked @ whitening)
+        for k, other in enumerate(swaps):
+            order[k], order[other] = order[other], order[k]
+        picked, chosen = numbers[order[:rank]], stacked[order[:rank]]
+        first += len(block)
+    return picked, chosen
+
+
+def _exchanges(grades: FloatArray) -> Iterator[tuple[int, int]]:
+    """Yield (place, row) to exchange, largest first, until no grade is above the tolerance; `grades` are spoilt.
+
+    Each exchange multiplies the volume by the largest grade, so it ends.
+    """
+    while grades.size:
+        row, place = (int(x) for x in np.unravel_index(int(np.abs(grades).argmax()), grades.shape))
+        pivot = grades[row, place]
+        if not abs(pivot) > _TOLERANCE:
+            return
+        yield place, row
+        change = grades[row].copy()
+        change[place] -= 1.0
+        grades -= np.outer(grades[:, place] / pivot, change)

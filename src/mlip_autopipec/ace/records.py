@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
 LongArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 DEFAULT_SPLINE_STEP = 0.001
 INNER_CUTOFF_TYPES = ("density", "distance", "zbl")

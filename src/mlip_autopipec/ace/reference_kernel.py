@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.embedding import embed, quintic_switch
-from mlip_autopipec.ace.jit import inline, kernel
+from mlip_autopipec.ace.jit import inline, kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference_neighbours import (
     accumulate,
@@ -60,29 +60,29 @@ def evaluate_atoms(
         _forces(t, i, dcore, nearest, dnearest, s, c, out)
 
 
-@inline
+@splice
 def evaluate_terms(t: ReferenceTables, mu: int, c: Centre) -> None:
     first, n_rank1 = t.rank1_first[mu], t.rank1_first[mu + 1] - t.rank1_first[mu]
     for k in range(n_rank1):
         c.terms[k] = c.rank1[t.rank1[first + k]]
-    A = c.flat
     start = t.product_first[mu]
     for k in range(t.product_first[mu + 1] - start):
-        product = 1.0 + 0.0j
-        for f in range(t.factor_first[start + k], t.factor_first[start + k + 1]):
-            product *= A[t.factors[f]]
+        begin, end = t.factor_first[start + k], t.factor_first[start + k + 1]
+        product = c.flat[t.factors[begin]] * c.flat[t.factors[begin + 1]]
+        for f in range(begin + 2, end):
+            product *= c.flat[t.factors[f]]
         c.terms[n_rank1 + k] = product.real
 
 
-@inline
+@splice
 def _densities(t: ReferenceTables, mu: int, c: Centre) -> float:
     """rho_p = sum_t ctilde_tp term_t; return sum_p w_p F(rho_p) and keep w_p F'(rho_p)."""
     start = t.ctilde_first[mu]
-    c.rho[:] = 0.0
-    c.drho[:] = 0.0
-    for k in range(t.ctilde_first[mu + 1] - start):
-        for p in range(len(c.rho)):
-            c.rho[p] += t.ctildes[start + k, p] * c.terms[k]
+    for p in range(len(c.rho)):
+        rho = 0.0
+        for k in range(t.ctilde_first[mu + 1] - start):
+            rho += t.ctildes[start + k, p] * c.terms[k]
+        c.rho[p], c.drho[p] = rho, 0.0
     energy = 0.0
     for p in range(int(t.embedding_shapes[mu, 1])):
         weight, exponent = t.embeddings[mu, 2 * p], t.embeddings[mu, 2 * p + 1]
@@ -92,7 +92,7 @@ def _densities(t: ReferenceTables, mu: int, c: Centre) -> float:
     return energy
 
 
-@inline
+@splice
 def project(t: ReferenceTables, mu: int, terms: FloatArray, B: FloatArray) -> None:
     start = t.row_first[mu]
     for k in range(t.row_first[mu + 1] - start):
@@ -102,7 +102,7 @@ def project(t: ReferenceTables, mu: int, terms: FloatArray, B: FloatArray) -> No
         B[k] = total
 
 
-@inline
+@splice
 def _core(t: ReferenceTables, mu: int, energy: float, s: Surroundings) -> tuple[float, float, float, int, float]:
     """Return energy with core repulsion, dE/dE_ace, dE/drho_core, the nearest neighbour and dE/dr of its switch."""
     repulsion = 0.0
@@ -124,32 +124,23 @@ def _core(t: ReferenceTables, mu: int, energy: float, s: Surroundings) -> tuple[
     return w * energy + (1.0 - w) * repulsion, w, 1.0 - w, nearest, -dw * (energy - repulsion)
 
 
-@inline
+@splice
 def _adjoint(t: ReferenceTables, mu: int, c: Centre) -> None:
     """Return dE/dA1 and dE/dA, the latter folded onto m >= 0."""
     start = t.ctilde_first[mu]
     for k in range(t.ctilde_first[mu + 1] - start):
-        c.dterms[k] = 0.0
+        weight = 0.0
         for p in range(len(c.drho)):
-            c.dterms[k] += c.drho[p] * t.ctildes[start + k, p]
+            weight += c.drho[p] * t.ctildes[start + k, p]
+        c.dterms[k] = weight
     first, n_rank1 = t.rank1_first[mu], t.rank1_first[mu + 1] - t.rank1_first[mu]
     c.d_rank1[:] = 0.0
     for k in range(n_rank1):
         c.d_rank1[t.rank1[first + k]] += c.dterms[k]
     c.d_base[:] = 0.0
-    A, dA, ahead = c.flat, c.d_flat, c.ahead
     start = t.product_first[mu]
     for k in range(t.product_first[mu + 1] - start):
-        begin, end = t.factor_first[start + k], t.factor_first[start + k + 1]
-        # d(product)/dA_f = factors before f times factors behind it
-        product = c.dterms[n_rank1 + k] + 0.0j
-        for f in range(begin, end):
-            ahead[f - begin] = product
-            product *= A[t.factors[f]]
-        behind = 1.0 + 0.0j
-        for f in range(end - 1, begin - 1, -1):
-            dA[t.factors[f]] += ahead[f - begin] * behind
-            behind *= A[t.factors[f]]
+        _adjoint_product(t.factors, t.factor_first[start + k], t.factor_first[start + k + 1], c.dterms[n_rank1 + k], c)
     N, lmax = t.sizes[2], t.sizes[3]
     for nu in range(t.sizes[0]):
         for angular in range(1, lmax + 1):
@@ -161,6 +152,38 @@ def _adjoint(t: ReferenceTables, mu: int, c: Centre) -> None:
 
 
 @inline
+def _adjoint_product(factors: IntArray, begin: int, end: int, weight: float, c: Centre) -> None:
+    """Add weight * d(product)/dA_f, the product of the other factors, for all factors."""
+    A, dA, ahead = c.flat, c.d_flat, c.ahead
+    i, j, rank = factors[begin], factors[begin + 1], end - begin
+    left, right = weight * A[i], weight * A[j]
+    if rank == 2:
+        dA[i] += right
+        dA[j] += left
+    elif rank == 3:
+        k = factors[begin + 2]
+        dA[i] += right * A[k]
+        dA[j] += left * A[k]
+        dA[k] += left * A[j]
+    elif rank == 4:
+        k, m = factors[begin + 2], factors[begin + 3]
+        first, last = left * A[j], A[k] * A[m]
+        dA[i] += right * last
+        dA[j] += left * last
+        dA[k] += first * A[m]
+        dA[m] += first * A[k]
+    else:
+        product = weight + 0.0j
+        for f in range(begin, end):
+            ahead[f - begin] = product
+            product *= A[factors[f]]
+        behind = 1.0 + 0.0j
+        for f in range(end - 1, begin - 1, -1):
+            dA[factors[f]] += ahead[f - begin] * behind
+            behind *= A[factors[f]]
+
+
+@splice
 def _forces(
     t: ReferenceTables,
     i: int,
@@ -184,27 +207,39 @@ def _forces(
         _angular_gradient(t, nu, first, last, s, c)
     if nearest >= 0:
         radial[nearest] += dnearest
+    own_x, own_y, own_z = 0.0, 0.0, 0.0
     for k in range(s.first[t.sizes[0]]):
         x, y, z, r = s.x[k], s.y[k], s.z[k], s.r[k]
         # Y is a polynomial in x, y, z; its gradient on the sphere has no radial part.
         along = radial[k] - (gx[k] * x + gy[k] * y + gz[k] * z) / r
-        fx, fy, fz = gx[k] / r + x * along, gy[k] / r + y * along, gz[k] / r + z * along
+        gx[k], gy[k], gz[k] = gx[k] / r + x * along, gy[k] / r + y * along, gz[k] / r + z * along
+    for k in range(s.first[t.sizes[0]]):
         j = s.rows[k]
-        out.forces[i, 0], out.forces[i, 1], out.forces[i, 2] = (
-            out.forces[i, 0] + fx,
-            out.forces[i, 1] + fy,
-            out.forces[i, 2] + fz,
-        )
-        out.forces[j, 0] -= fx
-        out.forces[j, 1] -= fy
-        out.forces[j, 2] -= fz
-        for a, f in enumerate((fx, fy, fz)):
-            out.virial[a] += x * r * f
-            out.virial[3 + a] += y * r * f
-            out.virial[6 + a] += z * r * f
+        out.forces[j, 0] -= gx[k]
+        out.forces[j, 1] -= gy[k]
+        out.forces[j, 2] -= gz[k]
+        own_x, own_y, own_z = own_x + gx[k], own_y + gy[k], own_z + gz[k]
+    out.forces[i, 0] += own_x
+    out.forces[i, 1] += own_y
+    out.forces[i, 2] += own_z
+    _add_virial(s, s.first[t.sizes[0]], out.virial)
 
 
 @inline
+def _add_virial(s: Surroundings, count: int, virial: FloatArray) -> None:
+    """Add sum r (x) f over the neighbours, whose f stands in `work`."""
+    for a in range(3):
+        f, x, y, z = s.work[a + 1], 0.0, 0.0, 0.0
+        for k in range(count):
+            x += s.x[k] * s.r[k] * f[k]
+            y += s.y[k] * s.r[k] * f[k]
+            z += s.z[k] * s.r[k] * f[k]
+        virial[a] += x
+        virial[3 + a] += y
+        virial[6 + a] += z
+
+
+@splice
 def _angular_gradient(t: ReferenceTables, nu: int, first: int, last: int, s: Surroundings, c: Centre) -> None:
     """Add Re sum dE/dA R' Y, and the gradient of Re sum dE/dA R Y with respect to x, y, z of the unit vector."""
     K, N, lmax = t.sizes[1], t.sizes[2], t.sizes[3]
@@ -222,16 +257,17 @@ def _angular_gradient(t: ReferenceTables, nu: int, first: int, last: int, s: Sur
                 w = c.d_base[nu, angular * (angular + 1) + m, n]
                 R, dR = s.value[K + angular * N + n, first:last], s.slope[K + angular * N + n, first:last]
                 add_scaled(S_re, w.real, R)
-                add_scaled(S_im, w.imag, R)
                 add_scaled(dS_re, w.real, dR)
-                add_scaled(dS_im, w.imag, dR)
+                if m > 0:
+                    add_scaled(S_im, w.imag, R)
+                    add_scaled(dS_im, w.imag, dR)
             Q, dQ = s.Q[angular, m, first:last], s.Q[angular, m + 1, first:last]
             re, im, slope = s.re[m, first:last], s.im[m, first:last], t.legendre[2, angular, m]
             add_product(radial, 1.0, Q, dS_re, re)
-            add_product(radial, -1.0, Q, dS_im, im)
             add_product(gz, slope, dQ, S_re, re)
-            add_product(gz, -slope, dQ, S_im, im)
             if m > 0:
+                add_product(radial, -1.0, Q, dS_im, im)
+                add_product(gz, -slope, dQ, S_im, im)
                 re, im = s.re[m - 1, first:last], s.im[m - 1, first:last]
                 add_product(gx, m, Q, S_re, re)
                 add_product(gx, -m, Q, S_im, im)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference_records import Centre, Surroundings
 from mlip_autopipec.ace.reference_tables import ReferenceTables
@@ -30,7 +30,7 @@ def dot(a: FloatArray, b: FloatArray) -> float:
     return total
 
 
-@inline
+@splice
 def gather(
     t: ReferenceTables,
     positions: FloatArray,
@@ -63,7 +63,7 @@ def gather(
     return count
 
 
-@inline
+@splice
 def angular_functions(t: ReferenceTables, count: int, s: Surroundings) -> None:
     """Q_lm(z) and (x + i y)^m of all neighbours; Y_lm is their product."""
     lmax = t.sizes[3]
@@ -81,7 +81,7 @@ def angular_functions(t: ReferenceTables, count: int, s: Surroundings) -> None:
                 Q[k] = a * s.z[k] * last[k] - b * before[k]
 
 
-@inline
+@splice
 def radial_functions(t: ReferenceTables, mu: int, s: Surroundings) -> None:
     """Interpolate all radial functions: cubic Hermite polynomials of the bin."""
     columns = t.values.shape[1]
@@ -105,7 +105,7 @@ def radial_functions(t: ReferenceTables, mu: int, s: Surroundings) -> None:
                 s.value[c, k], s.slope[c, k] = s.row[0, c], s.row[1, c]
 
 
-@inline
+@splice
 def accumulate(t: ReferenceTables, s: Surroundings, c: Centre) -> None:
     """A1[mu][k] = sum_j g_k, A[mu][l m][n] = sum_j R_nl Y_lm; negative m by conjugation."""
     K, N, lmax = t.sizes[1], t.sizes[2], t.sizes[3]

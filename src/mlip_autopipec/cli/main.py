@@ -23,6 +23,7 @@ _COMMANDS = {
     "status": "status",
     "queue": "queue",
     "potential": "potential",
+    "dft": "dft",
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,9 @@ class DftWorker:
         self.queue = dft_queue(run, config.queue, worker=name)
         self.events = EventLog(run.events, name)
         self.control = Control(run.control)
-        self._bench = (config.node, name, make)
+        ends = None if deadline_s is None else time.monotonic() + deadline_s - self.settings.label_grace_s
+        # The engine stops by itself before, and leaves what the next worker goes on from.
+        self._bench = (config.node if ends is None else config.node.before(ends), name, make)
         self._beat_s = min(_LONGEST_BEAT_S, config.queue.lease_s / _BEATS_PER_LEASE)
         self._sweep_s = config.queue.lease_s / _SWEEPS_PER_LEASE
         self._lease_s = config.queue.lease_s

@@ -51,3 +51,7 @@ class NodeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     espresso: EspressoNode = Field(default_factory=EspressoNode, description="Quantum ESPRESSO on this node")
+
+    def before(self, deadline: float) -> NodeSettings:
+        """Return these settings for a machine that is taken away at `deadline`, s of `time.monotonic` on it."""
+        return self.model_copy(update={"espresso": self.espresso.before(deadline)})

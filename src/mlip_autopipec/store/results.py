@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.errors import DataError, QueueError
 from mlip_autopipec.core.files import fsync_directory
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.core.structure import TASK_ID_PATTERN, finite_array
@@ -131,19 +131,26 @@ class Results:
         checked = check_result(record)
         if checked["id"] != task_id:
             raise DataError(f"result of {checked['id']} offered for task {task_id}")
-        if self.exists(task_id):
-            return False
         data = dump_document(checked).encode()
         final = self.path(task_id)
         for folder in (self.tmp, final.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.tmp / f"{task_id}.{secrets.token_hex(6)}.tmp"
-        try:
-            write_new(temporary, data, fsync=self._fsync)
-            return self._link(temporary, final)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        # A worker that slept for longer than a lease finds its temporary file swept away.
+        for _ in range(3):
+            if self.exists(task_id):
+                return False
+            temporary = self.tmp / f"{task_id}.{secrets.token_hex(6)}.tmp"
+            try:
+                write_new(temporary, data, fsync=self._fsync)
+                return self._link(temporary, final)
+            except FileNotFoundError:
+                continue
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+        raise QueueError(
+            f"result of {task_id} cannot be written", "who removes files from results/tmp/?", transient=True
+        )
 
     def _link(self, temporary: Path, final: Path) -> bool:
         """Give the file its final name, which only the first can."""

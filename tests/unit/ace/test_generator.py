@@ -28,7 +28,9 @@ Limits = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 CASES: dict[str, tuple[tuple[str, ...], Limits]] = {
     "one element": (("Al",), {"ALL": ((8, 4, 3, 2, 1), (0, 4, 3, 2, 1))}),
     "rank 6": (("Al",), {"ALL": ((3, 1, 1, 1, 1, 2), (0, 1, 1, 1, 1, 1))}),
-    "large l": (("Al",), {"ALL": ((2, 2, 2, 2), (0, 6, 4, 2))}),
+    "large l": (("Al",), {"ALL": ((2, 2, 2, 2), (0, 6, 4, 3))}),
+    "largest l of rank 4": (("Al",), {"ALL": ((1, 1, 1, 1), (0, 10, 6, 4))}),
+    "largest l of rank 5": (("Al",), {"ALL": ((1, 1, 1, 1, 1), (0, 1, 1, 1, 3))}),
     "pairs only": (("Cu", "Al"), {"ALL": ((5,), (0,))}),
     "two elements": (("Ni", "Al"), {"ALL": ((4, 2, 2, 1), (0, 2, 2, 1))}),
     "unary and binary": (
@@ -93,6 +95,8 @@ def test_functions_and_their_order_are_those_of_python_ace(case: str, tmp_path: 
             assert (mine.mus, mine.ns, mine.ls, mine.LS) == tuple(
                 tuple(x) for x in (other.mus, other.ns, other.ls, other.LS)
             )
+            assert mine.ms.ravel().tolist() == list(np.ravel(other.ms_combs))
+            np.testing.assert_allclose(mine.weights, np.ravel(other.gen_cgs), rtol=0, atol=1e-13)
     # python-ace reads what we write, and counts the same.
     write_yaml(configuration, tmp_path / "b.yaml")
     again = import_pyace().ACEBBasisSet(str(tmp_path / "b.yaml"))

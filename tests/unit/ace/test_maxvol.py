@@ -1,9 +1,13 @@
 """MaxVol: training rows are inside, noise is nothing, what was never seen is outside."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from mlip_autopipec.ace.maxvol import active_set, maxvol
+from mlip_autopipec.ace import maxvol as module
+from mlip_autopipec.ace.maxvol import active_set, extended, maxvol
 
 
 def random_rows(n, k, seed=0, decades=6):
@@ -86,3 +90,119 @@ def test_without_data_everything_is_outside(rows):
 def test_not_finite_is_refused():
     with pytest.raises(ValueError, match="finite"):
         active_set(np.array([[1.0, np.nan]]))
+
+
+def test_generators_which_can_be_read_only_once_are_refused():
+    with pytest.raises(ValueError, match="several times"):
+        active_set(block for block in [np.ones((3, 2))])
+
+
+def test_rows_that_are_not_a_table_are_refused():
+    with pytest.raises(ValueError, match="two-dimensional"):
+        active_set([np.ones(3)])
+
+
+def test_blocks_of_any_size_give_an_active_set_of_the_same_volume(monkeypatch):
+    rows = random_rows(700, 12)
+    whole = active_set(rows)
+    monkeypatch.setattr(module, "_BLOCK", 12 * 25)
+    for blocks in (rows, [rows[:5], rows[5:5], rows[5:640], rows[640:]]):
+        active = active_set(blocks)
+        np.testing.assert_array_equal(active.rows, rows[active.indices])
+        assert active.gamma(rows).max() <= 1.0011
+        np.testing.assert_allclose(active.gamma(active.rows), 1.0, atol=1e-6)
+        # Local maxima of the volume: not the same rows, but none far below another.
+        volumes = [np.linalg.slogdet(found.inverse)[1] for found in (active, whole)]
+        assert abs(volumes[0] - volumes[1]) < 1.0
+
+
+def test_rank_deficient_blocks_are_measured_together(monkeypatch):
+    """No block alone spans what all do."""
+    rng = np.random.default_rng(3)
+    rows = np.zeros((300, 9))
+    for part in range(3):
+        rows[100 * part : 100 * part + 100, 3 * part : 3 * part + 3] = rng.normal(size=(100, 3))
+    rows = rows @ rng.normal(size=(9, 9))[:, :8]
+    monkeypatch.setattr(module, "_BLOCK", 8 * 50)
+    active = active_set(rows)
+    assert len(active.indices) == 8
+    assert active.gamma(rows).max() <= 1.0011
+
+
+def test_new_rows_inside_change_nothing():
+    rows = random_rows(300, 10)
+    active = active_set(rows)
+    again = extended(active, 0.9 * rows)
+    np.testing.assert_array_equal(again.inverse, active.inverse)
+    np.testing.assert_array_equal(again.indices, np.arange(10))
+
+
+def test_new_rows_outside_come_in_and_old_ones_stay_nearly_inside():
+    rows, new = random_rows(300, 10), 1.5 * random_rows(300, 10, seed=5)[:40]
+    active = active_set(rows)
+    grown = extended(active, [new[:15], new[15:]])
+    assert grown.gamma(new).max() <= 1.0011
+    assert grown.gamma(active.rows).max() <= 1.0011
+    assert grown.gamma(rows).max() < 2
+    stack = np.concatenate([active.rows, new])
+    np.testing.assert_array_equal(grown.rows, stack[grown.indices])
+    assert np.linalg.slogdet(grown.inverse)[1] < np.linalg.slogdet(active.inverse)[1]
+
+
+def test_a_new_direction_joins_a_rank_deficient_set():
+    rng = np.random.default_rng(1)
+    basis = rng.normal(size=(4, 6))
+    active = active_set(rng.normal(size=(50, 3)) @ basis[:3])
+    grown = extended(active, rng.normal(size=(20, 4)) @ basis)
+    assert len(active.indices) == 3
+    assert len(grown.indices) == 4
+
+
+_CHILD = """
+import resource, sys
+import numpy as np
+from mlip_autopipec.ace.maxvol import active_set
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+class Blocks:
+    "Never all in memory: made again on every pass."
+    def __init__(self, n, k):
+        self.n, self.k = n, k
+    def __iter__(self):
+        mixing = np.eye(self.k) + 0.9 * np.random.default_rng(0).normal(size=(self.k, self.k))
+        for first in range(0, self.n, 2000):
+            rows = np.random.default_rng(first).normal(size=(2000, self.k)) @ mixing
+            rows *= np.logspace(0, -6, self.k)
+            yield rows
+
+n, k = int(sys.argv[1]), int(sys.argv[2])
+before = peak()
+rows = Blocks(n, k)
+if sys.argv[3] == "array":
+    rows = np.empty((n, k))
+    for i, block in enumerate(Blocks(n, k)):
+        rows[2000 * i : 2000 * i + 2000] = block
+active = active_set(rows)
+assert len(active.indices) == k
+print(peak() - before, peak())
+"""
+
+
+def _peaks(*arguments):
+    """MiB that the selection added to a fresh process, and all that it had."""
+    child = subprocess.run([sys.executable, "-c", _CHILD, *arguments], check=True, capture_output=True, text=True)
+    return [float(number) for number in child.stdout.split()]
+
+
+def test_memory_does_not_grow_with_the_rows():
+    n, k = 150_000, 100
+    added, _ = _peaks(str(n), str(k), "blocks")
+    assert added < 0.7 * n * k * 8 / 2**20
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_environments_of_five_hundred_functions_fit_into_two_gib():
+    _, peak = _peaks("200000", "500", "array")
+    assert peak < 2048

@@ -361,3 +361,24 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path):
     for older, newer in zip(registry.versions()[:-1], registry.versions()[1:], strict=True):
         assert registry.manifest(newer)["parent"] == older
     assert not list(world.run.potentials.glob(".work-*"))
+
+
+def test_a_trainer_of_another_host_is_waited_for(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world):
+        pass
+    lease = world.run.potentials / ".trainer.lease"
+    assert not lease.exists()
+    lease.write_text(json.dumps({"host": "elsewhere", "pid": 1, "process_start": 1.0, "counter": 7}))
+    with trainer(world) as late:
+        assert late.step(time.monotonic()) is Outcome.IDLE
+        state, detail = late.status()
+        assert (state, "uningested" in detail) == ("waiting", False)
+        assert "process 1 on elsewhere" in detail["waiting_for"]
+        lease.unlink()
+        steps_until(late, lambda: late.status()[0] != "waiting")
+        # It is taken for dead, and somebody else works now.
+        lease.rename(lease.with_name("aside"))
+        late._office._beaten = float("-inf")
+        with pytest.raises(QueueError, match="taken over"):
+            late.step(time.monotonic())

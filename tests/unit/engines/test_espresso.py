@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from ase.build import bulk
 
 from mlip_autopipec.core.errors import (
     ConfigError,
     Crashed,
+    DataError,
     EngineError,
     NotConverged,
     OutputUnreadable,
     TimedOut,
 )
-from mlip_autopipec.engines.espresso import inputs
+from mlip_autopipec.engines.espresso import inputs, ladder
+from mlip_autopipec.engines.espresso.failures import Kind, Report, classify
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.engines.espresso.outputs import Report, failure
-from mlip_autopipec.engines.espresso.process import Ended
+from mlip_autopipec.engines.espresso.process import Ended, Stop
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 CHEAP = {"ecutwfc_ry": 12, "kspacing": 0.9}
@@ -61,7 +66,7 @@ def script(folder: Path, text: str) -> list[str]:
 
 
 def report(output: str = "", code: int = 0, crash: str = "", error: str = "", *, overran: bool = False) -> Report:
-    return Report(Ended(code, 12.0, overran), output, error, crash)
+    return Report(Ended(code, 12.0, Stop.TIME if overran else None), output, error, crash)
 
 
 # --- real runs -----------------------------------------------------------------------------------------------
@@ -79,20 +84,104 @@ def test_label_of_four_atoms(pw_x: str, tmp_path: Path) -> None:
     assert label.info["scf_accuracy_ry"] < 1e-9
     assert label.info["smearing_energy_ev"] < 0
     assert label.info["pseudopotentials"]["Al"].startswith("Al.pz-vbc.UPF ")
-    assert {p.name for p in tmp_path.iterdir()} == {"espresso.pwi", "espresso.pwo", "espresso.err"}
+    assert {p.name for p in tmp_path.iterdir()} == {"espresso.pwi", "espresso.pwo", "espresso.err", "rungs.json"}
 
 
 def test_a_run_that_does_not_converge_is_no_label(pw_x: str, tmp_path: Path) -> None:
     with pytest.raises(NotConverged, match=r"2 iterations, last estimated error [\d.]+ Ry.*mixing_beta") as caught:
-        labeller(electron_maxstep=2).label(aluminium(), tmp_path)
+        labeller(electron_maxstep=2, max_rungs=0).label(aluminium(), tmp_path)
     assert "JOB DONE" in (tmp_path / "espresso.pwo").read_text()
     assert not caught.value.transient
     assert not (tmp_path / "scratch").exists()
 
 
+def test_too_few_steps_are_rescued_from_the_density(pw_x: str, tmp_path: Path) -> None:
+    label = labeller(electron_maxstep=4, conv_thr_ry=1e-9).label(aluminium(), tmp_path)
+    assert label.energy == pytest.approx(-225.13199, abs=1e-4)
+    assert label.info["rungs"] == [
+        {"rung": "as wanted", "end": "not converged"}, {"rung": "more steps", "end": "converged"},
+    ]  # fmt: skip
+    assert "startingpot" in (tmp_path / "espresso.pwi").read_text()
+
+
+def test_larger_smearing_ends_at_the_wanted_one(pw_x: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The real step back, from the density that pw.x wrote at the larger smearing.
+    monkeypatch.setattr(ladder, "LADDER", {Kind.NOT_CONVERGED: (ladder.LARGER_SMEARING, ladder.MORE_STEPS)})
+    label = labeller(electron_maxstep=6, conv_thr_ry=1e-9).label(aluminium(), tmp_path)
+    assert label.energy == pytest.approx(-225.13199, abs=1e-4)
+    rungs = [r["rung"] for r in label.info["rungs"]]
+    assert rungs[1] == "larger smearing"
+    assert rungs[-1].startswith("smaller smearing 0.02") or rungs[-1] == "more steps"
+    assert label.info["scf"]["degauss_ry"] == 0.02
+
+
+def test_a_stopped_scf_is_continued_by_the_next_attempt(pw_x: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "01-a", tmp_path / "02-b"
+    first.mkdir()
+    second.mkdir()
+    whole = labeller(conv_thr_ry=1e-9, kspacing=0.5)
+    for limit in (1.0, 2.0, 4.0, 8.0, 16.0):  # the machine may be busy
+        try:
+            hurried = EspressoNode(max_seconds=limit)
+            labeller(hurried, conv_thr_ry=1e-9, kspacing=0.5).label(aluminium(), first)
+        except TimedOut as error:
+            if error.transient:
+                break
+    assert (first / "density" / "charge-density.dat").stat().st_size > 0
+    label = whole.label(aluminium(), second)
+    assert "continued" in label.info["rungs"][0]["rung"]
+    assert not (first / "density").exists()
+
+
 def test_pw_x_stops_at_its_time_limit(pw_x: str, tmp_path: Path) -> None:
     with pytest.raises(TimedOut, match=r"stopped at its time limit.*max_seconds"):
         labeller(EspressoNode(max_seconds=0.01)).label(aluminium(), tmp_path)
+
+
+def test_a_key_that_pw_x_does_not_know(pw_x: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"read_namelists .*ecutwfk") as caught:
+        labeller(system={"ecutwfk": 3}).label(aluminium(), tmp_path)
+    assert not caught.value.transient
+    assert (tmp_path / "CRASH").exists()
+    assert _ends(tmp_path) == ["bad input"]
+
+
+def test_a_diagonalisation_that_fails_is_rescued(pw_x: str, tmp_path: Path) -> None:
+    # So few plane waves that Davidson loses bands; seen as "charge is wrong" and as an abort without any word.
+    settings = EspressoSettings(
+        pseudopotentials={"Ni": "Ni.pbe-nd-rrkjus.UPF"}, ecutwfc_ry=6, ecutrho_ry=200, kspacing=1.6, nspin=1,
+        mixing_beta=0.2,
+    )  # fmt: skip
+    label = EspressoLabeller(settings).label(bulk("Ni") * (2, 1, 1), tmp_path)
+    assert _ends(tmp_path) == ["diagonalisation", "converged"]
+    assert label.info["scf"]["diagonalization"] == "cg"
+
+
+def test_a_killed_pw_x_may_be_tried_again(pw_x: str, tmp_path: Path) -> None:
+    attempt = labeller(ecutwfc_ry=40, kspacing=0.3)
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for process in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if process.name() == "pw.x" and "iteration #" in (tmp_path / "espresso.pwo").read_text():
+                        process.kill()
+                        return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(Crashed, match="killed by signal 9") as caught:
+        attempt.label(aluminium(), tmp_path)
+    killer.join()
+    assert caught.value.transient
+    assert _ends(tmp_path) == ["killed"]
+    assert not (tmp_path / "scratch").exists()
+
+
+def _ends(folder: Path) -> list[str]:
+    return [rung["end"] for rung in json.loads((folder / "rungs.json").read_text())["rungs"]]
 
 
 def test_a_pseudopotential_that_vanishes_is_named(pw_x: str, tmp_path: Path) -> None:
@@ -112,11 +201,11 @@ def test_an_old_crash_file_is_not_this_runs(pw_x: str, tmp_path: Path) -> None:
     assert np.isfinite(labeller().label(aluminium(), tmp_path).energy)
 
 
-def test_merged_force_columns_are_unreadable(pw_x: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merged_force_columns_are_overlapping_atoms(pw_x: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "SHORTEST_DISTANCE_A", 1e-4)
     atoms = aluminium()
     atoms.positions[1] = atoms.positions[0] + [0.001, 0, 0]
-    with pytest.raises(OutputUnreadable, match="cannot be read"):
+    with pytest.raises(DataError, match="atoms overlap"):
         labeller().label(atoms, tmp_path)
     assert "JOB DONE" in (tmp_path / "espresso.pwo").read_text()
 
@@ -146,6 +235,23 @@ def test_a_program_that_ignores_its_limit_is_killed(tmp_path: Path) -> None:
     with pytest.raises(TimedOut, match="was killed after 1 s"):
         labeller(node).label(aluminium(), tmp_path)
     assert not _runs(int((tmp_path / "pid").read_text()))
+
+
+def test_the_ranks_of_a_launcher_die_with_it(tmp_path: Path) -> None:
+    # As mpirun does, it starts its ranks in sessions of their own.
+    text = (
+        "import pathlib, subprocess, sys, time\n"
+        "ranks = [subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'], start_new_session=True)"
+        " for _ in range(2)]\n"
+        "pathlib.Path('pids').write_text(' '.join(str(rank.pid) for rank in ranks))\n"
+        "time.sleep(120)"
+    )
+    node = EspressoNode(command=script(tmp_path, text), max_seconds=2.0, kill_grace_s=1.0)
+    with pytest.raises(TimedOut):
+        labeller(node).label(aluminium(), tmp_path)
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 2
+    assert not any(_runs(int(pid)) for pid in pids)
 
 
 def test_it_runs_with_one_thread_in_the_attempts_folder(tmp_path: Path) -> None:
@@ -208,7 +314,7 @@ def _runs(pid: int) -> bool:
         (
             "print('convergence has been achieved in 3 iterations'); print('JOB DONE.')",
             OutputUnreadable,
-            "cannot be read",
+            "no total energy",
             False,
         ),
     ],
@@ -239,11 +345,12 @@ def test_ways_to_end(tmp_path: Path, text: str, error: type[EngineError], words:
 )
 def test_reasons_of_error_boxes(routine: str, number: int, reason: str, error: type[EngineError]) -> None:
     for found in (
-        failure(report(code=1, output=BOX.format(routine, number, reason))),
-        failure(report(code=1, crash=CRASH.format(routine, number, reason), error="MPI_ABORT was invoked")),
+        classify(report(code=1, output=BOX.format(routine, number, reason))),
+        classify(report(code=1, crash=CRASH.format(routine, number, reason), error="MPI_ABORT was invoked")),
     ):
-        assert type(found) is error
-        assert str(found).startswith(f"pw.x: {routine} ({number}): {reason}")
+        assert found is not None
+        assert type(found.error()) is error
+        assert found.message.startswith(f"pw.x: {routine} ({number}): {reason}")
 
 
 def test_not_converged_wins_over_job_done() -> None:
@@ -251,15 +358,19 @@ def test_not_converged_wins_over_job_done() -> None:
         "     iteration #  1\n estimated scf accuracy    <       0.5 Ry\n convergence NOT achieved after   1 iterations"
     )
     for code in (0, 2):
-        assert isinstance(failure(report(f"{output}\n JOB DONE.", code)), NotConverged)
+        found = classify(report(f"{output}\n JOB DONE.", code))
+        assert found is not None
+        assert isinstance(found.error(), NotConverged)
 
 
 def test_overran_wins_over_what_it_said() -> None:
-    assert isinstance(failure(report("convergence NOT achieved", -15, overran=True)), TimedOut)
+    found = classify(report("convergence NOT achieved", -15, overran=True))
+    assert found is not None
+    assert isinstance(found.error(), TimedOut)
 
 
 def test_success() -> None:
-    assert failure(report("convergence has been achieved in 7 iterations\n JOB DONE.")) is None
+    assert classify(report("convergence has been achieved in 7 iterations\n JOB DONE.")) is None
 
 
 def test_program_cannot_be_started(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from ase.build import bulk
 from pydantic import ValidationError
 
 from mlip_autopipec.core.errors import ConfigError, DataError
-from mlip_autopipec.engines.espresso.inputs import density_cutoff, prepare, prepare_isolated
+from mlip_autopipec.engines.espresso.choices import choose
+from mlip_autopipec.engines.espresso.inputs import prepare, prepare_isolated
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.pseudopotentials import load_pseudopotentials, read_header
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
@@ -101,11 +102,13 @@ def test_an_mpirun_of_this_python_environment_is_refused(
 
 
 def test_density_cutoff_is_the_same_for_all_labels_of_a_run(pseudo_dir: Path) -> None:
-    names = {"Al": "Al_pbe.UPF", "Cu": "Cu.pbe.UPF"}
-    soft, hard = load_pseudopotentials(names, pseudo_dir), load_pseudopotentials({"Al": "Al_pbe.UPF"}, pseudo_dir)
-    assert density_cutoff(settings(ecutwfc_ry=30), hard) == 120
-    assert density_cutoff(settings(ecutwfc_ry=30), soft) == 240
-    assert density_cutoff(settings(ecutwfc_ry=30, ecutrho_ry=300), soft) == 300
+    def cutoff(**changes: object) -> float:
+        return choose(settings(**changes), pseudo_dir).ecutrho_ry
+
+    hard, soft = {"Al": "Al_pbe.UPF"}, {"Al": "Al_pbe.UPF", "Cu": "Cu.pbe.UPF"}
+    assert cutoff(ecutwfc_ry=30, pseudopotentials=hard) == 120
+    assert cutoff(ecutwfc_ry=30, pseudopotentials=soft) == 240
+    assert cutoff(ecutwfc_ry=30, ecutrho_ry=300, pseudopotentials=soft) == 300
 
 
 @pytest.mark.parametrize(
@@ -155,11 +158,9 @@ def test_overlapping_atoms_are_refused() -> None:
     assert len(prepare(open_above, settings()).atoms) == 2
 
 
-def test_cell_without_volume_and_unknown_elements_are_refused() -> None:
+def test_cell_without_volume_is_refused() -> None:
     with pytest.raises(DataError, match="volume"):
         prepare(Atoms("Al", cell=[[3, 0, 0], [6, 0, 0], [0, 0, 3]], pbc=True), settings())
-    with pytest.raises(ConfigError, match="pseudopotentials: has nothing for Cu"):
-        prepare(bulk("Cu"), settings())
 
 
 def test_settings_survive_json() -> None:
@@ -172,16 +173,18 @@ def test_settings_survive_json() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"pseudopotentials": {}}, "at least 1"),
+        ({"pseudopotentials": {}}, "elements: name the run's elements"),
+        ({"elements": ["Al", "Cu"]}, "nothing for Cu of labeller.elements"),
+        ({"elements": ["Alu"]}, "'Alu' is no element"),
+        ({"system": {"ECUTWFC": 30}}, "ecutwfc: is set by another key"),
         ({"pseudopotentials": {"Alu": "Al.UPF"}}, "'Alu' is no element"),
         ({"pseudopotentials": {"Al": "/home/me/Al.UPF"}}, "no file name"),
         ({"ecutwfc_ry": 0}, "greater than 0"),
         ({"ecutwfc_ry": 40, "ecutrho_ry": 100}, "ecutrho_ry: 100 Ry is below"),
         ({"kspacing": -0.2}, "greater than"),
         ({"smearing": "cold"}, "marzari-vanderbilt"),
-        ({"nspin": 2}, "needs a value for Al"),
-        ({"nspin": 2, "starting_magnetization": {"Al": 0.0}}, "Al: give -1 to 1"),
-        ({"starting_magnetization": {"Al": 0.3}}, "no meaning without spin"),
+        ({"starting_magnetization": {"Al": 1.2}}, "Al: give -1 to 1"),
+        ({"nspin": 1, "starting_magnetization": {"Al": 0.3}}, "no meaning without spin"),
         ({"ecut": 30}, "not permitted"),
     ],
 )

@@ -95,3 +95,8 @@ def test_a_version_with_a_damaged_manifest_has_no_labels_for_those_who_only_look
     (registry.path("v0003") / "manifest.json").write_text("{")
     assert registry.labels("v0003") == []
     assert registry.versions()[-1] == "v0003"
+
+
+def test_a_note_of_a_person_is_no_damage(registry):
+    (registry.path("v0003") / "metrics.json").write_text("a note")
+    assert repair_current(registry, thorough=True) == ""

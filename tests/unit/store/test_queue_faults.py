@@ -510,3 +510,20 @@ def test_folder_that_another_host_removes_while_it_is_listed(queue, monkeypatch)
     monkeypatch.setattr(os, "scandir", scan)
     assert queue.publish(make_task(1))
     assert queue.counts()["pending"] == 1
+
+
+def test_temporary_result_that_a_sweep_removes_under_a_sleeping_worker(queue, monkeypatch):
+    """Over NFS v4.2 this ended a worker that was stopped for longer than its lease."""
+    task, link, calls = make_task(1), os.link, []
+    queue.publish(task)
+
+    def slow_link(source, target):
+        calls.append(source)
+        if len(calls) == 1:
+            os.unlink(source)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", slow_link)
+    assert queue.complete(queue.claim(), make_record(task))
+    assert len(calls) == 2
+    assert queue.state(task.id) == "done"

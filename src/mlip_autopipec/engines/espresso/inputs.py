@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,11 @@ from ase import Atoms
 from ase.calculators.espresso import EspressoProfile, EspressoTemplate
 from vesin import NeighborList
 
-from mlip_autopipec.core.errors import ConfigError, DataError
-from mlip_autopipec.engines.espresso.pseudopotentials import Pseudopotential
+from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.engines.espresso.choices import Choices
+from mlip_autopipec.engines.espresso.ladder import Scf
+from mlip_autopipec.engines.espresso.magnetism import alternating_signs
+from mlip_autopipec.engines.espresso.scratch import PREFIX
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
 # Below this (A) pw.x ends with exit code 0 and forces that overflow their columns.
@@ -22,10 +24,20 @@ SHORTEST_DISTANCE_A = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """One pw.x calculation: a fully periodic structure and its k-point grid (None: Gamma alone)."""
+    """One pw.x calculation.
+
+    Attributes
+    ----------
+    atoms : fully periodic
+    kpoints : grid; None: Gamma alone
+    stress : whether the stress means anything: not with an open direction
+    slab_axis : the only direction without period, for the dipole correction; None: there is none, or several
+    """
 
     atoms: Atoms
     kpoints: tuple[int, int, int] | None
+    stress: bool = True
+    slab_axis: int | None = None
 
 
 def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
@@ -35,31 +47,24 @@ def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
     ------
     DataError
         Two atoms are nearer than 0.5 A.
-    ConfigError
-        There is no pseudopotential for an element.
     """
-    require_pseudopotentials(atoms.get_chemical_symbols(), settings)
     # Built anew: initial magnetic moments or constraints of the caller's atoms would change the input.
     plain = Atoms(atoms.numbers, positions=atoms.positions, cell=_with_vacuum(atoms, settings.vacuum), pbc=True)
     _refuse_overlaps(plain)
-    return Job(plain, _kpoints(plain, atoms.pbc, settings.kspacing))
-
-
-def require_pseudopotentials(symbols: Collection[str], settings: EspressoSettings) -> None:
-    """Raise `ConfigError` if there is no pseudopotential for one of these elements."""
-    missing = sorted(set(symbols) - set(settings.pseudopotentials))
-    if missing:
-        raise ConfigError(
-            f"labeller.pseudopotentials: has nothing for {', '.join(missing)}",
-            f"add a line '{missing[0]}: <file name>'",
-        )
+    is_slab = int(np.sum(atoms.pbc)) == 2
+    return Job(
+        plain,
+        _kpoints(plain, atoms.pbc, settings.kspacing),
+        stress=bool(atoms.pbc.all()),
+        slab_axis=int(np.flatnonzero(~atoms.pbc)[0]) if is_slab else None,
+    )
 
 
 def prepare_isolated(element: str, settings: EspressoSettings) -> Job:
     """One atom in a large box, at Gamma."""
     edge = settings.isolated_box
     job = prepare(Atoms(element, positions=[[edge / 2] * 3], cell=[edge] * 3, pbc=True), settings)
-    return Job(job.atoms, None)
+    return Job(job.atoms, None, stress=False)
 
 
 def _with_vacuum(atoms: Atoms, vacuum: float) -> np.ndarray:
@@ -98,53 +103,114 @@ def _kpoints(atoms: Atoms, pbc: np.ndarray, spacing: float) -> tuple[int, int, i
 def write_input(
     job: Job,
     settings: EspressoSettings,
+    choices: Choices,
     profile: EspressoProfile,
     folder: Path,
     *,
+    scf: Scf,
+    from_density: bool,
     outdir: str,
     max_seconds: float,
-    pseudopotentials: Mapping[str, Pseudopotential],
+    leaves_density: bool = False,
 ) -> EspressoTemplate:
-    """Write pw.x's input into `folder`; return ASE's template, which knows the file names."""
+    """Write pw.x's input into `folder`; return ASE's template, which knows the file names.
+
+    Parameters
+    ----------
+    scf
+        What a rung of the ladder may have changed.
+    from_density
+        Start from the charge density in `outdir` instead of that of free atoms.
+    leaves_density
+        Leave the density in `outdir` also if the SCF converges, for a rung that goes on from it.
+    """
     atoms = job.atoms.copy()
-    if settings.nspin == 2:
-        # ASE writes these as starting_magnetization, unchanged.
-        atoms.set_initial_magnetic_moments([settings.starting_magnetization[s] for s in atoms.get_chemical_symbols()])
+    if choices.nspin == 2:
+        # ASE writes these as starting_magnetization, unchanged, with a species for each value.
+        atoms.set_initial_magnetic_moments(_moments(job.atoms, settings, choices))
+    data = {
+        "control": _control(outdir, max_seconds, leaves_density=leaves_density),
+        "system": _system(job, settings, choices, scf),
+        "electrons": _electrons(scf, from_density=from_density),
+    }
+    if job.slab_axis is not None and settings.dipole is not False:
+        data["control"] |= {"tefield": True, "dipfield": True}
+        data["system"] |= _dipole(job.atoms, job.slab_axis)
+    # pw.x can't do all stresses, and this one would not be read.
+    data["control"]["tstress"] = job.stress
     template = EspressoTemplate()
-    data = _namelists(settings, outdir, max_seconds, density_cutoff(settings, pseudopotentials))
-    parameters = {"input_data": data, "pseudopotentials": dict(settings.pseudopotentials), "kpts": job.kpoints}
-    template.write_input(profile, folder, atoms, parameters, ["energy", "forces", "stress"])
+    files = {element: file.file for element, file in choices.pseudopotentials.items()}
+    parameters = {"input_data": data, "pseudopotentials": files, "kpts": job.kpoints}
+    wanted = ["energy", "forces", "stress"] if job.stress else ["energy", "forces"]
+    template.write_input(profile, folder, atoms, parameters, wanted)
     return template
 
 
-def density_cutoff(settings: EspressoSettings, pseudopotentials: Mapping[str, Pseudopotential]) -> float:
-    """Return ecutrho, Ry; it depends on all pseudopotentials of a run, so that all labels have the same."""
-    if settings.ecutrho_ry is not None:
-        return settings.ecutrho_ry
-    return settings.ecutwfc_ry * (8.0 if any(p.is_soft for p in pseudopotentials.values()) else 4.0)
+def wanted_scf(settings: EspressoSettings) -> Scf:
+    """Return the settings of the SCF before any rung changed them."""
+    return Scf(
+        electron_maxstep=settings.electron_maxstep,
+        mixing_beta=settings.mixing_beta,
+        degauss_ry=settings.degauss_ry,
+        conv_thr_ry=settings.conv_thr_ry,
+    )
 
 
-def _namelists(settings: EspressoSettings, outdir: str, max_seconds: float, ecutrho: float) -> dict[str, Any]:
+def _control(outdir: str, max_seconds: float, *, leaves_density: bool) -> dict[str, Any]:
     return {
-        "control": {
-            "calculation": "scf",
-            "tprnfor": True,
-            "tstress": True,
-            "outdir": outdir,
-            "disk_io": "nowf",
-            "max_seconds": max_seconds,
-        },
-        "system": {
-            "ecutwfc": settings.ecutwfc_ry,
-            "ecutrho": ecutrho,
-            "occupations": "smearing",
-            "smearing": settings.smearing,
-            "degauss": settings.degauss_ry,
-            "nspin": settings.nspin,
-        },
-        "electrons": {
-            "conv_thr": settings.conv_thr_ry,
-            "mixing_beta": settings.mixing_beta,
-            "electron_maxstep": settings.electron_maxstep,
-        },
+        "calculation": "scf",
+        "tprnfor": True,
+        "prefix": PREFIX,
+        "outdir": outdir,
+        # With "nowf" a run that converges leaves no density, but also no wave functions.
+        "disk_io": "low" if leaves_density else "nowf",
+        "max_seconds": max_seconds,
     }
+
+
+def _system(job: Job, settings: EspressoSettings, choices: Choices, scf: Scf) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "ecutwfc": choices.ecutwfc_ry,
+        "ecutrho": choices.ecutrho_ry,
+        "occupations": "smearing",
+        "smearing": settings.smearing,
+        "degauss": scf.degauss_ry,
+        "nspin": choices.nspin,
+        **settings.system,
+    }
+    if scf.bands is not None:
+        data["nbnd"] = scf.bands
+    if settings.total_charge:
+        data["tot_charge"] = settings.total_charge
+    return data
+
+
+def _electrons(scf: Scf, *, from_density: bool) -> dict[str, Any]:
+    return {
+        "conv_thr": scf.conv_thr_ry,
+        "mixing_beta": scf.mixing_beta,
+        "mixing_mode": scf.mixing_mode,
+        "mixing_ndim": scf.mixing_ndim,
+        "diagonalization": scf.diagonalization,
+        "startingwfc": scf.startingwfc,
+        "electron_maxstep": scf.electron_maxstep,
+        **({"startingpot": "file"} if from_density else {}),
+    }
+
+
+def _moments(atoms: Atoms, settings: EspressoSettings, choices: Choices) -> np.ndarray:
+    """Return (N,) the starting magnetization of each atom."""
+    moments = np.array([choices.magnetization[s] for s in atoms.get_chemical_symbols()])
+    if settings.magnetic_order == "antiferro":
+        moments = moments * alternating_signs(atoms, moments != 0)
+    return moments
+
+
+def _dipole(atoms: Atoms, axis: int) -> dict[str, Any]:
+    """Return the keys of the dipole correction, whose potential jumps in the middle of the vacuum."""
+    heights = np.sort(atoms.get_scaled_positions(wrap=True)[:, axis])
+    gaps = np.diff(np.append(heights, heights[0] + 1.0))
+    widest = int(np.argmax(gaps))
+    width = min(0.05, gaps[widest] / 4)
+    top = (heights[widest] + gaps[widest] / 2 - width / 2) % 1.0
+    return {"edir": axis + 1, "emaxpos": round(float(top), 4), "eopreg": round(float(width), 4), "eamp": 0.0}

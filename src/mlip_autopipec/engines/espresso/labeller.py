@@ -1,35 +1,21 @@
-"""Labels by Quantum ESPRESSO's pw.x, one plain SCF each."""
+"""Labels by Quantum ESPRESSO's pw.x."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import shutil
 import sys
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ase import Atoms
-from ase.calculators.espresso import EspressoProfile
 
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label
-from mlip_autopipec.engines.espresso.inputs import (
-    Job,
-    density_cutoff,
-    prepare,
-    prepare_isolated,
-    require_pseudopotentials,
-    write_input,
-)
-from mlip_autopipec.engines.espresso.outputs import Report, failure, read_label
-from mlip_autopipec.engines.espresso.process import run_program
-from mlip_autopipec.engines.espresso.pseudopotentials import load_pseudopotentials
+from mlip_autopipec.engines.espresso.attempt import Attempt
+from mlip_autopipec.engines.espresso.choices import choose
+from mlip_autopipec.engines.espresso.inputs import Job, prepare, prepare_isolated
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
-
-# pw.x keeps paths in strings of 256 characters.
-_LONGEST_PATH = 200
 
 
 class EspressoLabeller:
@@ -60,7 +46,7 @@ class EspressoLabeller:
         self._command = shlex.split(command) if isinstance(command, str) else list(command)
         _check_launcher(self._command)
         self._tether = list(tether)
-        self._pseudopotentials = load_pseudopotentials(settings.pseudopotentials, self.node.pseudo_dir)
+        self.choices = choose(settings, self.node.pseudo_dir)
 
     @property
     def name(self) -> str:
@@ -78,81 +64,34 @@ class EspressoLabeller:
         NotConverged, TimedOut, Crashed, OutputUnreadable
             There is no label, and why.
         """
-        return self._run(prepare(atoms, self.settings), folder, stress=bool(atoms.pbc.all()))
+        self.check_elements(atoms.get_chemical_symbols())
+        return self._run(prepare(atoms, self.settings), folder)
 
     def check_elements(self, symbols: Collection[str]) -> None:
         """Raise `ConfigError` if an element has no pseudopotential."""
-        require_pseudopotentials(symbols, self.settings)
+        self.choices.require(symbols)
 
     def isolated_atom_energy(self, element: str, folder: Path) -> float:
         """Return the energy of one atom in a box of `settings.isolated_box`, at Gamma, eV.
 
         With nspin 1 the atom has no spin: a reference for the fit, not a cohesive energy.
         """
-        return self._run(prepare_isolated(element, self.settings), folder, stress=False).energy
+        self.check_elements([element])
+        return self._run(prepare_isolated(element, self.settings), folder).energy
 
-    def _run(self, job: Job, folder: Path, *, stress: bool) -> Label:
-        folder = folder.resolve()
-        # pw.x appends to nothing, but a CRASH file of an earlier attempt would be taken for this one's.
-        (folder / "CRASH").unlink(missing_ok=True)
+    def _run(self, job: Job, folder: Path) -> Label:
         program = [*self._tether, *self._command]
-        profile = EspressoProfile(command=shlex.join(program), pseudo_dir=self.node.pseudo_dir.resolve())
-        with self._scratch(folder) as outdir:
-            template = write_input(
-                job,
-                self.settings,
-                profile,
-                folder,
-                outdir=outdir,
-                max_seconds=self.node.max_seconds,
-                pseudopotentials=self._pseudopotentials,
-            )
-            ended = run_program(
-                profile.get_command(template.inputname),
-                folder,
-                folder / template.outputname,
-                folder / template.errorname,
-                self._environment(),
-                self.node.max_seconds + self.node.kill_grace_s,
-            )
-        report = Report.of(folder, template, ended)
-        problem = failure(report)
-        if problem is not None:
-            raise problem
-        label = read_label(folder, template, report, len(job.atoms), stress=stress)
-        label.info.update(self._provenance(job))
-        return label
-
-    @contextlib.contextmanager
-    def _scratch(self, folder: Path) -> Iterator[str]:
-        """Give a scratch folder as pw.x shall name it, and remove it however the run ends."""
-        if self.node.scratch is None:
-            path, name = folder / "scratch", "./scratch"
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir()
-        else:
-            self.node.scratch.mkdir(parents=True, exist_ok=True)
-            path = Path(tempfile.mkdtemp(prefix="pw-", dir=self.node.scratch.resolve()))
-            name = str(path)
-        try:
-            if len(name) > _LONGEST_PATH:
-                raise ConfigError(f"node.espresso.scratch: {name} is too long for pw.x", "give a shorter path")
-            yield name
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _environment(self) -> dict[str, str]:
-        count = str(self.node.threads)
-        return {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-
-    def _provenance(self, job: Job) -> dict[str, object]:
+        label = Attempt(job, self.settings, self.choices, self.node, program, folder.resolve()).label()
         used = sorted(set(job.atoms.get_chemical_symbols()))
-        return {
-            "engine": "espresso",
-            "kpoints": list(job.kpoints or (1, 1, 1)),
-            "ecutrho_ry": density_cutoff(self.settings, self._pseudopotentials),
-            "pseudopotentials": {e: f"{p.file} {p.sha256}" for e, p in self._pseudopotentials.items() if e in used},
-        }
+        files = self.choices.pseudopotentials
+        label.info.update(
+            engine="espresso",
+            kpoints=list(job.kpoints or (1, 1, 1)),
+            ecutwfc_ry=self.choices.ecutwfc_ry,
+            ecutrho_ry=self.choices.ecutrho_ry,
+            pseudopotentials={element: f"{files[element].file} {files[element].sha256}" for element in used},
+        )
+        return label
 
 
 def _check_launcher(command: Sequence[str]) -> None:

@@ -1,32 +1,57 @@
-"""Runs one program to its end or its time limit, and never leaves it behind."""
+"""Runs one program under supervision: to its end, its time limit or its hopelessness, and never leaves it behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+
+import psutil
 
 from mlip_autopipec.core.errors import Crashed
 
 _TERMINATE_S = 5.0
+_LOOK_S = 1.0
+
+
+class Stop(StrEnum):
+    """Why a program was stopped by us."""
+
+    TIME = "time"
+    HOPELESS = "hopeless"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: exit code (negative: signal), seconds it took, and whether it was killed for its time."""
+    """How a program ended: exit code (negative: signal), seconds it took, and why it was stopped, if it was."""
 
     code: int
     seconds: float
-    overran: bool
+    stop: Stop | None = None
 
 
 def run_program(
-    command: Sequence[str], folder: Path, stdout: Path, stderr: Path, environment: Mapping[str, str], limit_s: float
+    command: Sequence[str],
+    folder: Path,
+    stdout: Path,
+    stderr: Path,
+    environment: Mapping[str, str],
+    limit_s: float,
+    is_hopeless: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Run `command` in `folder` and wait for it.
+
+    Parameters
+    ----------
+    limit_s
+        s after which it is killed, with all its descendants.
+    is_hopeless
+        Called every second; once it returns True, the program is killed.
 
     Raises
     ------
@@ -48,23 +73,42 @@ def run_program(
             raise Crashed(
                 f"{command[0]}: could not be started: {error}", "see node.espresso", transient=True
             ) from error
-        overran = False
         try:
-            process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            overran = True
+            stop = _watch(process, begin + limit_s, is_hopeless)
         finally:
             # Also when this process is interrupted: a pw.x nobody waits for would burn its cores for nothing.
             _end(process)
-    return Ended(process.returncode, time.monotonic() - begin, overran)
+    return Ended(process.returncode, time.monotonic() - begin, stop)
+
+
+def _watch(process: subprocess.Popen[bytes], deadline: float, is_hopeless: Callable[[], bool]) -> Stop | None:
+    """Wait for the end; return why it has to be made."""
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            process.wait(max(0.0, min(_LOOK_S, left)))
+        except subprocess.TimeoutExpired:
+            if left <= _LOOK_S:
+                return Stop.TIME
+            if is_hopeless():
+                return Stop.HOPELESS
+        else:
+            return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and its whole family: a launcher that is killed leaves its ranks to nobody."""
     if process.poll() is not None:
         return
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        family = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     try:
         process.wait(_TERMINATE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            member.kill()

@@ -69,7 +69,7 @@ def load_pseudopotentials(names: Mapping[str, str], folder: Path) -> dict[str, P
             )
         loaded[element] = pseudopotential
     # Unknown spellings are left to pw.x, which compares them itself.
-    known = {_FUNCTIONALS[p.functional.upper()]: p for p in loaded.values() if p.functional.upper() in _FUNCTIONALS}
+    known = {family: p for p in loaded.values() if (family := functional_family(p.functional))}
     if len(known) > 1:
         one, other = list(known.values())[:2]
         raise ConfigError(
@@ -78,6 +78,11 @@ def load_pseudopotentials(names: Mapping[str, str], folder: Path) -> dict[str, P
             "take all files of one functional",
         )
     return loaded
+
+
+def functional_family(spelling: str) -> str:
+    """Return `PBE`, `PBEsol` or `LDA` for a header's spelling of it; empty for one that we do not know."""
+    return _FUNCTIONALS.get(spelling.upper(), "")
 
 
 def read_header(path: Path) -> Pseudopotential:

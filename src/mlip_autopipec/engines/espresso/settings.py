@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+_OWN_KEYS = {
+    "ecutwfc", "ecutrho", "occupations", "smearing", "degauss", "nspin", "starting_magnetization", "nbnd",
+    "tot_charge", "nat", "ntyp", "ibrav", "edir", "emaxpos", "eopreg", "eamp",
+}  # fmt: skip
 
 
 class EspressoSettings(BaseModel):
@@ -15,18 +20,33 @@ class EspressoSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Literal["espresso"] = "espresso"
-    pseudopotentials: dict[str, str] = Field(
-        description="file name in node.espresso.pseudo_dir for each element; all of one functional", min_length=1
+    elements: list[str] = Field(
+        default_factory=list,
+        description="all elements of the run; files and cutoffs are then taken from the library in "
+        "node.espresso.pseudo_dir; not needed beside pseudopotentials",
     )
-    ecutwfc_ry: float = Field(
-        40.0, gt=0, le=500, description="Ry, plane-wave cutoff; converge it for your pseudopotentials"
+    functional: Literal["PBE", "PBEsol", "LDA"] | None = Field(
+        None, description="of the library's files; default: the first of PBE, PBEsol, LDA that has all elements"
+    )
+    pseudopotentials: dict[str, str] = Field(
+        default_factory=dict,
+        description="file name in node.espresso.pseudo_dir of each element, all of one functional; default: library's",
+    )
+    ecutwfc_ry: float | None = Field(
+        None,
+        gt=0,
+        le=500,
+        description="Ry, plane-wave cutoff; default: the highest that the library's files need; 40 without a library",
     )
     ecutrho_ry: float | None = Field(
-        None, gt=0, le=5000, description="Ry, density cutoff; default 4 ecutwfc_ry, or 8 if one is ultrasoft or PAW"
+        None,
+        gt=0,
+        le=5000,
+        description="Ry, density cutoff; default: the library's, or 4 ecutwfc_ry, or 8 if a file is ultrasoft or PAW",
     )
     # One spacing for all labels: with Gamma alone even an 8.4 A cell of aluminium is wrong by 0.5 eV/A.
     kspacing: float = Field(
-        0.25, gt=0.02, le=5, description="1/A (2 pi included), largest distance of k-points; 0.25 suits metals"
+        0.20, gt=0.02, le=5, description="1/A (2 pi included), largest distance of k-points; metals need 0.20"
     )
     smearing: Literal["marzari-vanderbilt", "methfessel-paxton", "gaussian", "fermi-dirac"] = Field(
         "marzari-vanderbilt", description="kind of smearing; cold smearing keeps forces close to those at 0 K"
@@ -38,19 +58,42 @@ class EspressoSettings(BaseModel):
     mixing_beta: float = Field(
         0.4, gt=0, le=1, description="fraction of new density per SCF step; smaller is safer, slower"
     )
-    electron_maxstep: int = Field(100, ge=1, le=10_000, description="SCF steps after which the label is not converged")
-    nspin: Literal[1, 2] = Field(1, description="1: no spin; 2: collinear spin, needs starting_magnetization")
+    electron_maxstep: int = Field(150, ge=1, le=10_000, description="SCF steps after which the label is not converged")
+    max_rungs: int = Field(
+        12, ge=0, le=50, description="how often a failed SCF is tried again with one setting changed; 0: never"
+    )
+    hopeless_iterations: int = Field(
+        40, ge=5, le=10_000, description="SCF steps without a smaller residual after which it is stopped as hopeless"
+    )
+    # Labels of one run should be of one smearing: a wrong label is worse than none.
+    accept_changed_smearing: bool = Field(
+        False, description="keep, and mark, a label for which only a larger smearing than degauss_ry converges"
+    )
+    nspin: Literal[1, 2] | None = Field(
+        None, description="1: no spin; 2: collinear spin; default: 2 if Fe, Co, Ni or Cr is among the elements"
+    )
     starting_magnetization: dict[str, float] = Field(
-        default_factory=dict, description="-1 to 1 for each element, fraction of its valence electrons; nspin 2 only"
+        default_factory=dict,
+        description="-1 to 1 for each element, fraction of its valence electrons; default: 0.4 for Fe, Co, Ni and Cr",
+    )
+    magnetic_order: Literal["ferro", "antiferro"] = Field(
+        "ferro", description="antiferro: moments start with opposite signs on magnetic neighbours, as in NiO and Cr"
+    )
+    total_charge: float = Field(0.0, ge=-10, le=10, description="e, of the cell; its energy depends on the cell's size")
+    dipole: bool | None = Field(
+        None, description="dipole correction; default: yes for slabs (one direction without period), else no"
+    )
+    system: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="further keys of pw.x's &SYSTEM, e.g. {vdw_corr: grimme-d3}"
     )
     vacuum: float = Field(10.0, ge=3, le=100, description="A of vacuum at least, along directions without period")
     isolated_box: float = Field(
         12.0, ge=6, le=100, description="A, edge of the box of an isolated atom; without spin unless nspin is 2"
     )
 
-    @field_validator("pseudopotentials", "starting_magnetization")
+    @field_validator("elements", "pseudopotentials", "starting_magnetization")
     @classmethod
-    def _elements_exist(cls, value: dict[str, object]) -> dict[str, object]:
+    def _elements_exist(cls, value: Any) -> Any:
         for element in value:
             if element == "X" or element not in atomic_numbers:
                 raise ValueError(f"{element!r} is no element symbol; write e.g. Al")
@@ -66,21 +109,30 @@ class EspressoSettings(BaseModel):
                 )
         return value
 
+    @field_validator("system")
+    @classmethod
+    def _not_ours(cls, value: dict[str, object]) -> dict[str, object]:
+        ours = sorted({key.lower() for key in value} & _OWN_KEYS)
+        if ours:
+            raise ValueError(f"{ours[0]}: is set by another key of the labeller section, or by the program")
+        return value
+
     @model_validator(mode="after")
     def _fits_together(self) -> EspressoSettings:
-        if self.ecutrho_ry is not None and self.ecutrho_ry < 4 * self.ecutwfc_ry:
+        if not self.pseudopotentials and not self.elements:
+            raise ValueError("labeller.elements: name the run's elements, or give pseudopotentials for them")
+        lacking = sorted(set(self.elements) - set(self.pseudopotentials)) if self.pseudopotentials else []
+        if lacking:
+            raise ValueError(f"labeller.pseudopotentials: nothing for {', '.join(lacking)} of labeller.elements")
+        if self.ecutrho_ry is not None and self.ecutwfc_ry is not None and self.ecutrho_ry < 4 * self.ecutwfc_ry:
             raise ValueError(
                 f"labeller.ecutrho_ry: {self.ecutrho_ry:g} Ry is below 4 ecutwfc_ry; leave it out or raise it"
             )
         if self.nspin == 1 and self.starting_magnetization:
             raise ValueError("labeller.starting_magnetization: has no meaning without spin; set nspin: 2 or remove it")
-        if self.nspin == 2:
-            missing = sorted(set(self.pseudopotentials) - set(self.starting_magnetization))
-            if missing:
-                raise ValueError(f"labeller.starting_magnetization: nspin 2 needs a value for {', '.join(missing)}")
-            wrong = [e for e, m in self.starting_magnetization.items() if not 0 < abs(m) <= 1]
-            if wrong:
-                raise ValueError(f"labeller.starting_magnetization: {wrong[0]}: give -1 to 1, but not 0")
+        wrong = [e for e, m in self.starting_magnetization.items() if abs(m) > 1]
+        if wrong:
+            raise ValueError(f"labeller.starting_magnetization: {wrong[0]}: give -1 to 1")
         return self
 
 
@@ -98,6 +150,23 @@ class EspressoNode(BaseModel):
     scratch: Path | None = Field(None, description="fast local folder for pw.x's scratch; default: beside the input")
     # An hour less than supervisor.label_timeout_s, so that pw.x itself says why it ended.
     max_seconds: float = Field(82_800.0, gt=0, description="s of wall time after which pw.x stops by itself")
-    kill_grace_s: float = Field(60.0, gt=0, description="s beyond max_seconds after which pw.x is killed")
+    kill_grace_s: float = Field(
+        60.0,
+        gt=0,
+        description="s beyond max_seconds after which pw.x is killed; what saving takes before a batch job ends",
+    )
     # Small carved cells do not fill several threads, and pw.x would take all cores of the node unasked.
     threads: int = Field(1, ge=1, le=1024, description="OpenMP threads of each MPI process")
+    _deadline: float | None = PrivateAttr(None)
+
+    def before(self, deadline: float) -> EspressoNode:
+        """Return these settings for a machine that is taken away at `deadline`, s of `time.monotonic` on it."""
+        copy = self.model_copy()
+        copy._deadline = deadline
+        return copy
+
+    def seconds_left(self, now: float) -> float:
+        """Return how long pw.x may run if it is started `now`: to the machine's end, less `kill_grace_s` for saving."""
+        if self._deadline is None:
+            return self.max_seconds
+        return min(self.max_seconds, self._deadline - now - self.kill_grace_s)

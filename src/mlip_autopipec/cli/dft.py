@@ -1,0 +1,112 @@
+"""`autopipe dft`: what DFT is asked to do."""
+
+from __future__ import annotations
+
+import glob
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlip_autopipec.cli.options import json_option, run_option
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
+    from mlip_autopipec.store.rundir import RunDirectory
+
+
+@click.group()
+def dft() -> None:
+    """Look at DFT: its inputs, and what became of them."""
+
+
+@dft.command("input")
+@click.argument("structure", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "-C",
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Run directory whose settings are used; without it: what the program chooses by itself.",
+)
+@click.option(
+    "--pseudo-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder of pseudopotentials, if not the node's.",
+)
+@click.option(
+    "--settings", "as_settings", is_flag=True, help="Print the labeller section with every choice written out."
+)
+@json_option
+def show_input(
+    structure: Path, run_folder: Path | None, pseudo_dir: Path | None, as_settings: bool, as_json: bool
+) -> None:
+    """Print pw.x's input for STRUCTURE (any format of ASE; its last frame), with the reason for every value."""
+    from mlip_autopipec.core.yamlfile import dump_mapping
+    from mlip_autopipec.engines.espresso.choices import choose
+    from mlip_autopipec.engines.espresso.commented import commented_input, completed
+    from mlip_autopipec.stages.explore import read_structures
+
+    atoms = read_structures(structure, "STRUCTURE")[-1]
+    settings, node = _settings(atoms, run_folder)
+    if pseudo_dir is not None:
+        node = node.model_copy(update={"pseudo_dir": pseudo_dir})
+    text, reasons = commented_input(atoms, settings, node)
+    if as_settings:
+        section = completed(settings, choose(settings, node.pseudo_dir)).model_dump(mode="json", exclude_defaults=True)
+        section = {"engine": settings.engine, **section}
+        click.echo(json.dumps(section) if as_json else dump_mapping({"labeller": section}), nl=as_json)
+        return
+    click.echo(json.dumps({"input": text, "reasons": reasons}) if as_json else text, nl=as_json)
+
+
+def _settings(atoms: Atoms, run_folder: Path | None) -> tuple[EspressoSettings, EspressoNode]:
+    """Return the run's settings, or those that follow from the structure alone."""
+    from mlip_autopipec.core.errors import ConfigError
+    from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
+
+    if run_folder is None:
+        return EspressoSettings(elements=sorted(set(atoms.get_chemical_symbols()))), EspressoNode()
+    from mlip_autopipec.config import load_in_force
+    from mlip_autopipec.store.rundir import RunDirectory
+
+    config = load_in_force(RunDirectory(run_folder).require())
+    if not isinstance(config.labeller, EspressoSettings):
+        raise ConfigError(
+            f"labeller.engine: this run's labels come from {config.labeller.engine}, not from pw.x",
+            "leave -C out to see what the program would choose",
+        )
+    return config.labeller, config.node.espresso
+
+
+@dft.command()
+@click.argument("task")
+@run_option
+@json_option
+def why(run: RunDirectory, task: str, as_json: bool) -> None:
+    """Tell how the label of TASK (its id, or the beginning of it) was made, or why there is none."""
+    from mlip_autopipec.core.errors import NotFoundError
+    from mlip_autopipec.core.files import read_json
+
+    found = sorted(path for path in run.attempts.glob(f"{glob.escape(task)}*") if path.is_dir())
+    if len(found) != 1:
+        raise NotFoundError(
+            f"{task}: {'several tasks begin so' if found else 'no attempt at a label of pw.x was made'}",
+            "`autopipe queue ls` shows tasks and their states",
+        )
+    stories = {path.parent.name: read_json(path) for path in sorted(found[0].glob("*/rungs.json"))}
+    if as_json:
+        click.echo(json.dumps({"task": found[0].name, "attempts": stories}))
+        return
+    click.echo(f"task {found[0].name}, files in {found[0]}")
+    for attempt, story in stories.items():
+        click.echo(f"{attempt}: {story['end']}")
+        for rung in story["rungs"]:
+            click.echo(f"  {rung['rung']}: {rung['end']} ({rung['iterations']} iterations, {rung['seconds']:g} s)")
+        if story["rungs"] and story["rungs"][-1]["reason"]:
+            click.echo(f"  {story['rungs'][-1]['reason']}")
