@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,11 @@ _LOCAL: Final = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
 )
 _SHARED: Final = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "fuse", "9p", "ceph", "afs")
+
+
+def is_gone(error: OSError) -> bool:
+    """True if what was asked for is not there: over NFS a folder that another host removed is stale, not missing."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 
 def filesystem_of(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mlip_autopipec.core.filesystem import is_gone
 from mlip_autopipec.store.layout import Layout, id_in_name, task_name
 from mlip_autopipec.store.results import Results
 
@@ -50,8 +50,7 @@ def _walk(folder: str, parts: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple
         with os.scandir(folder) as handle:
             entries = list(handle)
     except OSError as error:
-        # Over NFS a folder that another host removed (that of a worker which is gone) is stale, not missing.
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+        if not is_gone(error):
             raise
         return
     for entry in entries:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mlip_autopipec.core.clock import Clock
+from mlip_autopipec.core.filesystem import is_gone
 from mlip_autopipec.store.layout import Layout, id_in_name
 
 # A long listing is used for a while, so that the cost of a claim does not grow with the number of pending tasks.
@@ -109,7 +110,9 @@ class Picker:
         try:
             with os.scandir(self._pending) as entries:
                 return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-        except FileNotFoundError:
+        except OSError as error:
+            if not is_gone(error):
+                raise
             return []
 
     def _kept_listing(self, bucket: str) -> _Listing | None:
@@ -121,7 +124,9 @@ class Picker:
         started = time.perf_counter()
         try:
             names = os.listdir(f"{self._pending}/{bucket}")
-        except FileNotFoundError:
+        except OSError as error:
+            if not is_gone(error):
+                raise
             names = []
         names.sort(reverse=True)
         cost_s = time.perf_counter() - started
@@ -136,7 +141,9 @@ class Picker:
         """Find out how many workers there are, and which of them this one is."""
         try:
             names = sorted(name for name in os.listdir(self._layout.leases) if not name.startswith("."))
-        except FileNotFoundError:
+        except OSError as error:
+            if not is_gone(error):
+                raise
             names = []
         own = f"{self._worker}.json"
         self._workers = max(1, len(names))

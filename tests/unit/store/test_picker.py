@@ -1,5 +1,6 @@
 """Who takes which of the pending tasks."""
 
+import errno
 import os
 
 import pytest
@@ -80,3 +81,23 @@ def test_whoever_takes_a_task_back_tells_who_had_it(tmp_path, clock):
     assert event["event"] == "lost"
     assert (event["of_worker"], event["of_host"]) == ("w0", os.uname().nodename)
     assert event["claimed"].startswith("20")
+
+
+@pytest.mark.parametrize("removed", ["pending", "bucket", "leases"])
+def test_a_folder_that_another_nfs_host_removed_is_empty(tmp_path, clock, monkeypatch, removed):
+    queue = open_queue(tmp_path, "w0", clock)
+    queue.publish(make_task(1))
+    (bucket,) = [path.name for path in queue.layout.pending.iterdir() if any(path.iterdir())]
+    gone = bucket if removed == "bucket" else removed
+
+    def stale(function):
+        def call(path, *args):
+            if os.path.basename(os.fspath(path)) == gone:
+                raise OSError(errno.ESTALE, "Stale file handle", path)
+            return function(path, *args)
+
+        return call
+
+    monkeypatch.setattr(picker.os, "listdir", stale(os.listdir))
+    monkeypatch.setattr(picker.os, "scandir", stale(os.scandir))
+    assert (queue.claim() is None) == (removed != "leases")
