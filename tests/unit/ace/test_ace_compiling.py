@@ -26,7 +26,7 @@ for evaluator in (make_evaluator(folder, threads=2), load_evaluator(folder / "po
 
 def machine_code() -> set[str]:
     folder = Path(jit._cache_root(jit.__file__, ""))
-    return {str(file) for file in folder.glob(f"kernels-{jit._fingerprint()}/*.nb?")}
+    return {str(file) for file in folder.glob("kernels-*/*.nb?")}
 
 
 def test_the_first_run_finds_all_kernels_compiled(tmp_path: Path) -> None:
