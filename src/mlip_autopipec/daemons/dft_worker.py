@@ -210,9 +210,9 @@ class DftWorker:
 
     def _claim(self, now: float) -> Outcome:
         claim = self.queue.claim()
+        if claim is None and self._sweep():
+            claim = self.queue.claim()  # now: at the next step the idle time may be over
         if claim is None:
-            for action in self.queue.sweep(every_s=self._sweep_s):
-                logger.info("sweep: %s", action)
             return Outcome.IDLE
         folder = self.run.attempt(claim.task.id) / f"{claim.attempt:02d}-{self.name}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -220,6 +220,13 @@ class DftWorker:
         self.events.emit("task_claimed", **self._facts(self._job))
         self._ready_child().send((claim.task.to_dict(), folder))
         return Outcome.WORKED
+
+    def _sweep(self) -> bool:
+        """Converge what lies wrong, if it is time to; true if something did."""
+        actions = self.queue.sweep(every_s=self._sweep_s)
+        for action in actions:
+            logger.info("sweep: %s", action)
+        return bool(actions)
 
     def _ready_child(self) -> Child:
         if self._child is None:
