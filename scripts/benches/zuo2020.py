@@ -19,10 +19,7 @@ import click
 import numpy as np
 from ase import Atoms
 
-from mlip_autopipec.ace.calculator import ACECalculator
-from mlip_autopipec.ace.evaluator import AceEvaluator
-from mlip_autopipec.ace.fitting import AceBasis
-from mlip_autopipec.ace.ladder import (
+from mlip_autopipec.ace.basis_size import (
     DEFAULT_RUNG,
     ENERGY_WEIGHT,
     FORCE_WEIGHT,
@@ -31,6 +28,9 @@ from mlip_autopipec.ace.ladder import (
     Choice,
     choose_basis,
 )
+from mlip_autopipec.ace.calculator import ACECalculator
+from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.fitting import AceBasis
 from mlip_autopipec.ace.linear import Fit, LabelledDesign, RowReducer, Triangle, solve
 from mlip_autopipec.ace.references import FittedReferences, fitted_references
 from mlip_autopipec.cli.tables import print_table

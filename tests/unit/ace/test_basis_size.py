@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from mlip_autopipec.ace.fitting import AceBasis
-from mlip_autopipec.ace.ladder import (
+from mlip_autopipec.ace.basis_size import (
     LONGEST_CUTOFF,
     ROWS_PER_FUNCTION,
     RUNGS,
@@ -13,6 +12,7 @@ from mlip_autopipec.ace.ladder import (
     count_functions,
     rung_configuration,
 )
+from mlip_autopipec.ace.fitting import AceBasis
 from mlip_autopipec.ace.radial import radial_basis, radial_functions
 from mlip_autopipec.core.errors import ModelError
 
