@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from mlip_autopipec.ace.asi import write_asi
+from mlip_autopipec.ace.formats.asi import write_asi
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.stages.train import TrainingSettings

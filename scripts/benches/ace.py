@@ -45,9 +45,9 @@ def starts() -> dict[str, Any]:
     import numpy as np
     from cases import basis
 
-    from mlip_autopipec.ace.asi import write_asi
+    from mlip_autopipec.ace.formats.asi import write_asi
+    from mlip_autopipec.ace.formats.yaml_writing import write_yaml
     from mlip_autopipec.ace.generator import BasisRecipe, FunctionLimits, RadialSettings, standard_configuration
-    from mlip_autopipec.ace.yaml_writing import write_yaml
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

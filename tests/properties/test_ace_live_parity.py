@@ -11,17 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlip_autopipec.ace.asi import read_asi
 from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.formats.asi import read_asi
+from mlip_autopipec.ace.formats.yace_reading import read_yace
+from mlip_autopipec.ace.formats.yace_writing import write_yace
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
+from mlip_autopipec.ace.formats.yaml_writing import write_yaml
 from mlip_autopipec.ace.radial import KINDS
 from mlip_autopipec.ace.records import EMBEDDING_KINDS, INNER_CUTOFF_TYPES
 from mlip_autopipec.ace.terms import from_basis, from_products
-from mlip_autopipec.ace.yace_reading import read_yace
-from mlip_autopipec.ace.yace_writing import write_yace
-from mlip_autopipec.ace.yaml_reading import read_yaml
-from mlip_autopipec.ace.yaml_writing import write_yaml
 from mlip_autopipec.core.interfaces import Evaluation
 from mlip_autopipec.core.neighbours import neighbourhood
 from random_potentials import Choice, Truth, product_evaluation, random_configuration, random_structure

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from cases import CUTOFFS, ELEMENTS, SIZES, basis, crystal
 
-from mlip_autopipec.ace.asi import write_asi
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.formats.asi import write_asi
+from mlip_autopipec.ace.formats.yace_writing import write_yace
+from mlip_autopipec.ace.formats.yaml_writing import write_yaml
 from mlip_autopipec.ace.jit import cpu_features, cpu_name
 from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.ace.terms import from_basis
-from mlip_autopipec.ace.yace_writing import write_yace
-from mlip_autopipec.ace.yaml_writing import write_yaml
 from mlip_autopipec.core.interfaces import Neighbourhood
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.engines.pacemaker.environment import environment

@@ -8,11 +8,11 @@ import time
 
 begin = time.perf_counter()
 
-from mlip_autopipec.ace.asi import read_asi  # noqa: E402  the import is what is timed
 from mlip_autopipec.ace.evaluator import AceEvaluator  # noqa: E402
 from mlip_autopipec.ace.fitting import AceBasis  # noqa: E402
+from mlip_autopipec.ace.formats.asi import read_asi  # noqa: E402  the import is what is timed
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml  # noqa: E402
 from mlip_autopipec.ace.loading import load_potential  # noqa: E402
-from mlip_autopipec.ace.yaml_reading import read_yaml  # noqa: E402
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlip_autopipec.ace.asi import read_asi, write_asi
     from mlip_autopipec.ace.calculator import ACECalculator
     from mlip_autopipec.ace.evaluator import AceEvaluator
     from mlip_autopipec.ace.fitting import AceBasis
+    from mlip_autopipec.ace.formats.asi import read_asi, write_asi
     from mlip_autopipec.ace.loading import load_potential
 
 __all__ = ["ACECalculator", "AceBasis", "AceEvaluator", "load_potential", "read_asi", "write_asi"]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mlip_autopipec.ace.jit import inline, kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
-from mlip_autopipec.ace.reference_neighbours import (
+from mlip_autopipec.ace.reference.neighbours import (
     accumulate,
     add_product,
     add_scaled,
@@ -14,8 +14,8 @@ from mlip_autopipec.ace.reference_neighbours import (
     gather,
     radial_functions,
 )
-from mlip_autopipec.ace.reference_records import Centre, Surroundings
-from mlip_autopipec.ace.reference_tables import ReferenceTables
+from mlip_autopipec.ace.reference.records import Centre, Surroundings
+from mlip_autopipec.ace.reference.tables import ReferenceTables
 
 
 class DesignRows(NamedTuple):

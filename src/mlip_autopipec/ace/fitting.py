@@ -14,13 +14,13 @@ from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.design_kernel import DesignRows, Gradients, design_rows
 from mlip_autopipec.ace.evaluator import AceEvaluator
-from mlip_autopipec.ace.lane_evaluator import refuse_overlaps
+from mlip_autopipec.ace.formats.yace_writing import write_yace
+from mlip_autopipec.ace.formats.yaml_writing import write_yaml
+from mlip_autopipec.ace.lanes.evaluator import refuse_overlaps
 from mlip_autopipec.ace.records import Configuration, FloatArray, IntArray
-from mlip_autopipec.ace.reference_records import make_centre, make_surroundings
-from mlip_autopipec.ace.reference_tables import ReferenceTables, reference_tables
+from mlip_autopipec.ace.reference.records import make_centre, make_surroundings
+from mlip_autopipec.ace.reference.tables import ReferenceTables, reference_tables
 from mlip_autopipec.ace.terms import from_basis
-from mlip_autopipec.ace.yace_writing import write_yace
-from mlip_autopipec.ace.yaml_writing import write_yaml
 from mlip_autopipec.core.conventions import voigt_from_tensor
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Design, Neighbourhood

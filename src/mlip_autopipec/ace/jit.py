@@ -31,7 +31,8 @@ _FAST_FLAGS = {"contract", "reassoc", "nsz"}
 # Kernels make no arrays, so references need no counting ("_nrt"), which would cost two atomic operations per array.
 _OPTIONS = {"fastmath": _FAST_FLAGS, "nogil": True, "error_model": "numpy", "_nrt": False}
 
-_IMPORT = re.compile(rf"^from {re.escape(__package__)}\.(\w+) import ", re.MULTILINE)
+_IMPORT = re.compile(rf"^from {re.escape(__package__)}\.([\w.]+) import ", re.MULTILINE)
+_ROOM = os.path.dirname(__file__)
 _PREFIX = "kernels-"
 _UNUSED_S = 30 * 86400.0
 
@@ -59,23 +60,23 @@ def instruction(function: Callable[..., Any]) -> Any:
 
 
 @lru_cache
-def fingerprint(file: str) -> str:
+def fingerprint(file: str, room: str = _ROOM) -> str:
     """Return a short name for the sources that the kernels in `file` are made of, numba and the CPU."""
     digest = hashlib.sha256(f"{numba.__version__} {llvm.llvm_version_info} {cpu_name()} {cpu_features()}".encode())
-    for _, source in sorted(_sources(file).items()):
+    for _, source in sorted(_sources(file, room).items()):
         digest.update(source.encode())
     return digest.hexdigest()[:16]
 
 
-def _sources(file: str) -> dict[str, str]:
-    """Return name -> text of a module and of all modules beside it that it imports, directly or not."""
-    folder, waiting, found = os.path.dirname(file), [os.path.basename(file)], dict[str, str]()
+def _sources(file: str, room: str) -> dict[str, str]:
+    """Return path -> text of a module and of all modules of this room that it imports, directly or not."""
+    waiting, found = [os.path.relpath(file, room)], dict[str, str]()
     while waiting:
-        name = waiting.pop()
-        if name not in found:
-            with open(os.path.join(folder, name), encoding="utf-8") as handle:
-                found[name] = handle.read()
-            waiting += [f"{module}.py" for module in _IMPORT.findall(found[name])]
+        path = waiting.pop()
+        if path not in found:
+            with open(os.path.join(room, path), encoding="utf-8") as handle:
+                found[path] = handle.read()
+            waiting += [module.replace(".", os.sep) + ".py" for module in _IMPORT.findall(found[path])]
     return found
 
 

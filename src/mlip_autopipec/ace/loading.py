@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from mlip_autopipec.ace.asi import read_asi
 from mlip_autopipec.ace.basis import make_basis
+from mlip_autopipec.ace.formats.asi import read_asi
+from mlip_autopipec.ace.formats.yace_reading import read_yace
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.terms import Potential, from_basis, from_products
-from mlip_autopipec.ace.yace_reading import read_yace
-from mlip_autopipec.ace.yaml_reading import read_yaml
 from mlip_autopipec.core.errors import ModelError
 
 

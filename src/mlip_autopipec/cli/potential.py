@@ -46,7 +46,7 @@ def list_versions(run: RunDirectory, as_json: bool) -> None:
 @json_option
 def errors_of_versions(run: RunDirectory, structures: Path, wanted: tuple[str, ...], as_json: bool) -> None:
     """Force and energy errors of versions on the labelled STRUCTURES (extxyz)."""
-    from mlip_autopipec.ace.yace_reading import read_yace
+    from mlip_autopipec.ace.formats.yace_reading import read_yace
     from mlip_autopipec.cli.tables import print_table
     from mlip_autopipec.daemons.evaluators import make_evaluator
     from mlip_autopipec.monitor.accuracy import by_group

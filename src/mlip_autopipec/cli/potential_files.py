@@ -84,8 +84,8 @@ def convert(source: Path, target: Path, energies: tuple[str, ...], replace: bool
     """Convert SOURCE.yaml (B-basis) to TARGET.yace (C-tilde), which LAMMPS and python-ace read."""
     from mlip_autopipec.ace.basis import make_basis
     from mlip_autopipec.ace.conversion import to_products
-    from mlip_autopipec.ace.yace_writing import write_yace
-    from mlip_autopipec.ace.yaml_reading import read_yaml
+    from mlip_autopipec.ace.formats.yace_writing import write_yace
+    from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 
     if source.suffix not in (".yaml", ".yml"):
         raise click.UsageError(f"{source}: SOURCE must be a .yaml file; a .yace has lost its B-basis")

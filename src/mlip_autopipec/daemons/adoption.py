@@ -9,8 +9,8 @@ from typing import Any
 
 from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
-from mlip_autopipec.ace.yace_writing import write_yace
-from mlip_autopipec.ace.yaml_reading import read_yaml
+from mlip_autopipec.ace.formats.yace_writing import write_yace
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.yamlfile import dump_mapping

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ase import Atoms
 
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
+from mlip_autopipec.ace.formats.yaml_writing import write_yaml
 from mlip_autopipec.ace.records import Configuration
-from mlip_autopipec.ace.yaml_reading import read_yaml
-from mlip_autopipec.ace.yaml_writing import write_yaml
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import LinearBasis
 from mlip_autopipec.stages.train import TrainingSettings

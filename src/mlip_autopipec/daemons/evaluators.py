@@ -60,8 +60,8 @@ def load_evaluator(
         from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
 
         return PyaceEvaluator(potential, active_set)
-    from mlip_autopipec.ace.asi import read_asi
     from mlip_autopipec.ace.evaluator import AceEvaluator
+    from mlip_autopipec.ace.formats.asi import read_asi
     from mlip_autopipec.ace.loading import load_potential
 
     loaded = load_potential(potential)

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlip_autopipec.ace.asi import read_asi
 from mlip_autopipec.ace.basis import make_basis
+from mlip_autopipec.ace.formats.asi import read_asi
+from mlip_autopipec.ace.formats.yace_reading import read_yace
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.ace.grade_tables import check_active_set
 from mlip_autopipec.ace.records import Bond, Embedding
 from mlip_autopipec.ace.terms import from_basis
-from mlip_autopipec.ace.yace_reading import read_yace
-from mlip_autopipec.ace.yaml_reading import read_yaml
 from mlip_autopipec.core.errors import ModelError
 
 

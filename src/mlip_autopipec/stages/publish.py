@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlip_autopipec.ace.asi import write_asi
+from mlip_autopipec.ace.formats.asi import write_asi
 from mlip_autopipec.ace.maxvol import ActiveSet, active_set
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluation, FloatArray

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from mlip_autopipec.ace.asi import read_asi
 from mlip_autopipec.ace.basis import Basis, make_basis
 from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.formats.asi import read_asi
+from mlip_autopipec.ace.formats.yace_reading import read_yace
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.ace.terms import from_basis, from_products
-from mlip_autopipec.ace.yace_reading import read_yace
-from mlip_autopipec.ace.yaml_reading import read_yaml
 from mlip_autopipec.core.interfaces import Evaluation
 from mlip_autopipec.core.neighbours import neighbourhood
 

@@ -12,10 +12,10 @@ from ase import Atoms
 from mlip_autopipec.ace import AceBasis, ACECalculator, load_potential
 from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.fitting import blank
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
+from mlip_autopipec.ace.formats.yaml_writing import write_yaml
 from mlip_autopipec.ace.generator import BasisRecipe, FunctionLimits, RadialSettings, standard_configuration
 from mlip_autopipec.ace.records import Configuration
-from mlip_autopipec.ace.yaml_reading import read_yaml
-from mlip_autopipec.ace.yaml_writing import write_yaml
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.engines.pacemaker.basis import PyaceBasis, read_basis

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import yaml
 
-from mlip_autopipec.ace.asi import read_asi, write_asi
 from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.formats.asi import read_asi, write_asi
+from mlip_autopipec.ace.formats.yace_reading import parse_yace, read_yace
+from mlip_autopipec.ace.formats.yace_writing import write_yace, yace_text
+from mlip_autopipec.ace.formats.yaml_reading import parse_yaml, read_yaml
+from mlip_autopipec.ace.formats.yaml_writing import write_yaml, yaml_text
 from mlip_autopipec.ace.terms import from_basis, from_products
-from mlip_autopipec.ace.yace_reading import parse_yace, read_yace
-from mlip_autopipec.ace.yace_writing import write_yace, yace_text
-from mlip_autopipec.ace.yaml_reading import parse_yaml, read_yaml
-from mlip_autopipec.ace.yaml_writing import write_yaml, yaml_text
 from mlip_autopipec.core.errors import ModelError
 
 

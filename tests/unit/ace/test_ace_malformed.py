@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from mlip_autopipec.ace.asi import read_asi
 from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.formats.asi import read_asi
+from mlip_autopipec.ace.formats.yace_reading import parse_yace
+from mlip_autopipec.ace.formats.yaml_reading import parse_yaml
 from mlip_autopipec.ace.terms import Potential, from_basis, from_products
-from mlip_autopipec.ace.yace_reading import parse_yace
-from mlip_autopipec.ace.yaml_reading import parse_yaml
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.neighbours import neighbourhood
 

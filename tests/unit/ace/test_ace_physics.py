@@ -10,8 +10,8 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.formats.yace_reading import read_yace
 from mlip_autopipec.ace.terms import from_products
-from mlip_autopipec.ace.yace_reading import read_yace
 from mlip_autopipec.core.errors import Crashed, ModelError
 from mlip_autopipec.core.neighbours import neighbourhood
 

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 
 from mlip_autopipec.ace.radial import radial_basis, radial_functions, recurrence_mix, recurrence_start
-from mlip_autopipec.ace.reference_tables import reference_tables
+from mlip_autopipec.ace.reference.tables import reference_tables
 from mlip_autopipec.ace.splines import HermiteTable
 from mlip_autopipec.core.conventions import stress_from_virial, virial_from_pyace
 from mlip_autopipec.core.neighbours import neighbourhood

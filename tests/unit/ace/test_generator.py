@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mlip_autopipec.ace.basis import make_basis
+from mlip_autopipec.ace.formats.yaml_reading import parse_yaml
+from mlip_autopipec.ace.formats.yaml_writing import write_yaml, yaml_text
 from mlip_autopipec.ace.generator import (
     BasisRecipe,
     FunctionLimits,
@@ -18,8 +20,6 @@ from mlip_autopipec.ace.generator import (
     standard_configuration,
 )
 from mlip_autopipec.ace.records import Configuration, Embedding
-from mlip_autopipec.ace.yaml_reading import parse_yaml
-from mlip_autopipec.ace.yaml_writing import write_yaml, yaml_text
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.engines.pacemaker.library import import_pyace
 

@@ -23,13 +23,13 @@ def double(x: float) -> float:
 def test_fingerprint_follows_what_is_imported_and_nothing_else(tmp_path):
     def prints(**sources):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
+        (folder / "inner").mkdir(parents=True)
         for name, text in sources.items():
-            (folder / f"{name}.py").write_text(text)
-        return fingerprint(str(folder / "kernel.py"))
+            (folder / ("inner" if name == "second" else "") / f"{name}.py").write_text(text)
+        return fingerprint(str(folder / "kernel.py"), str(folder))
 
     kernel = "from mlip_autopipec.ace.first import x\n"
-    first = "from mlip_autopipec.ace.second import y\n"
+    first = "from mlip_autopipec.ace.inner.second import y\n"
     before = prints(kernel=kernel, first=first, second="y = 1\n", reader="z = 1\n")
     assert prints(kernel=kernel, first=first, second="y = 1\n", reader="z = 2\n") == before
     assert prints(kernel=kernel, first=first, second="y = 2\n", reader="z = 1\n") != before
@@ -37,18 +37,16 @@ def test_fingerprint_follows_what_is_imported_and_nothing_else(tmp_path):
 
 
 def test_editing_a_reader_recompiles_nothing(tmp_path):
-    kernels = [name for name in os.listdir(ROOM) if "\n@kernel\n" in f"\n{_source(name)}"]
+    sources = {path.relative_to(ROOM): path.read_text() for path in ROOM.rglob("*.py")}
+    kernels = [path for path, text in sources.items() if "\n@kernel\n" in text]
     assert len(kernels) >= 4
     readers = ("yaml_reading.py", "yace_writing.py", "generator.py", "calculator.py", "fitting.py", "maxvol.py")
-    for name in os.listdir(ROOM):
-        if name.endswith(".py"):
-            (tmp_path / name).write_text(_source(name) + ("# edited\n" if name in readers else ""))
-    for name in kernels:
-        assert fingerprint(str(tmp_path / name)) == fingerprint(str(ROOM / name))
-
-
-def _source(name):
-    return (ROOM / name).read_text() if name.endswith(".py") else ""
+    assert {path.name for path in sources}.issuperset(readers)
+    for path, text in sources.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text + ("# edited\n" if path.name in readers else ""))
+    for path in kernels:
+        assert fingerprint(str(tmp_path / path), str(tmp_path)) == fingerprint(str(ROOM / path))
 
 
 def _call(folder, start, numbers):
@@ -61,8 +59,6 @@ def _call(folder, start, numbers):
 
 def test_processes_that_start_at_once_compile_once(tmp_path):
     (tmp_path / "one_kernel.py").write_text(KERNEL)
-    # jit.py is looked for beside the kernel
-    (tmp_path / "jit.py").write_text((ROOM / "jit.py").read_text())
     context = multiprocessing.get_context("spawn")
     start, numbers = context.Barrier(3), context.Queue()
     children = [context.Process(target=_call, args=(tmp_path, start, numbers)) for _ in range(3)]

@@ -14,7 +14,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip_autopipec.ace import ACECalculator
-from mlip_autopipec.ace.yace_reading import read_yace
+from mlip_autopipec.ace.formats.yace_reading import read_yace
 from mlip_autopipec.cli.main import main
 from mlip_autopipec.core.files import write_json
 

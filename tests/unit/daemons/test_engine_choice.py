@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from trainer_parts import World, labelled
 
-from mlip_autopipec.ace.asi import write_asi
 from mlip_autopipec.ace.evaluator import AceEvaluator
+from mlip_autopipec.ace.formats.asi import write_asi
 from mlip_autopipec.config import load
 from mlip_autopipec.core.errors import ConfigError, ModelError
 from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping

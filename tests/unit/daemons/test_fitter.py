@@ -10,10 +10,10 @@ import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from trainer_parts import World, frame, labelled
 
-from mlip_autopipec.ace.asi import write_asi
 from mlip_autopipec.ace.fitting import AceBasis
-from mlip_autopipec.ace.yace_reading import read_yace
-from mlip_autopipec.ace.yaml_reading import read_yaml
+from mlip_autopipec.ace.formats.asi import write_asi
+from mlip_autopipec.ace.formats.yace_reading import read_yace
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.core.neighbours import neighbourhood

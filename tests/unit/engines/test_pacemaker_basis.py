@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlip_autopipec.ace.asi import write_asi
+from mlip_autopipec.ace.formats.asi import write_asi
 from mlip_autopipec.ace.linear import LabelledDesign, fit
 from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.core.errors import ModelError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mlip_autopipec.ace import flow
+from mlip_autopipec.ace.formats import flow
 from mlip_autopipec.ace.records import Block, Bond, Configuration, Embedding, FunctionSpec
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mlip_autopipec.ace.bond_reading import (
+from mlip_autopipec.ace.formats.bond_reading import (
     bonds_problem,
     cutoff,
     embedding_parameters,
@@ -19,7 +19,7 @@ from mlip_autopipec.ace.bond_reading import (
     radial_parameters,
     radial_shape,
 )
-from mlip_autopipec.ace.node import Node, read_text
+from mlip_autopipec.ace.formats.node import Node, read_text
 from mlip_autopipec.ace.records import (
     EMBEDDING_KINDS,
     INNER_CUTOFF_TYPES,

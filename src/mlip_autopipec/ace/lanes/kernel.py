@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 from mlip_autopipec.ace.grade_tables import GradeTables
 from mlip_autopipec.ace.jit import kernel, splice
-from mlip_autopipec.ace.lane_density import adjoint_graph, embed_centres, evaluate_graph
-from mlip_autopipec.ace.lane_forces import scatter_forces
-from mlip_autopipec.ace.lane_geometry import gather
-from mlip_autopipec.ace.lane_grade import grade, project, start_recurrence, sum_recurrence
-from mlip_autopipec.ace.lane_moments import clear_sums, sum_blocks
-from mlip_autopipec.ace.lane_radial import interpolate, prepare_splines
-from mlip_autopipec.ace.lanes import WIDTH, store
-from mlip_autopipec.ace.program import Program
+from mlip_autopipec.ace.lanes.density import adjoint_graph, embed_centres, evaluate_graph
+from mlip_autopipec.ace.lanes.forces import scatter_forces
+from mlip_autopipec.ace.lanes.geometry import gather
+from mlip_autopipec.ace.lanes.grade import grade, project, start_recurrence, sum_recurrence
+from mlip_autopipec.ace.lanes.moments import clear_sums, sum_blocks
+from mlip_autopipec.ace.lanes.program import Program
+from mlip_autopipec.ace.lanes.radial import interpolate, prepare_splines
+from mlip_autopipec.ace.lanes.scratch import Scratch
+from mlip_autopipec.ace.lanes.vectors import WIDTH, store
+from mlip_autopipec.ace.lanes.views import pointer, shifted, take_ticket, viewer
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
-from mlip_autopipec.ace.scratch import Scratch
-from mlip_autopipec.ace.views import pointer, shifted, take_ticket, viewer
 
 FORCES, PROJECTIONS, GRADE = 1, 2, 4
 """What is wanted of a frame, as bits of `Frame.wanted`; energies always come."""

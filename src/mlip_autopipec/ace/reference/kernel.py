@@ -10,7 +10,7 @@ import numpy as np
 from mlip_autopipec.ace.embedding import embed, quintic_switch
 from mlip_autopipec.ace.jit import inline, kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
-from mlip_autopipec.ace.reference_neighbours import (
+from mlip_autopipec.ace.reference.neighbours import (
     accumulate,
     add_product,
     add_scaled,
@@ -18,8 +18,8 @@ from mlip_autopipec.ace.reference_neighbours import (
     gather,
     radial_functions,
 )
-from mlip_autopipec.ace.reference_records import AtomResults, Centre, Surroundings
-from mlip_autopipec.ace.reference_tables import ReferenceTables
+from mlip_autopipec.ace.reference.records import AtomResults, Centre, Surroundings
+from mlip_autopipec.ace.reference.tables import ReferenceTables
 
 _ZBL = 2
 

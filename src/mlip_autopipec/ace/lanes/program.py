@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlip_autopipec.ace.aligned import aligned_zeros
 from mlip_autopipec.ace.core_repulsion import core_function
 from mlip_autopipec.ace.embedding import embedding_arrays
-from mlip_autopipec.ace.graph import ProductGraph, build_graph
 from mlip_autopipec.ace.harmonics import recursion_coefficients
-from mlip_autopipec.ace.polynomial import Monomial, Variables, number_variables, real_part
+from mlip_autopipec.ace.lanes.aligned import aligned_zeros
+from mlip_autopipec.ace.lanes.graph import ProductGraph, build_graph
+from mlip_autopipec.ace.lanes.polynomial import Monomial, Variables, number_variables, real_part
 from mlip_autopipec.ace.radial import radial_basis, radial_functions
 from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, LongArray
 from mlip_autopipec.ace.splines import hermite_table, nodes

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from mlip_autopipec.ace.grade_tables import check_active_set
-from mlip_autopipec.ace.lane_evaluator import refuse_overlaps
+from mlip_autopipec.ace.lanes.evaluator import refuse_overlaps
 from mlip_autopipec.ace.records import FloatArray
-from mlip_autopipec.ace.reference_kernel import evaluate_atoms
-from mlip_autopipec.ace.reference_records import AtomResults, make_centre, make_surroundings
-from mlip_autopipec.ace.reference_tables import reference_tables
+from mlip_autopipec.ace.reference.kernel import evaluate_atoms
+from mlip_autopipec.ace.reference.records import AtomResults, make_centre, make_surroundings
+from mlip_autopipec.ace.reference.tables import reference_tables
 from mlip_autopipec.ace.team import Team
 from mlip_autopipec.ace.terms import Potential
 from mlip_autopipec.core.conventions import voigt_from_tensor

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mlip_autopipec.ace.polynomial import Monomial
+from mlip_autopipec.ace.lanes.polynomial import Monomial
 from mlip_autopipec.ace.records import IntArray
 
 _Pair = tuple[int, int]

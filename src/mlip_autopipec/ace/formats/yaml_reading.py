@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from mlip_autopipec.ace.bond_reading import (
+from mlip_autopipec.ace.coupling import coupling_problem
+from mlip_autopipec.ace.formats.bond_reading import (
     bonds_problem,
     cutoff,
     embedding_parameters,
@@ -15,8 +16,7 @@ from mlip_autopipec.ace.bond_reading import (
     radial_parameters,
     radial_shape,
 )
-from mlip_autopipec.ace.coupling import coupling_problem
-from mlip_autopipec.ace.node import Node, read_text
+from mlip_autopipec.ace.formats.node import Node, read_text
 from mlip_autopipec.ace.records import (
     EMBEDDING_KINDS,
     INNER_CUTOFF_TYPES,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.jit import inline, splice
-from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, maximum, spread, store
-from mlip_autopipec.ace.packing import (
+from mlip_autopipec.ace.lanes.packing import (
     HAS_COMPRESS,
     count_bits,
     inverse_root,
@@ -14,11 +13,12 @@ from mlip_autopipec.ace.packing import (
     store_packed,
     store_packed_indices,
 )
-from mlip_autopipec.ace.program import Program
+from mlip_autopipec.ace.lanes.program import Program
+from mlip_autopipec.ace.lanes.scratch import Scratch
+from mlip_autopipec.ace.lanes.shuffles import columns_of_rows
+from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, load_row, maximum, spread, store
+from mlip_autopipec.ace.lanes.views import shifted
 from mlip_autopipec.ace.records import FloatArray, IntArray
-from mlip_autopipec.ace.scratch import Scratch
-from mlip_autopipec.ace.shuffles import columns_of_rows
-from mlip_autopipec.ace.views import shifted
 
 
 @splice

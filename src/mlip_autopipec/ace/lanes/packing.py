@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 
 from mlip_autopipec.ace.jit import cpu_features, instruction
-from mlip_autopipec.ace.lanes import (
+from mlip_autopipec.ace.lanes.vectors import (
     DOUBLE,
     FLAGS,
     INT32,

@@ -7,13 +7,13 @@ them are transposed to lanes = neighbours.
 from __future__ import annotations
 
 from mlip_autopipec.ace.jit import inline, splice
-from mlip_autopipec.ace.lanes import WIDTH, Lanes, load, load_row, minimum, spread, store
-from mlip_autopipec.ace.packing import whole_part
-from mlip_autopipec.ace.program import Program
+from mlip_autopipec.ace.lanes.packing import whole_part
+from mlip_autopipec.ace.lanes.program import Program
+from mlip_autopipec.ace.lanes.scratch import GEOMETRY_ROWS, SPLINE_NUMBERS, Scratch
+from mlip_autopipec.ace.lanes.shuffles import columns_of_rows, transpose
+from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, load_row, minimum, spread, store
+from mlip_autopipec.ace.lanes.views import shifted
 from mlip_autopipec.ace.records import FloatArray, LongArray
-from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, SPLINE_NUMBERS, Scratch
-from mlip_autopipec.ace.shuffles import columns_of_rows, transpose
-from mlip_autopipec.ace.views import shifted
 
 
 @inline

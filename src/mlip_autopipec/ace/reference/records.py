@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlip_autopipec.ace.records import FloatArray, IntArray
-from mlip_autopipec.ace.reference_tables import ReferenceTables
+from mlip_autopipec.ace.reference.tables import ReferenceTables
 
 ComplexArray = NDArray[np.complex128]
 

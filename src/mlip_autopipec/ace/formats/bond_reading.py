@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from ase.data import atomic_numbers
 
-from mlip_autopipec.ace.node import Node
+from mlip_autopipec.ace.formats.node import Node
 from mlip_autopipec.ace.radial import KINDS, is_known
 from mlip_autopipec.ace.records import Bond, FloatArray
 

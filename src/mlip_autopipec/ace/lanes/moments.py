@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from mlip_autopipec.ace.jit import inline, splice
-from mlip_autopipec.ace.lane_harmonics import write_harmonics
-from mlip_autopipec.ace.lanes import WIDTH, load, spread, store
-from mlip_autopipec.ace.program import Program
-from mlip_autopipec.ace.records import FloatArray
-from mlip_autopipec.ace.scratch import GEOMETRY_ROWS, Scratch
-from mlip_autopipec.ace.shuffles import totals
-from mlip_autopipec.ace.tiles import (
+from mlip_autopipec.ace.lanes.harmonics import write_harmonics
+from mlip_autopipec.ace.lanes.program import Program
+from mlip_autopipec.ace.lanes.scratch import GEOMETRY_ROWS, Scratch
+from mlip_autopipec.ace.lanes.shuffles import totals
+from mlip_autopipec.ace.lanes.tiles import (
     MOST,
     sum_1_1,
     sum_1_2,
@@ -20,6 +18,8 @@ from mlip_autopipec.ace.tiles import (
     sum_4_1,
     sum_4_2,
 )
+from mlip_autopipec.ace.lanes.vectors import WIDTH, load, spread, store
+from mlip_autopipec.ace.records import FloatArray
 
 
 @inline

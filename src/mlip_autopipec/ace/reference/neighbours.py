@@ -6,8 +6,8 @@ import numpy as np
 
 from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
-from mlip_autopipec.ace.reference_records import Centre, Surroundings
-from mlip_autopipec.ace.reference_tables import ReferenceTables
+from mlip_autopipec.ace.reference.records import Centre, Surroundings
+from mlip_autopipec.ace.reference.tables import ReferenceTables
 
 
 @inline
