@@ -101,6 +101,7 @@ class Case:
 
     def __init__(self, potential: Potential, elements: tuple[str, ...], cutoff: float, n_atoms: int, gamma: bool):
         frame = neighbourhood(crystal(elements, n_atoms), cutoff, elements)
+        self._potential = potential  # pyace's evaluators do not keep their bases alive
         self.ours = tuple(potential.ours)
         self.runs = potential.runs(frame, gamma)
         self.n_atoms = n_atoms

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-KB_EV_PER_K = 8.617333262e-5
 RYDBERG_EV = 13.605693122994
 BOHR_A = 0.529177210903
 EV_PER_A3_IN_GPA = 160.2176634
@@ -39,11 +38,6 @@ def virial_from_pyace(virial: Array) -> Array:
 def virial_to_lammps(virial: Array) -> Array:
     """Return the virial (6,) that `fix external` expects, eV, order xx yy zz xy xz yz (compression positive)."""
     return reorder_voigt(virial)
-
-
-def stress_from_lammps_pressure(pressure_bar: Array) -> Array:
-    """Return stress (6,), eV/A^3, from LAMMPS' pressure tensor (6,), bar, order xx yy zz xy xz yz."""
-    return -reorder_voigt(pressure_bar) / EV_PER_A3_IN_BAR
 
 
 def stress_from_espresso(stress_ry_bohr3: Array) -> Array:
