@@ -206,7 +206,7 @@ class TrainerWorker:
         given = None
         if parent is None and start.potential is not None and start.active_set is not None:
             given = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
-        request = FitRequest(tuple(sorted(self.intake.labels - self.intake.refused)), given)
+        request = FitRequest(tuple(sorted(self.intake.labels - self.intake.refused)), given, parent)
         self._fit = _Running(self.registry.next_version(), parent, request.task_ids, tuple(new))
         self._demand.began(len(request.task_ids))
         self.events.emit("train_started", version=self._fit.version, parent=parent, task_ids=new)

@@ -194,9 +194,14 @@ class Dataset:
 
     def rows(self) -> Iterator[DatasetRow]:
         """Yield all rows, oldest first."""
+        for _, row in self.numbered_rows():
+            yield row
+
+    def numbered_rows(self, after: int = 0) -> Iterator[tuple[int, DatasetRow]]:
+        """Yield rows with their numbers, oldest first, from the first number above `after`; a replaced row is new."""
         if self.path.exists():
-            for row in self._db.select(sort="id"):
-                yield _read(row)
+            for row in self._db.select(f"id>{after}", sort="id"):
+                yield int(row.id), _read(row)
 
     def count(self) -> int:
         """Return the number of rows."""

@@ -21,6 +21,7 @@ from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.fitter import DesignCache, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.stages.publish import read_grades
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset
@@ -54,7 +55,7 @@ def world(tmp_path):
 def test_a_fit_makes_all_files_but_the_manifest_and_publishes_nothing(world):
     ids = take_in(world, [labelled(s) for s in range(6)])
     answer = fitter(world)(FitRequest(ids))
-    assert {p.name for p in answer.folder.iterdir()} == set(FILES)
+    assert {p.name for p in answer.folder.iterdir()} == {*FILES, "active_rows.npz"}
     assert set(answer.facts["task_ids"]) == set(ids)
     assert answer.facts["active_set"]["Ar"] > 5
     assert Registry(world.run.potentials).versions() == []
@@ -124,6 +125,38 @@ def test_a_refit_with_kept_design_rows_is_the_fit_from_scratch(world):
     ids = take_in(world, frames)
     again, cold = kept(FitRequest(ids)), fitter(world)(FitRequest(ids))
     assert (again.folder / "potential.yaml").read_bytes() == (cold.folder / "potential.yaml").read_bytes()
+
+
+def test_a_version_does_not_depend_on_whether_its_trainer_was_restarted(world):
+    """The active set goes on from the parent's files, the coefficients have the bits of a fit from scratch."""
+    frames = [labelled(s) for s in range(12)]
+    registry = Registry(world.run.potentials)
+    living, parent, made = fitter(world), None, []
+    for n in (7, 9, 12):
+        ids = take_in(world, frames[:n])
+        answers = [one(FitRequest(ids, parent=parent)) for one in (living, fitter(world))]
+        one, other = (answer.folder for answer in answers)
+        assert (one / "potential.yaml").read_bytes() == (other / "potential.yaml").read_bytes()
+        assert arrays(one / "potential.asi") == arrays(other / "potential.asi")
+        made.append(read_grades(one)["Ar"])
+        parent = registry.publish(one, {"parent": parent, **answers[0].facts})
+    assert [(found.n_seen, found.n_selected) for found in made] == [(63, 63), (81, 63), (108, 63)]
+    anew = read_grades(living(FitRequest(ids, parent=None)).folder)["Ar"]
+    assert (anew.n_seen, anew.n_selected) == (108, 108)
+
+
+def test_an_active_set_is_extended_only_for_the_labels_that_it_saw(world):
+    ids = take_in(world, [labelled(s) for s in range(8)])
+    registry = Registry(world.run.potentials)
+    answer = fitter(world)(FitRequest(ids))
+    parent = registry.publish(answer.folder, answer.facts)
+    fewer = read_grades(fitter(world)(FitRequest(ids[1:], parent=parent)).folder)["Ar"]
+    assert (fewer.n_seen, fewer.n_selected) == (63, 63)
+    good = world.config
+    heavier = good.training.model_copy(update={"force_weight": 2.0})
+    world.config = good.model_copy(update={"training": heavier})
+    other = read_grades(fitter(world)(FitRequest(ids, parent=parent)).folder)["Ar"]
+    assert (other.n_seen, other.n_selected) == (72, 72)
 
 
 def test_a_structure_without_design_rows_does_not_stop_the_others(world):
@@ -261,7 +294,10 @@ def test_the_cache_keeps_what_fits(world):
     roomy, tight = DesignCache(basis), DesignCache(basis, limit=1)
     assert roomy(rows[0]) is roomy(replace(rows[0]))
     first = tight(rows[0])
-    tight(rows[1])
     again = tight(rows[0])
     assert again is not first
     np.testing.assert_array_equal(again.forces, first.forces)
+    for_one = DesignCache(basis, limit=basis.design(rows[0].atoms).forces.nbytes * 3 // 2)
+    kept = [for_one(row) for row in rows]
+    # Rows are read in turn, so what came first must stay.
+    assert [for_one(row) is one for row, one in zip(rows, kept, strict=True)] == [True, False, False]
