@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mlip_autopipec.ace.linear import LabelledDesign, RowReducer, Triangle
-from mlip_autopipec.ace.maxvol import ActiveSet, active_set, extended
+from mlip_autopipec.ace.maxvol import ActiveSet, active_set, continued
 from mlip_autopipec.core.interfaces import FloatArray
 
-# Rows that were not selected may slightly leave the volume as it is extended: from time to time all are looked at.
+# Each continuation starts from the last one's inverse: from time to time all begins anew, before rounding gathers.
 _MOST_GROWTH = 2.0
 
 
@@ -56,7 +54,7 @@ class GrownSet:
     ----------
     active : the set
     n_seen : rows that it covers
-    n_selected : how many of them there were when it was last selected among all
+    n_selected : how many of them there were when it was last selected from scratch
     """
 
     active: ActiveSet
@@ -67,12 +65,12 @@ class GrownSet:
 def grown_set(
     before: GrownSet | None, n_rows: int, new_rows: Callable[[], FloatArray], all_rows: Callable[[], FloatArray]
 ) -> GrownSet:
-    """Return the active set of all rows: `before`, extended by the new ones, or selected anew.
+    """Return the active set of all rows: on from `before`, or selected anew.
 
     Parameters
     ----------
     before
-        Of rows that all are still there; None selects anew, as it is done whenever the rows have doubled.
+        Of rows that are the first of all; None selects anew, as it is done whenever the rows have doubled.
     n_rows
         Number of all rows.
     new_rows, all_rows
@@ -80,5 +78,7 @@ def grown_set(
     """
     if before is None or n_rows > _MOST_GROWTH * before.n_selected:
         return GrownSet(active_set(all_rows()), n_rows, n_rows)
-    rows = new_rows() if n_rows > before.n_seen else np.zeros((0, before.active.rows.shape[1]))
-    return GrownSet(extended(before.active, rows), n_rows, before.n_selected)
+    if n_rows == before.n_seen:
+        return before
+    active = continued(before.active, new_rows(), all_rows, n_old=before.n_seen)
+    return GrownSet(active, n_rows, before.n_selected)

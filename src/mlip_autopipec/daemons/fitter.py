@@ -200,7 +200,7 @@ class Fitter:
     def _select(
         self, rows: Sequence[DatasetRow], designs: DesignCache, facts: Mapping[str, Any], parent: str | None
     ) -> dict[str, GrownSet]:
-        """Return the active sets; those of `parent` extended, if it is of the same functions and these labels' first.
+        """Return the active sets: on from those of `parent`, if it is of the same functions and of the first labels.
 
         They depend on files only, so that a trainer that was killed in between goes on with the same ones.
         """
@@ -227,12 +227,12 @@ class Fitter:
             manifest = self.registry.manifest(parent)
         except AutopipeError:  # damaged or gone: the trainer says so
             return {}, set()
-        seen = set(manifest.get("task_ids", ()))
+        seen = list(manifest.get("task_ids", ()))
         same = all(manifest.get(key) == facts.get(key) for key in ("config_hash", "basis_hash", "basis_of"))
-        editions = {task: edition for task, edition in facts["editions"].items() if task in seen}
-        if not same or manifest.get("editions") != editions or not seen.issubset(facts["task_ids"]):
+        editions = {task: edition for task, edition in facts["editions"].items() if task in set(seen)}
+        if not same or manifest.get("editions") != editions or seen != facts["task_ids"][: len(seen)]:
             return {}, set()
-        return read_grades(self.registry.path(parent)), seen
+        return read_grades(self.registry.path(parent)), set(seen)
 
     def _designs_of(self, elements: Sequence[str]) -> DesignCache:
         if self._designs is None or self._designs.basis.elements != tuple(elements):

@@ -59,6 +59,7 @@ def write_grades(folder: Path, sets: Mapping[str, GrownSet]) -> None:
     """Write `potential.asi`, and into `active_rows.npz` what the next version's active sets can begin with."""
     write_asi({element: found.active.inverse for element, found in sets.items()}, folder / "potential.asi")
     arrays = {f"{element}.rows": found.active.rows for element, found in sets.items()}
+    arrays |= {f"{element}.indices": found.active.indices for element, found in sets.items()}
     arrays |= {f"{element}.counts": np.array([found.n_seen, found.n_selected]) for element, found in sets.items()}
     np.savez(folder / _ACTIVE_ROWS, **arrays)  # type: ignore[arg-type]
 
@@ -70,8 +71,8 @@ def read_grades(folder: Path) -> dict[str, GrownSet]:
         with (folder / _ACTIVE_ROWS).open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             found = {}
             for element, inverse in inverses.items():
-                rows, (n_seen, n_selected) = archive[f"{element}.rows"], archive[f"{element}.counts"]
-                found[element] = GrownSet(ActiveSet(np.arange(len(rows)), inverse, rows), int(n_seen), int(n_selected))
+                indices, rows, counts = (archive[f"{element}.{name}"] for name in ("indices", "rows", "counts"))
+                found[element] = GrownSet(ActiveSet(indices, inverse, rows), *map(int, counts))
     except (ModelError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         logger.info("%s: active set is selected anew: %s", folder, error)
         return {}

@@ -1,4 +1,4 @@
-"""What grows with the labels: the same bits as from scratch, and active sets that cover what they have seen."""
+"""What grows with the labels: the same bits as from scratch, and active sets that cover all they have seen."""
 
 import numpy as np
 import pytest
@@ -77,24 +77,48 @@ def never():
     raise AssertionError("was not needed")
 
 
-def test_new_rows_extend_the_set_and_the_old_ones_are_not_read():
+def test_rows_inside_change_nothing_and_the_old_ones_are_not_read():
     rng = np.random.default_rng(1)
-    old, new = rng.normal(size=(200, 6)), 3 * rng.normal(size=(20, 6))
+    old = rng.normal(size=(200, 6))
     before = grown_set(None, 200, never, lambda: old)
     assert (before.n_seen, before.n_selected) == (200, 200)
     assert before.active.inverse.tobytes() == active_set(old).inverse.tobytes()
-    after = grown_set(before, 220, lambda: new, never)
+    after = grown_set(before, 220, lambda: 0.5 * old[:20], never)
     assert (after.n_seen, after.n_selected) == (220, 200)
-    assert before.active.gamma(new).max() > 1.5
-    assert after.active.gamma(new).max() <= 1.001
-    assert after.active.gamma(old).max() <= 1.05
+    assert after.active.inverse.tobytes() == before.active.inverse.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_outside_are_taken_in_and_all_stay_known(seed):
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([rng.normal(size=(300, 8)), 2 * rng.normal(size=(20, 8))])
+    before = grown_set(None, 300, never, lambda: rows[:300])
+    after = grown_set(before, 320, lambda: rows[300:], lambda: rows)
+    assert before.active.gamma(rows[300:]).max() > 1.5
+    assert after.active.gamma(rows).max() <= 1.0011
+    assert rows[after.active.indices].tobytes() == after.active.rows.tobytes()
+    assert (after.n_seen, after.n_selected) == (320, 300)
+    # As large a volume as the selection from scratch finds (both are local maxima).
+    volumes = [np.linalg.slogdet(found.rows)[1] for found in (after.active, active_set(rows))]
+    assert volumes[0] > volumes[1] - 0.7
+
+
+def test_a_direction_that_nobody_had_begins_anew():
+    rng = np.random.default_rng(7)
+    rows = rng.normal(size=(110, 5))
+    rows[:100, 4] = 0.0
+    before = grown_set(None, 100, never, lambda: rows[:100])
+    assert len(before.active.indices) == 4
+    after = grown_set(before, 110, lambda: rows[100:], lambda: rows)
+    assert len(after.active.indices) == 5
+    assert after.active.gamma(rows).max() <= 1.0011
 
 
 def test_all_are_selected_anew_when_they_have_doubled():
     rng = np.random.default_rng(2)
     rows = rng.normal(size=(401, 6))
     before = grown_set(None, 200, never, lambda: rows[:200])
-    kept = grown_set(before, 400, lambda: rows[200:400], never)
+    kept = grown_set(before, 400, lambda: rows[200:400], lambda: rows[:400])
     assert kept.n_selected == 200
     anew = grown_set(kept, 401, never, lambda: rows)
     assert anew.n_selected == 401
