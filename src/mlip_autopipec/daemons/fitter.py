@@ -208,17 +208,15 @@ class Fitter:
         before, seen = self._parent_sets(facts, parent)
         new = [row for row in rows if row.task_id not in seen]
         counts = count_active_rows(rows, settings)
+        # Of all elements at once, and only if one needs them.
         of_new = cache(lambda: active_rows(new, basis, settings, designs))
         of_all = cache(lambda: active_rows(rows, basis, settings, designs))
-        return {
-            element: grown_set(
-                before.get(element),
-                counts[element],
-                lambda element=element: of_new()[element],
-                lambda element=element: of_all()[element],
-            )
-            for element in basis.elements
-        }
+
+        def grown(element: str) -> GrownSet:
+            found = before.get(element)
+            return grown_set(found, counts[element], lambda: of_new()[element], lambda: of_all()[element])
+
+        return {element: grown(element) for element in basis.elements}
 
     def _parent_sets(self, facts: Mapping[str, Any], parent: str | None) -> tuple[dict[str, GrownSet], set[str]]:
         if parent is None:

@@ -58,10 +58,12 @@ class Sample:
 def write_grades(folder: Path, sets: Mapping[str, GrownSet]) -> None:
     """Write `potential.asi`, and into `active_rows.npz` what the next version's active sets can begin with."""
     write_asi({element: found.active.inverse for element, found in sets.items()}, folder / "potential.asi")
-    arrays = {f"{element}.rows": found.active.rows for element, found in sets.items()}
-    arrays |= {f"{element}.indices": found.active.indices for element, found in sets.items()}
-    arrays |= {f"{element}.counts": np.array([found.n_seen, found.n_selected]) for element, found in sets.items()}
-    np.savez(folder / _ACTIVE_ROWS, **arrays)  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {}
+    for element, found in sets.items():
+        counts = np.array([found.n_seen, found.n_selected])
+        named = {"rows": found.active.rows, "indices": found.active.indices, "counts": counts}
+        arrays |= {f"{element}.{name}": array for name, array in named.items()}
+    np.savez(folder / _ACTIVE_ROWS, **arrays)
 
 
 def read_grades(folder: Path) -> dict[str, GrownSet]:
