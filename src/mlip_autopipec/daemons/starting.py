@@ -19,6 +19,7 @@ _MODULE = "autopipe_services.supervisor"
 _START_S = 60.0
 _LOG_TAIL_LINES = 5
 _GONE = ("failed", "stopped")
+_TRY_AGAIN = 75
 
 
 def already_running(run: RunDirectory, *, foreground: bool) -> int | None:
@@ -76,7 +77,8 @@ def begin(run: RunDirectory) -> tuple[int, bool]:
     if process.poll() is None:
         raise AutopipeError(f"the supervisor (pid {process.pid}) does not come up", f"see {log_path}", transient=True)
     error = AutopipeError(f"the supervisor ended at once: {_tail(log_path, offset)}", f"see {log_path}")
-    error.exit_code = process.returncode
+    # Peaceful (0) or killed by a signal (negative), it is not there: no success, and no exit code of its own.
+    error.exit_code = process.returncode if process.returncode > 0 else _TRY_AGAIN
     raise error
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STATE_S = 1.0
-_OVER: Final = {"done": 0, "stuck": 3}  # phase -> exit code
+_OVER: Final[dict[str | None, int]] = {"done": 0, "stuck": 3}  # phase -> exit code
 _INTERRUPTED, _NOT_DONE = 130, 75
 # Fractions of the patience, so that a gap is filled before anything that waits for it is marked late.
 _GAP_FRACTION = 0.3
@@ -154,8 +154,9 @@ class Supervisor:
         """Return the exit code; who waits for the run in a terminal or a script is told whether it is done."""
         if not self.foreground:
             return 0
-        code = _OVER.get(self.progress.state.phase)
-        if code is None:
+        if self.progress.phase in _OVER:
+            code = _OVER[self.progress.phase]
+        else:
             code = _INTERRUPTED if number == signal.SIGINT else _NOT_DONE
         if code and self.narrator is not None:
             self.narrator.part(self.progress.state)
@@ -172,12 +173,12 @@ class Supervisor:
 
     # --- inside -----------------------------------------------------------------------------------------------
 
-    def _phase(self) -> str:
+    def _phase(self) -> str | None:
         try:
             return self.progress.update()
         except OSError as error:  # a full disk must not end the run; a second later it is tried again
             logger.warning("state not written: %s", error)
-            return self.progress.state.phase
+            return self.progress.phase
 
     def _take_back(self, worker: str) -> None:
         """Return the tasks of a dead daemon at once, without waiting for its lease to run out."""

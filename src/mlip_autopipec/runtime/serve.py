@@ -217,7 +217,8 @@ def serve(
             state, code = "failed", 1
         finally:
             systemd.send("STOPPING=1")
-            code = _close(daemon) or code
+            closed = _close(daemon)
+            code = code or closed
             state = state if code == 0 else "failed"
             if code == 0 and isinstance(daemon, Judging):
                 code = daemon.ending(signals.first)

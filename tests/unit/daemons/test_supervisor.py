@@ -271,6 +271,12 @@ def test_in_the_foreground_an_end_before_the_run_is_done_is_no_success(
     assert beat(run, "supervisor")["state"] == "stopped"
 
 
+def test_how_an_earlier_start_ended_is_no_success_of_this_one(run: RunDirectory) -> None:
+    WorkflowState(1, "done", 0).write(run.state)
+    with supervisor(run, foreground=True) as made:
+        assert made.ending(signal.SIGINT) == 130
+
+
 def test_in_the_foreground_stuck_walkers_are_no_success(run: RunDirectory) -> None:
     publish_version(run)
     run.walker("w00").mkdir()
