@@ -185,7 +185,7 @@ class Supervisor:
         try:
             for task_id in self.queue.return_tasks_of(worker):
                 logger.info("task %s: held by %s, back in the queue", task_id, worker)
-        except AutopipeError as error:
+        except (AutopipeError, OSError) as error:  # a sweep returns them after the lease
             logger.warning("tasks of %s: %s", worker, error)
 
     def _scan(self, now: float) -> None:

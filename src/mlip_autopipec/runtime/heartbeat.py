@@ -11,7 +11,7 @@ from typing import Any
 from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json, write_json
-from mlip_autopipec.runtime.process import ProcessIdentity
+from mlip_autopipec.core.process import ProcessIdentity
 
 logger = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from worker_parts import Parts, make, new_task
 
 from mlip_autopipec.core.errors import ConfigError, QueueError
 from mlip_autopipec.core.events import read_events
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.daemons.dft_worker import DftWorker
 from mlip_autopipec.daemons.settings import SupervisorSettings
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.queue import TaskQueue

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.daemons import stopping
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
 

@@ -31,6 +31,14 @@ def _stat(pid: int) -> list[str] | None:
     return text.rpartition(")")[2].split()
 
 
+def signal_name(number: int) -> str:
+    """Return the name of a signal: `SIGKILL`, and for those that have none `signal 35` (real-time signals)."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 @dataclass(frozen=True)
 class ProcessIdentity:
     """One process of one host, never mistaken for a later one with the same id.
