@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -72,11 +73,30 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, line: str, *, fsync: bool = False) -> None:
-    """Append one line in a single `write`, so that lines of a crashed writer are whole or absent."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    """Append one line (or frame of lines) in a single `write`, so that those of a crashed writer are whole or absent.
+
+    Raises
+    ------
+    OSError
+        The disk took nothing, or (ENOSPC) only a part, which is removed again.
+    """
+    data = line.rstrip("\n").encode() + b"\n"
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(fd, line.rstrip("\n").encode() + b"\n")
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            data = b"\n" + data  # half a line that a power cut left must not swallow this one
+        if (written := os.write(fd, data)) < len(data):
+            _take_back(fd, written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if fsync:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _take_back(fd: int, written: int) -> None:
+    """Remove what was appended last, unless another process has appended since."""
+    end = os.lseek(fd, 0, os.SEEK_CUR)
+    if os.fstat(fd).st_size == end:
+        os.ftruncate(fd, end - written)
