@@ -103,6 +103,7 @@ class Supervisor:
         self.narrator = None if say is None else Narrator(run, config.otf.uncertainty_threshold, say)
         self._next_state = self._next_scan = float("-inf")
         self._kill_at: float | None = None
+        self._dismissed = False
         self._clock = clock
 
     # --- life -------------------------------------------------------------------------------------------------
@@ -136,6 +137,10 @@ class Supervisor:
             for service in self.services:
                 service.terminate()
 
+    def dismiss(self) -> None:
+        """Write nothing any more: a supervisor of another host has the run."""
+        self._dismissed = True
+
     def close(self) -> None:
         """Leave no daemon behind, and no event unmerged (idempotent)."""
         deadline = time.monotonic() + self.settings.grace_s
@@ -145,9 +150,10 @@ class Supervisor:
             if time.monotonic() > deadline:
                 self._kill_all()
             time.sleep(0.02)
-        self.merger.merge()
-        self.recovery.scan(final=True)
-        self.merger.merge(final=True)
+        if not self._dismissed:
+            self.merger.merge()
+            self.recovery.scan(final=True)
+            self.merger.merge(final=True)
         self.queue.release()
 
     def ending(self, number: int | None) -> int:
