@@ -120,6 +120,9 @@ class TrainerWorker:
             self._demand.revive()
             self._control.withdraw(REVIVE_TRAINER)
         took_in = self.intake.take_results()
+        if self.intake.rest:
+            self._next_look = now
+            return Outcome.WORKED
         if self._fit is None and self._demand.is_due(now):
             self._begin()
             return Outcome.WORKED
@@ -139,7 +142,7 @@ class TrainerWorker:
         state = "training" if self._fit else "failing" if error else "idle"
         detail: dict[str, Any] = {
             "labels": len(self.intake.labels),
-            "uningested": len(self._demand.new()),
+            "uningested": len(self._demand.new()) + self.intake.rest,
             "refused": len(self.intake.refused),
             "waiting_for": self._demand.waiting_for,
             "version": self._demand.version,
@@ -210,8 +213,7 @@ class TrainerWorker:
             error = EngineError(f"{len(unseen)} label(s) left the dataset during the fit", transient=True)
             self._demand.failed(fit.new_ids, Result(error=error), now)
             return
-        for task_id, reason in answer.unusable.items():
-            self.intake.refuse(task_id, reason)
+        self.intake.refuse(answer.unusable)
         self._publish(fit, answer)
         self._demand.succeeded()
 
