@@ -7,10 +7,13 @@ import errno
 import json
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlip_autopipec.core.errors import DataError
+
+T = TypeVar("T")
 
 
 def fsync_directory(folder: Path) -> None:
@@ -56,6 +59,17 @@ def write_json(path: Path, value: Any, *, fsync: bool = True) -> None:
     write_text(path, dump_json(value), fsync=fsync)
 
 
+def again_if_stale(read: Callable[[], T]) -> T:
+    """Return `read()`, tried twice more after ESTALE: over NFS a file may be replaced between opening and reading."""
+    for _ in range(2):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return read()
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -67,7 +81,7 @@ def read_json(path: Path) -> Any:
         The file is not valid UTF-8 JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(again_if_stale(lambda: path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid JSON: {error}", "repair or remove the file") from error
 

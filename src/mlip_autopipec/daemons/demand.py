@@ -152,5 +152,5 @@ class Demand:
             logger.debug("%s", result.traceback)
         if hopeless:
             # Walkers wait for these labels: they have to hear that none of them will come.
-            self._intake.refuse(dict.fromkeys(new_ids, f"{NO_FIT}{self.error}"))
+            self._intake.refuse_all(dict.fromkeys(new_ids, f"{NO_FIT}{self.error}"))
             self.error = f"{len(new_ids)} new label(s) were left out, since every fit with them failed: {self.error}"

@@ -115,7 +115,7 @@ class Intake:
                     rows.append(row_of_frame(atoms, number, self._labeller, force_limit=self._force_limit))
                 except DataError as error:
                     refused[f"{_START_KEY}{number}"] = str(error)
-        self.refuse(refused)
+        self.refuse_all(refused)
         self._ingest(rows)
 
     def take_results(self) -> bool:
@@ -136,7 +136,7 @@ class Intake:
                 continue
             except DataError as error:
                 refused[task_id] = str(error)
-        self.refuse(refused)
+        self.refuse_all(refused)
         self._ingest(rows)
         self.rest = len(new[_BATCH:])
         return self._take_relabelled(there, set_aside) or bool(new)
@@ -158,7 +158,7 @@ class Intake:
             else:
                 self._pardon(task_id)
             self.editions[task_id] = edition
-        self.refuse(refused)
+        self.refuse_all(refused)
         self.rest += len(newer[_BATCH:])
         if newer:
             self._stamp = self.dataset.stamp()
@@ -170,8 +170,12 @@ class Intake:
             remove_refusals(self.run, {task_id})
             self.refused.discard(task_id)
 
-    def refuse(self, reasons: Mapping[str, str]) -> None:
-        """Leave labels out from now on, by task id, and say why."""
+    def refuse(self, task_id: str, reason: str) -> None:
+        """Leave a label out from now on, and say why."""
+        self.refuse_all({task_id: reason})
+
+    def refuse_all(self, reasons: Mapping[str, str]) -> None:
+        """Leave labels out, by task id; the file of refusals is written once."""
         new = {task_id: reason for task_id, reason in reasons.items() if task_id not in self.refused}
         for reason in new.values():
             logger.warning("refused: %s", reason)

@@ -213,17 +213,14 @@ class TrainerWorker:
             error = EngineError(f"{len(unseen)} label(s) left the dataset during the fit", transient=True)
             self._demand.failed(fit.new_ids, Result(error=error), now)
             return
-        self.intake.refuse(answer.unusable)
+        self.intake.refuse_all(answer.unusable)
         self._publish(fit, answer)
         self._demand.succeeded()
 
     def _publish(self, fit: _Running, answer: FitAnswer) -> None:
         new = [task_id for task_id in fit.new_ids if task_id not in answer.unusable]
         manifest = {"parent": fit.parent, "new_task_ids": new, **answer.facts}
-        try:
-            version = publish(self.registry, answer.folder, manifest)
-        except BaseException:
-            shutil.rmtree(answer.folder, ignore_errors=True)
-            raise
+        with self.registry.work_folder(answer.folder) as folder:
+            version = publish(self.registry, folder, manifest)
         self.events.emit("version_published", version=version, parent=fit.parent, task_ids=new)
         logger.info("%s: %d labels, %d of them new", version, len(answer.facts["task_ids"]), len(new))
