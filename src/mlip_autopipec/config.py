@@ -49,8 +49,6 @@ _PLAIN: Final = {
 class NotStarted(AutopipeError):  # noqa: N818  says what is
     """Nobody has started this run yet, so nothing is frozen."""
 
-    exit_code = 75
-
 
 class Config(BaseModel):
     """The whole of `autopipe.yaml`."""

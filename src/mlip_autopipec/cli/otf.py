@@ -25,7 +25,7 @@ def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
     With --foreground the exit code says how the run ended: 0 done, 3 a walker gave up, 130 Ctrl-C, 75 stopped before it
     was done.
     """
-    from mlip_autopipec.config import check_frozen, freeze, load
+    from mlip_autopipec.config import check_frozen, load
     from mlip_autopipec.daemons.preflight import preflight
     from mlip_autopipec.daemons.starting import already_running, begin, supervise
     from mlip_autopipec.daemons.supervisor import default_services
@@ -41,10 +41,10 @@ def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
         for module, name in [("autopipe_services.supervisor", "supervisor"), *default_services(config)]:
             click.echo(f"would start {name} ({module})", err=True)
         return
-    freeze(run, config)
+    # The supervisor freezes what was checked here, once it knows that no other host works by an earlier one.
     if foreground:
         supervise(run)
-    pid, is_new = begin(run)
+    pid, is_new = begin(run, say=lambda text: click.echo(text, err=True))
     what = "started" if is_new else "already running:"
     click.echo(f"{what} supervisor, pid {pid}; see  autopipe status -C {run.root}", err=True)
 

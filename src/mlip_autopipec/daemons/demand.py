@@ -152,6 +152,5 @@ class Demand:
             logger.debug("%s", result.traceback)
         if hopeless:
             # Walkers wait for these labels: they have to hear that none of them will come.
-            for task_id in new_ids:
-                self._intake.refuse(task_id, f"{NO_FIT}{self.error}")
+            self._intake.refuse_all(dict.fromkeys(new_ids, f"{NO_FIT}{self.error}"))
             self.error = f"{len(new_ids)} new label(s) were left out, since every fit with them failed: {self.error}"

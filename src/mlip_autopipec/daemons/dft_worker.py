@@ -38,6 +38,7 @@ _LONGEST_BEAT_S = 10.0
 _SWEEPS_PER_LEASE = 4
 _SWEEP_LEASES = 2  # within which a sweep converges
 _FULL_DISK_S = 5.0
+_DISK_HINT = "free some space or mend the disk; the task is labelled again"
 
 
 class WorkerConfig(Protocol):
@@ -136,7 +137,7 @@ class DftWorker:
         self._next_beat = 0.0
         self._busy_until: float | None = None  # the last moment with a task, for `idle_timeout_s`
         self._look_at, self._stay = float("-inf"), False
-        self._unsaved: dict[str, Any] | None = None  # a label that found the disk full
+        self._unsaved: dict[str, Any] | None = None  # a label that the disk did not take
         self._save_at = 0.0
         self._draining = False
         self._give_back_at = float("inf")
@@ -272,14 +273,16 @@ class DftWorker:
         return Outcome.WORKED
 
     def _save(self, job: _Job, record: dict[str, Any], now: float) -> Outcome:
-        """Write the result; if the disk is full, keep the label in memory and try again."""
+        """Write the result; while the disk does not take it, keep the label in memory and try again."""
         if now < self._save_at:
             return Outcome.IDLE
         try:
             first = self.queue.complete(job.claim, record)
-        except QueueError as error:
-            if not error.transient or now >= self._give_back_at:
+        except (QueueError, OSError) as error:
+            if isinstance(error, QueueError) and not error.transient:
                 raise
+            if now >= self._give_back_at:
+                raise QueueError(f"task {job.id}: label not written: {error}", _DISK_HINT, transient=True) from error
             logger.warning("task %s: label not written yet: %s", job.id, error)
             self._unsaved, self._save_at = record, now + _FULL_DISK_S
             return Outcome.IDLE

@@ -5,7 +5,6 @@ The child reads the dataset and writes one work folder; publishing that is the t
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -160,8 +159,7 @@ class Fitter:
         job = self.job
         priced = sorted(found.union(known_elements(request.given[0]) if request.given else ()))
         isolated = isolated_energies(self.run, priced, job.training.reference_energies, job.labeller, job.node)
-        folder = self.registry.new_work_folder()
-        try:
+        with self.registry.work_folder() as folder:
             unusable: dict[str, str] = {}
             if request.given is not None:
                 facts = adopt(rows, isolated, *request.given, folder, job.engine)
@@ -169,9 +167,6 @@ class Fitter:
                 designs = self._designs_of(elements)
                 rows, unusable = _usable(rows, designs)
                 facts = self._fit(rows, isolated, designs, folder, request.parent)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
         return FitAnswer(folder, facts, unusable)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from ase import Atoms
 
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _START_KEY = "start.dataset:"
 # How the reason begins when a label was refused because no fit with it succeeded.
 NO_FIT = "no fit with this label: "
+# Reading and writing so many takes about a second; whoever calls has to beat in between.
+_BATCH: Final = 500
 
 
 class Intake:
@@ -50,6 +52,8 @@ class Intake:
         self._set_aside: Mapping[str, int] = {}
         self._stamp: tuple[int, int, int] | None = None  # of the dataset, as we last saw or wrote it
         self._mishap = ""
+        self._rebuilding = ""
+        self.rest = 0  # results that nobody has looked at yet
 
     def load(self) -> None:
         """Read what earlier processes took in. Refused results are judged again: they, or the settings, may differ."""
@@ -63,53 +67,67 @@ class Intake:
         again = {i for i, reason in known.items() if i.startswith(_START_KEY) or reason.startswith(NO_FIT)}
         remove_refusals(self.run, again)
         self.refused = (set(known) - again) & self.labels
+        self.rest = len(self._view.ids() - self.labels - self.refused)
 
     def rebuilt(self) -> str:
         """Look whether the database is still what it was; if not, make it whole again and say what had happened.
 
-        All rows come from the start structures and `results/`, which are the truth. Empty if nothing had happened.
+        All rows come from the start structures and `results/`, which are the truth. Empty if nothing had happened, or
+        as long as `take_results` has not yet taken in what else there is.
         """
         stamp = self.dataset.stamp()
         if stamp == self._stamp and not self._mishap:
-            return ""
+            return self._told_when_whole()
         mishap, self._mishap = self._mishap, ""
         if stamp is None and self.labels:
             mishap = f"{self.dataset.path.name} was gone"
         # Where somebody else only wrote or replaced a sound file, what is missing in it comes back.
         self.load()
-        mishap, self._mishap = self._mishap or mishap, ""
+        self._rebuilding, self._mishap = self._mishap or mishap or self._rebuilding, ""
         self.take_frames(self._frames)
         self.take_results()
-        return mishap
+        return self._told_when_whole()
+
+    def _told_when_whole(self) -> str:
+        if self.rest:
+            return ""
+        told, self._rebuilding = self._rebuilding, ""
+        return told
 
     def lost(self, contained: Collection[str]) -> set[str]:
         """Return which of `contained` have neither row nor reason: their label is nowhere any more.
 
-        A label that a person had set aside (requeued) is not lost: the next one is under way.
+        A label that a person had set aside (requeued) is not lost: the next one is under way. None is before every
+        result was looked at.
         """
+        if self.rest:
+            return set()
         return set(contained) - self.labels - self.refused - set(self._set_aside)
 
     def take_frames(self, frames: Sequence[Atoms]) -> None:
         """Give every start structure that came with energy and forces a row (idempotent)."""
         self._frames = frames
         rows: list[DatasetRow] = []
+        refused: dict[str, str] = {}
         for number, atoms in enumerate(frames):
             if has_label(atoms):
                 try:
                     rows.append(row_of_frame(atoms, number, self._labeller, force_limit=self._force_limit))
                 except DataError as error:
-                    self.refuse(f"{_START_KEY}{number}", str(error))
+                    refused[f"{_START_KEY}{number}"] = str(error)
+        self.refuse_all(refused)
         self._ingest(rows)
 
     def take_results(self) -> bool:
-        """Give every new result a row, or a reason why not; True if there was one."""
+        """Give new results a row, or a reason why not; True if there was one. While `rest` is not 0, call again."""
         # Counted before any result is read: a result that is there now is newer than all that were set aside.
         self._set_aside = set_aside = self.results.editions()
         there = self._view.ids()
         self._forgive(there)
         new = sorted(there - self.labels - self.refused)
         rows: list[DatasetRow] = []
-        for task_id in new:
+        refused: dict[str, str] = {}
+        for task_id in new[:_BATCH]:
             try:
                 record = self.results.read(task_id)
                 row = row_of_result(record, self._labeller, force_limit=self._force_limit)
@@ -117,14 +135,18 @@ class Intake:
             except FileNotFoundError:  # requeued by hand in this moment
                 continue
             except DataError as error:
-                self.refuse(task_id, str(error))
+                refused[task_id] = str(error)
+        self.refuse_all(refused)
         self._ingest(rows)
+        self.rest = len(new[_BATCH:])
         return self._take_relabelled(there, set_aside) or bool(new)
 
     def _take_relabelled(self, there: set[str], set_aside: Mapping[str, int]) -> bool:
         """Replace the rows of labels that a person had made again; True if there was one."""
-        newer = {i: n for i, n in set_aside.items() if i in self.labels & there and n > self.editions.get(i, 0)}
-        for task_id, edition in newer.items():
+        both = self.labels & there
+        newer = [(i, n) for i, n in set_aside.items() if i in both and n > self.editions.get(i, 0)]
+        refused: dict[str, str] = {}
+        for task_id, edition in newer[:_BATCH]:
             try:
                 record = self.results.read(task_id)
                 row = row_of_result(record, self._labeller, force_limit=self._force_limit)
@@ -132,10 +154,12 @@ class Intake:
             except FileNotFoundError:  # set aside once more in this moment
                 continue
             except DataError as error:
-                self.refuse(task_id, str(error))
+                refused[task_id] = str(error)
             else:
                 self._pardon(task_id)
             self.editions[task_id] = edition
+        self.refuse_all(refused)
+        self.rest += len(newer[_BATCH:])
         if newer:
             self._stamp = self.dataset.stamp()
         return bool(newer)
@@ -148,10 +172,15 @@ class Intake:
 
     def refuse(self, task_id: str, reason: str) -> None:
         """Leave a label out from now on, and say why."""
-        if task_id not in self.refused:
+        self.refuse_all({task_id: reason})
+
+    def refuse_all(self, reasons: Mapping[str, str]) -> None:
+        """Leave labels out, by task id; the file of refusals is written once."""
+        new = {task_id: reason for task_id, reason in reasons.items() if task_id not in self.refused}
+        for reason in new.values():
             logger.warning("refused: %s", reason)
-            add_refusals(self.run, {task_id: reason})
-            self.refused.add(task_id)
+        add_refusals(self.run, new)
+        self.refused.update(new)
 
     def _ingest(self, rows: Sequence[DatasetRow]) -> None:
         if rows:

@@ -99,6 +99,8 @@ class Walker:
         found = self.record.resume()
         if found is None:
             return
+        if found.snapshot is not None:
+            self.snapshots.prune(found.snapshot)  # a kill may have left those of a branch that was given up
         if found.state == "running":
             # Killed, or ended by what MD did: look at every step until the next snapshot.
             self.pace.careful_until = found.snapshot_step + self.otf.snapshot_interval

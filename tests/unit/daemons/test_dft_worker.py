@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -18,10 +19,10 @@ from worker_parts import Parts, make, new_task
 
 from mlip_autopipec.core.errors import ConfigError, QueueError
 from mlip_autopipec.core.events import read_events
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.daemons.dft_worker import DftWorker
 from mlip_autopipec.daemons.settings import SupervisorSettings
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.queue import TaskQueue
@@ -213,7 +214,12 @@ def test_it_ends_after_its_idle_time(bench: Bench) -> None:
         assert [worker.step(now) for now in (100.0, 104.9, 105.0)] == [Outcome.IDLE, Outcome.IDLE, Outcome.DONE]
 
 
-def test_a_label_waits_for_a_full_disk_and_is_not_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "trouble", [QueueError("no space left", transient=True), OSError(errno.EIO, "I/O error"), OSError(errno.ESTALE, "")]
+)
+def test_a_label_waits_for_the_disk_and_is_not_made_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
     task = new_task()
     bench.publish(task)
     with bench.worker(max_tasks=1) as worker:
@@ -222,7 +228,7 @@ def test_a_label_waits_for_a_full_disk_and_is_not_made_again(bench: Bench, monke
         def full_at_first(claim: Any, record: Any) -> bool:
             calls.append(record)
             if len(calls) == 1:
-                raise QueueError("no space left", transient=True)
+                raise trouble
             return complete(claim, record)
 
         monkeypatch.setattr(worker.queue, "complete", full_at_first)
@@ -231,6 +237,39 @@ def test_a_label_waits_for_a_full_disk_and_is_not_made_again(bench: Bench, monke
         assert worker.step(time.monotonic() + 6.0) is Outcome.WORKED
     assert calls[0] is calls[1]
     assert bench.events() == [("task_claimed", task.id), ("label_done", task.id)]
+
+
+def test_a_folder_of_results_that_is_missing_for_a_while(bench: Bench) -> None:
+    """A real error of the disk: where the folder of this label belongs is a file."""
+    task = new_task()
+    bench.publish(task)
+    in_the_way = bench.run.results / task.id[:2]
+    in_the_way.write_text("")
+    with bench.worker(max_tasks=1) as worker:
+        work(worker, lambda: worker._unsaved is not None)
+        in_the_way.unlink()
+        assert worker.step(time.monotonic() + 6.0) is Outcome.WORKED
+    assert bench.results.read(task.id)["worker"] == "dft-0"
+
+
+def test_a_worker_that_must_leave_a_broken_disk_asks_to_be_started_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = new_task()
+    bench.publish(task)
+
+    def broken(claim: Any, record: Any) -> bool:
+        raise OSError(errno.EIO, "I/O error")
+
+    with bench.worker() as worker:
+        monkeypatch.setattr(worker.queue, "complete", broken)
+        work(worker, lambda: worker._unsaved is not None)
+        worker.drain()
+        assert worker.step(time.monotonic()) is Outcome.IDLE
+        with pytest.raises(QueueError, match="label not written") as caught:
+            worker.step(time.monotonic() + 6.0)
+    assert caught.value.exit_code == 75
+    assert bench.queue.state(task.id) == "pending"
 
 
 def test_a_label_that_comes_second_is_not_told(bench: Bench) -> None:

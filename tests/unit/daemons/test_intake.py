@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from trainer_parts import NOW, World, frame, label, labelled
 
+from mlip_autopipec.daemons import intake as intake_module
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.refusals import read_refusals
@@ -208,3 +209,59 @@ def test_a_start_structure_with_a_number_that_is_none_is_refused_alone(tmp_path)
     taken.take_frames([labelled(1), bad])
     assert len(taken.labels) == 1
     assert "not finite" in read_refusals(world.run)["start.dataset:1"]
+
+
+def test_many_results_are_taken_in_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr("mlip_autopipec.daemons.intake._BATCH", 3)
+    world = World(tmp_path, [])
+    ids = {world.give(world.task(seed)) for seed in range(6)}
+    bad = {damaged_result(world, seed) for seed in range(6, 9)}
+    written = []
+    add = intake_module.add_refusals
+    monkeypatch.setattr(
+        intake_module, "add_refusals", lambda run, reasons: (written.append(reasons), add(run, reasons))
+    )
+    taken = intake(world)
+    assert taken.rest == 9
+    seen = []
+    while taken.take_results():
+        seen.append((len(taken.labels) + len(taken.refused), taken.rest))
+    assert seen == [(3, 6), (6, 3), (9, 0)]
+    assert (taken.labels, taken.refused) == (ids, bad)
+    assert [len(reasons) for reasons in written if reasons] == [
+        n for n in (len(bad & set(batch)) for batch in batches(sorted(ids | bad), 3)) if n
+    ]
+    # Gone with all its rows: it is whole again after as many steps, and said so only then.
+    world.run.dataset.unlink()
+    said = [taken.rebuilt()]
+    assert taken.rest > 0
+    assert taken.lost(ids | {"nowhere"}) == set()
+    while not said[-1]:
+        taken.take_results()
+        said.append(taken.rebuilt())
+    assert "gone" in said[-1]
+    assert taken.labels == ids
+    assert taken.lost(ids | {"nowhere"}) == {"nowhere"}
+
+
+def batches(items, size):
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def test_labels_that_were_made_again_are_taken_in_batches(tmp_path, monkeypatch):
+    world = World(tmp_path, [])
+    tasks = [world.task(seed) for seed in range(5)]
+    for task in tasks:
+        world.queue.publish(task)
+        world.queue.complete(world.queue.claim(), make_result(task, label(task.atoms()), "test", NOW))
+    taken = intake(world)
+    taken.take_results()
+    monkeypatch.setattr("mlip_autopipec.daemons.intake._BATCH", 2)
+    for task in tasks:
+        world.queue.requeue(task.id)
+        world.give(task, energy_shift=1.0)
+    rests = []
+    while taken.take_results():
+        rests.append(taken.rest)
+    assert rests == [3, 1, 0]
+    assert set(taken.editions) == {task.id for task in tasks}
