@@ -21,6 +21,8 @@ from mlip_autopipec.daemons.dft_worker import DftWorker
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.runtime.tether import tethered
+from mlip_autopipec.stages.label import LabellingSettings
+from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.task import Task
 
@@ -34,6 +36,8 @@ class Parts:
     queue: QueueSettings = field(default_factory=lambda: QueueSettings(lease_s=3, fsync=False))
     supervisor: SupervisorSettings = field(default_factory=lambda: SupervisorSettings(label_grace_s=0.5))
     node: NodeSettings = field(default_factory=NodeSettings)
+    labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
 class ObedientLabeller:

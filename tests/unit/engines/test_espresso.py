@@ -98,9 +98,11 @@ def test_a_run_that_does_not_converge_is_no_label(pw_x: str, tmp_path: Path) -> 
 def test_too_few_steps_are_rescued_from_the_density(pw_x: str, tmp_path: Path) -> None:
     label = labeller(electron_maxstep=4, conv_thr_ry=1e-9).label(aluminium(), tmp_path)
     assert label.energy == pytest.approx(-225.13199, abs=1e-4)
-    assert label.info["rungs"] == [
-        {"rung": "as wanted", "end": "not converged"}, {"rung": "more steps", "end": "converged"},
+    assert [(run["rung"], run["end"]) for run in label.info["rungs"]] == [
+        ("as wanted", "not converged"), ("more steps", "converged"),
     ]  # fmt: skip
+    assert sum(run["seconds"] for run in label.info["rungs"]) == pytest.approx(label.info["seconds"], abs=0.02)
+    assert label.info["cores"] == 1
     assert "startingpot" in (tmp_path / "espresso.pwi").read_text()
 
 
