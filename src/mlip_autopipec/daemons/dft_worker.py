@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError, QueueError, TimedOut
 from mlip_autopipec.core.events import EventLog
@@ -26,13 +26,15 @@ from mlip_autopipec.daemons.walltime import Walltime
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.label import LabellingSettings
-from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.costs import CostLedger
 from mlip_autopipec.store.queue import Claim
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.twins import Twins
+
+if TYPE_CHECKING:
+    from mlip_autopipec.stages.train import TrainingSettings  # the fit's libraries take a second to import
 
 logger = logging.getLogger(__name__)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.files import read_json
 from mlip_autopipec.core.windows import LabelRange, energy_per_atom, largest_force
-from mlip_autopipec.store.dataset import DatasetRow
 from mlip_autopipec.store.registry import Registry
+
+if TYPE_CHECKING:
+    from mlip_autopipec.store.dataset import DatasetRow  # ASE's database, which no labeller needs
 
 KEY = "label_range"
 

@@ -36,7 +36,9 @@ def known_label(task: Task, key: str, attempts: Path, results: Results) -> Label
     if results.was_superseded(task.id):
         return None
     if (record := _refused(task, attempts)) is not None:
-        return _label(record, {**record["info"], "reused_from": task.id}, np.arange(len(record["forces"]), dtype=np.int32))
+        return _label(
+            record, {**record["info"], "reused_from": task.id}, np.arange(len(record["forces"]), dtype=np.int32)
+        )
     atoms = task.atoms()
     for record in _like(task, key, results):
         other = Task.from_dict(record["task"])

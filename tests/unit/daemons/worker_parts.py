@@ -22,11 +22,17 @@ from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.runtime.tether import tethered
 from mlip_autopipec.stages.label import LabellingSettings
-from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.task import Task
 
 NOW = "2026-01-01T00:00:00.000Z"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the training section what a worker reads."""
+
+    force_limit: float = 100.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Parts:
     supervisor: SupervisorSettings = field(default_factory=lambda: SupervisorSettings(label_grace_s=0.5))
     node: NodeSettings = field(default_factory=NodeSettings)
     labelling: LabellingSettings = field(default_factory=LabellingSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
+    training: Limits = field(default_factory=lambda: Limits())
 
 
 class ObedientLabeller:
