@@ -31,7 +31,7 @@ def expense(task: Task, folder: Path, seconds: float, end: str) -> Cost:
         task=task.id,
         species=dict(sorted(Counter(task.structure["species"]).items())),
         cores=cores if isinstance(cores, int) and cores > 0 else 1,
-        seconds=round(seconds, 3),
+        seconds=round(seconds, 6),
         end=end,
         rungs=rungs,
     )
