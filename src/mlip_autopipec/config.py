@@ -20,6 +20,7 @@ from mlip_autopipec.engines.espresso.settings import EspressoSettings
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.explore import StartSettings
+from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.rundir import RunDirectory
@@ -58,6 +59,9 @@ class Config(BaseModel):
     start: StartSettings = Field(description="where the run begins")
     labeller: Annotated[TeacherSettings | EspressoSettings, Field(discriminator="engine")] = Field(
         description="who computes energies and forces; the same for all labels of a run"
+    )
+    labelling: LabellingSettings = Field(
+        default_factory=LabellingSettings, description="which labels are accepted, and which are marked"
     )
     otf: OtfSettings = Field(default_factory=OtfSettings, description="molecular dynamics under watch")
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="cells cut out for labelling")

@@ -12,24 +12,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError, QueueError, TimedOut
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Labeller
+from mlip_autopipec.daemons.bench import Bench, BenchSettings
+from mlip_autopipec.daemons.expense import expense
 from mlip_autopipec.daemons.labellers import make_labeller
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.daemons.walltime import Walltime
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
-from mlip_autopipec.stages.label import label_task
+from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.costs import CostLedger
 from mlip_autopipec.store.queue import Claim
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
-from mlip_autopipec.store.task import Task
+from mlip_autopipec.store.twins import Twins
+
+if TYPE_CHECKING:
+    from mlip_autopipec.stages.train import TrainingSettings  # the fit's libraries take a second to import
 
 logger = logging.getLogger(__name__)
 
@@ -53,23 +58,11 @@ class WorkerConfig(Protocol):
     @property
     def node(self) -> NodeSettings: ...
 
+    @property
+    def labelling(self) -> LabellingSettings: ...
 
-class _Bench:
-    """Lives in the child: keeps the labellers that were made, by their settings."""
-
-    def __init__(self, node: NodeSettings, worker: str, make: Callable[..., Labeller]) -> None:
-        self._node = node
-        self._worker = worker
-        self._make = make
-        self._labellers: dict[str, Labeller] = {}
-
-    def __call__(self, request: tuple[dict[str, Any], Path]) -> dict[str, Any]:
-        data, folder = request
-        task = Task.from_dict(data)
-        key = repr(sorted(task.labeller.items()))
-        if key not in self._labellers:
-            self._labellers[key] = self._make(task.labeller, self._node)
-        return label_task(self._labellers[key], task, folder, worker=self._worker, clock=SystemClock())
+    @property
+    def training(self) -> TrainingSettings: ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,7 @@ class _Job:
     folder: Path
     begin: float
     deadline: float
+    since: float  # by the clock, whatever `step` is told
 
     @property
     def id(self) -> str:
@@ -125,7 +119,10 @@ class DftWorker:
         self.control = Control(run.control)
         ends = None if deadline_s is None else time.monotonic() + deadline_s - self.settings.label_grace_s
         # The engine stops by itself before, and leaves what the next worker goes on from.
-        self._bench = (config.node if ends is None else config.node.before(ends), name, make)
+        node = config.node if ends is None else config.node.before(ends)
+        self._bench = (BenchSettings(run.root, name, node, config.labelling, config.training.force_limit), make)
+        self._ledger = CostLedger(run.costs, name)
+        self._twins = Twins(self.queue.results)
         self._beat_s = min(_LONGEST_BEAT_S, config.queue.lease_s / _BEATS_PER_LEASE)
         self._sweep_s = config.queue.lease_s / _SWEEPS_PER_LEASE
         self._lease_s = config.queue.lease_s
@@ -217,7 +214,7 @@ class DftWorker:
             return Outcome.IDLE
         folder = self.run.attempt(claim.task.id) / f"{claim.attempt:02d}-{self.name}"
         folder.mkdir(parents=True, exist_ok=True)
-        self._job = _Job(claim, folder, now, now + self.settings.label_timeout_s)
+        self._job = _Job(claim, folder, now, now + self.settings.label_timeout_s, time.monotonic())
         self.events.emit("task_claimed", **self._facts(self._job))
         self._ready_child().send((claim.task.to_dict(), folder))
         return Outcome.WORKED
@@ -231,7 +228,7 @@ class DftWorker:
 
     def _ready_child(self) -> Child:
         if self._child is None:
-            self._child = Child(_Bench, self._bench, f"{self.name} labeller", serves=True)
+            self._child = Child(Bench, self._bench, f"{self.name} labeller", serves=True)
         return self._child
 
     def _kill_child(self) -> None:
@@ -291,6 +288,10 @@ class DftWorker:
             return Outcome.WORKED
         self._job = self._unsaved = None
         self._labelled += 1
+        reused = record["info"].get("reused_from")
+        self._ledger.add(expense(job.claim.task, job.folder, record["info"]["wall_s"], "reused" if reused else "done"))
+        if first and not reused:
+            self._twins.add(record["info"]["likeness"], job.id)
         if first:
             self.events.emit("label_done", **self._facts(job))
         else:
@@ -303,6 +304,7 @@ class DftWorker:
         self._failed += 1
         reason = f"{type(error).__name__}: {error}"
         outcome = self.queue.fail(job.claim, reason, transient=error.transient)
+        self._ledger.add(expense(job.claim.task, job.folder, time.monotonic() - job.since, outcome))
         logger.warning("task %s: %s: %s", job.id, outcome, reason)
         if trace:
             logger.debug("%s", trace)
@@ -315,6 +317,7 @@ class DftWorker:
         self._kill_child()
         if job is not None:
             self.queue.give_back(job.claim, reason)
+            self._ledger.add(expense(job.claim.task, job.folder, time.monotonic() - job.since, "given back"))
             logger.info("task %s: given back: %s", job.id, reason)
 
     def _beat(self) -> None:

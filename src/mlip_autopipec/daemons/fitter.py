@@ -15,13 +15,16 @@ from typing import Any
 
 from mlip_autopipec.ace.growing import GrowingRows, GrownSet, grown_set
 from mlip_autopipec.core.clock import iso_time
-from mlip_autopipec.core.errors import AutopipeError, EngineError, ModelError
+from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError, ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.gate import evaluation_by, samples
+from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
+from mlip_autopipec.stages.curate import left_out
+from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.publish import check, read_grades, write_grades
 from mlip_autopipec.stages.train import TrainingSettings, active_rows, count_active_rows, hashes, train
 from mlip_autopipec.stages.watch import Engine
@@ -44,6 +47,7 @@ class FitJob:
     potential : .yaml that the user gave, if any: all fits keep its functions, whatever `training` says of the basis
     labeller : settings as they stand in task files
     engine : that walkers use, so that the gate sees what they will see
+    labelling : which labels are accepted
     """
 
     root: Path
@@ -53,6 +57,7 @@ class FitJob:
     elements: tuple[str, ...]
     potential: Path | None = None
     engine: Engine = "ace"
+    labelling: LabellingSettings = field(default_factory=LabellingSettings)
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,9 @@ class Fitter:
                 facts = adopt(rows, isolated, *request.given, folder, job.engine)
             else:
                 designs = self._designs_of(elements)
-                rows, unusable = _usable(rows, designs)
+                rows, unusable = self._admitted(rows, isolated)
+                rows, without = _usable(rows, designs)
+                unusable |= without
                 facts = self._fit(rows, isolated, designs, folder, request.parent)
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
         return FitAnswer(folder, facts, unusable)
@@ -226,6 +233,23 @@ class Fitter:
         if not same or manifest.get("editions") != editions or seen != facts["task_ids"][: len(seen)]:
             return {}, set()
         return read_grades(self.registry.path(parent)), set(seen)
+
+    def _admitted(
+        self, rows: Sequence[DatasetRow], isolated: dict[str, float]
+    ) -> tuple[list[DatasetRow], dict[str, str]]:
+        """Leave out what the settings of this run want left out.
+
+        Raises
+        ------
+        DataError
+            Nothing is left.
+        """
+        window, use = self.job.labelling.energy_window, self.job.training.use_changed_smearing
+        told = {row.task_id: left_out(row, isolated, window, use_changed_smearing=use) for row in rows}
+        reasons = {task_id: f"{LEFT_OUT}{reason}" for task_id, reason in told.items() if reason}
+        if rows and len(reasons) == len(rows):
+            raise DataError(f"all {len(rows)} labels are left out, e.g. {next(iter(reasons.values()))}")
+        return [row for row in rows if row.task_id not in reasons], reasons
 
     def _designs_of(self, elements: Sequence[str]) -> DesignCache:
         if self._designs is None or self._designs.basis.elements != tuple(elements):

@@ -10,6 +10,7 @@ from typing import Any, Final
 from ase import Atoms
 
 from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.daemons.moments import MomentWatch
 from mlip_autopipec.stages.curate import row_of_frame, row_of_result
 from mlip_autopipec.stages.explore import has_label
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
@@ -25,6 +26,8 @@ _START_KEY = "start.dataset:"
 NO_FIT = "no fit with this label: "
 # Reading and writing so many takes about a second; whoever calls has to beat in between.
 _BATCH: Final = 500
+# … and when a setting of the run left it out, which may change at the next start.
+LEFT_OUT = "left out: "
 
 
 class Intake:
@@ -36,16 +39,29 @@ class Intake:
         Label settings of the run, as they stand in task files.
     force_limit
         eV/A.
+    moment_jump
+        Bohr magnetons per atom of an element between labels of one walker, from which the later one is flagged.
+
+    Attributes
+    ----------
+    labels : ids that have a row
+    refused : ids that take no part in fits
+    editions : of the rows whose label was made again
+    flags : id -> what is odd about a label that is kept
     """
 
-    def __init__(self, run: RunDirectory, labeller: Mapping[str, Any], *, force_limit: float) -> None:
+    def __init__(
+        self, run: RunDirectory, labeller: Mapping[str, Any], *, force_limit: float, moment_jump: float = 0.5
+    ) -> None:
         self.run = run
         self.dataset = Dataset(run.dataset)
         self.results = Results(run.results)
         self._view = ResultsView(self.results)
         self.labels: set[str] = set()
         self.refused: set[str] = set()
-        self.editions: dict[str, int] = {}  # of the rows whose label was made again
+        self.editions: dict[str, int] = {}
+        self.flags: dict[str, dict[str, str]] = {}
+        self._moments = MomentWatch(moment_jump)
         self._labeller = dict(labeller)
         self._force_limit = force_limit
         self._frames: Sequence[Atoms] = ()
@@ -64,7 +80,9 @@ class Intake:
         self.labels = self.dataset.ingested()
         self.editions = self.dataset.editions()
         known = read_refusals(self.run)
-        again = {i for i, reason in known.items() if i.startswith(_START_KEY) or reason.startswith(NO_FIT)}
+        self.flags = self.dataset.flags()
+        self._moments.load(self.dataset.magnetic())
+        again = {i for i, why in known.items() if i.startswith(_START_KEY) or why.startswith((NO_FIT, LEFT_OUT))}
         remove_refusals(self.run, again)
         self.refused = (set(known) - again) & self.labels
         self.rest = len(self._view.ids() - self.labels - self.refused)
@@ -150,13 +168,15 @@ class Intake:
             try:
                 record = self.results.read(task_id)
                 row = row_of_result(record, self._labeller, force_limit=self._force_limit)
-                self.dataset.replace(replace(row, edition=edition))
+                (row,) = self._moments.judged([replace(row, edition=edition)])
+                self.dataset.replace(row)
             except FileNotFoundError:  # set aside once more in this moment
                 continue
             except DataError as error:
                 refused[task_id] = str(error)
             else:
                 self._pardon(task_id)
+                self._flag(row)
             self.editions[task_id] = edition
         self.refuse_all(refused)
         self.rest += len(newer[_BATCH:])
@@ -184,11 +204,21 @@ class Intake:
 
     def _ingest(self, rows: Sequence[DatasetRow]) -> None:
         if rows:
+            rows = self._moments.judged(rows)
             taken = self.dataset.ingest(rows)
             self._stamp = self.dataset.stamp()
             self.labels.update(taken)
             self.editions |= {row.task_id: row.edition for row in rows if row.edition and row.task_id in taken}
             remove_refusals(self.run, taken)
+            for row in rows:
+                self._flag(row)
+
+    def _flag(self, row: DatasetRow) -> None:
+        """Remember what is odd about a row that was just written."""
+        self.flags.pop(row.task_id, None)
+        if row.flags:
+            self.flags[row.task_id] = row.flags
+            logger.warning("label %s: kept, but %s", row.task_id, "; ".join(row.flags.values()))
 
     def _forgive(self, there: set[str]) -> None:
         """Forget refusals whose result was set aside (requeued by hand): the next label is judged anew."""

@@ -72,7 +72,10 @@ class TrainerWorker:
         self.name = name
         self.settings = config.training
         self.registry = Registry(run.potentials)
-        self.intake = Intake(run, config.labeller_settings(), force_limit=config.training.force_limit)
+        self.intake = Intake(
+            run, config.labeller_settings(),
+            force_limit=config.training.force_limit, moment_jump=config.labelling.moment_jump,
+        )  # fmt: skip
         self.queue = dft_queue(run, config.queue, worker=name)
         self.events = EventLog(run.events, name, clock)
         self._control = Control(run.control)
@@ -144,6 +147,7 @@ class TrainerWorker:
             "labels": len(self.intake.labels),
             "uningested": len(self._demand.new()) + self.intake.rest,
             "refused": len(self.intake.refused),
+            **({"flagged": len(self.intake.flags)} if self.intake.flags else {}),
             "waiting_for": self._demand.waiting_for,
             "version": self._demand.version,
         }
@@ -179,7 +183,7 @@ class TrainerWorker:
             given = self.config.start.potential
             job = FitJob(
                 self.run.root, self.settings, self.config.labeller_settings(), self.config.node, self._elements,
-                self.config.path(self.run, given) if given else None, self.config.otf.engine,
+                self.config.path(self.run, given) if given else None, self.config.otf.engine, self.config.labelling,
             )  # fmt: skip
             self._child = Child(Fitter, (job,), f"{self.name} fit", serves=True)
         return self._child

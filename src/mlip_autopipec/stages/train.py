@@ -32,6 +32,7 @@ from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.interfaces import Design, FloatArray, LinearBasis
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.store.dataset import DatasetRow
+from mlip_autopipec.store.labelrange import KEY, label_range
 
 # Six bodies around an atom are more than any published potential has.
 _LARGEST_RANK = 6
@@ -125,6 +126,9 @@ class TrainingSettings(BasisSettings):
     force_limit: float = Field(
         100.0, gt=0, description="eV/A; a label with a larger learned force is refused, with the reason"
     )
+    use_changed_smearing: bool = Field(
+        True, description="fit labels for which only a larger smearing converged (labeller.accept_changed_smearing)"
+    )
 
     @property
     def basis(self) -> BasisSettings:
@@ -191,7 +195,8 @@ def train(
     result = solve(triangle, stiffness_of(basis.ranks, settings.rank_stiffness), ridge=settings.ridge)
     basis.write(result.coefficients, isolated, folder)
     predictions = {row.task_id: predict(design_of(row), result.coefficients) for row in rows}
-    metrics = {**errors(rows, predictions, isolated), "fit": asdict(result.report)}
+    seen = label_range(rows, isolated)
+    metrics = {**errors(rows, predictions, isolated), KEY: seen and seen.to_dict(), "fit": asdict(result.report)}
     write_json(folder / "metrics.json", metrics)
     write_text(folder / "train_config.yaml", dump_mapping(describe(settings, basis, isolated)))
     return Trained(result, predictions)

@@ -32,6 +32,7 @@ class RunDirectory:
         self.control = self.root / "control"  # command line
         self.state = self.root / "state.json"  # supervisor
         self.attempts = self.root / "attempts"  # the worker that holds the task
+        self.costs = self.root / "costs"  # each dft-worker its own file
         self.heartbeats = self.root / "heartbeats"  # each process its own file
         self.logs = self.root / "logs"  # each process its own file
         self.start = self.root / "start"  # init: start structure and first training structures

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
-from trainer_parts import World, frame, labelled
+from trainer_parts import NOW, World, frame, label, labelled
 
 from mlip_autopipec.ace.fitting import AceBasis
 from mlip_autopipec.ace.formats.asi import write_asi
@@ -20,13 +20,15 @@ from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.fitter import DesignCache, FitJob, FitRequest, Fitter
-from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.intake import LEFT_OUT, Intake
+from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.publish import read_grades
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.references import References, reference_energies, write_references
 from mlip_autopipec.store.registry import FILES, Registry
+from mlip_autopipec.store.results import make_result
 
 WIDE = TrainingSettings(cutoff=5.0, nradmax_by_orders=[4, 2], lmax_by_orders=[0, 1])
 
@@ -301,3 +303,55 @@ def test_the_cache_keeps_what_fits(world):
     kept = [for_one(row) for row in rows]
     # Rows are read in turn, so what came first must stay.
     assert [for_one(row) is one for row, one in zip(rows, kept, strict=True)] == [True, False, False]
+
+
+def judged(world: World, window: tuple[float, float] = (-20.0, 20.0), **training: object) -> Fitter:
+    config = world.config
+    settings = config.training.model_copy(update=training)
+    labelling = LabellingSettings(energy_window=window)
+    job = FitJob(
+        world.run.root, settings, config.labeller_settings(), config.node, ("Ar",), None, "ace", labelling=labelling
+    )
+    return Fitter(job)
+
+
+def test_a_label_with_an_impossible_energy_is_left_out(world):
+    frames = [labelled(s) for s in range(6)]
+    lost = frames[2].get_potential_energy() + 9 * 25.0
+    frames[2].calc = SinglePointCalculator(frames[2], energy=lost, forces=frames[2].get_forces())
+    ids = take_in(world, frames)
+    answer = judged(world)(FitRequest(ids))
+    ((task_id, reason),) = answer.unusable.items()
+    assert reason.startswith(f"{LEFT_OUT}label {task_id}: 24.")
+    assert "labelling.energy_window [-20, 20] eV" in reason
+    assert task_id not in answer.facts["task_ids"]
+    # A wider window takes it in again.
+    assert judged(world, (-20.0, 30.0))(FitRequest(ids)).unusable == {}
+
+
+def test_a_window_that_leaves_nothing_says_so(world):
+    ids = take_in(world, [labelled(s) for s in range(4)])
+    with pytest.raises(DataError, match=r"all 4 labels are left out, e\.g\. .*energy_window \[5, 6\]"):
+        judged(world, (5.0, 6.0))(FitRequest(ids))
+
+
+def test_labels_of_a_changed_smearing_can_be_left_out(world):
+    task = world.task(20)
+    truth = label(task.atoms())
+    flags = {"changed_smearing": "made with a smearing of 0.03 Ry"}
+    world.results.write_once(task.id, make_result(task, replace(truth, info={"flags": flags}), "test", NOW))
+    ids = take_in(world, [labelled(s) for s in range(4)])
+    assert task.id in judged(world)(FitRequest(ids)).facts["task_ids"]
+    answer = judged(world, use_changed_smearing=False)(FitRequest(ids))
+    assert "0.03 Ry, and training.use_changed_smearing is false" in answer.unusable[task.id]
+
+
+def test_a_version_says_what_its_labels_say(world):
+    frames = [labelled(s) for s in range(5)]
+    folder = judged(world)(FitRequest(take_in(world, frames))).folder
+    seen = read_json(folder / "metrics.json")["label_range"]
+    energies = [atoms.get_potential_energy() / len(atoms) for atoms in frames]
+    forces = [np.linalg.norm(atoms.get_forces(), axis=1).max() for atoms in frames]
+    assert seen == pytest.approx(
+        {"lowest": min(energies), "highest": max(energies), "largest_force": max(forces)}, abs=1e-9
+    )

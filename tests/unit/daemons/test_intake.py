@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from trainer_parts import NOW, World, frame, label, labelled
 
 from mlip_autopipec.daemons import intake as intake_module
-from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.intake import LEFT_OUT, Intake
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.refusals import read_refusals
 from mlip_autopipec.store.results import make_result
@@ -265,3 +267,38 @@ def test_labels_that_were_made_again_are_taken_in_batches(tmp_path, monkeypatch)
         rests.append(taken.rest)
     assert rests == [3, 1, 0]
     assert set(taken.editions) == {task.id for task in tasks}
+
+
+def test_flags_of_labels_are_known_again_after_a_restart(tmp_path):
+    world = World(tmp_path, [])
+    odd, magnetic = world.task(1), [world.task(2), world.task(3)]
+    infos = [{"flags": {"surprise": "large force"}}, {"moments": [2.0] * 9}, {"moments": [0.0] * 9}]
+    for task, info in zip([odd, *magnetic], infos, strict=True):
+        truth = replace(label(task.atoms()), info=info)
+        world.results.write_once(task.id, make_result(task, truth, "test", NOW))
+    taken = intake(world)
+    taken.take_results()
+    for found in (taken, intake(world)):
+        assert {i: sorted(flags) for i, flags in found.flags.items()} == {
+            odd.id: ["surprise"], magnetic[1].id: ["moment_jump"],
+        }  # fmt: skip
+
+
+def test_damaged_moments_and_flags_are_refused(tmp_path):
+    world = World(tmp_path, [])
+    tasks = [world.task(1), world.task(2)]
+    for task, info in zip(tasks, [{"moments": [1.0]}, {"flags": "odd"}], strict=True):
+        world.results.write_once(task.id, make_result(task, replace(label(task.atoms()), info=info), "test", NOW))
+    taken = intake(world)
+    taken.take_results()
+    assert taken.refused == {task.id for task in tasks}
+    assert "moments" in read_refusals(world.run)[tasks[0].id]
+
+
+def test_what_a_setting_left_out_is_judged_again_at_the_next_start(tmp_path):
+    world = World(tmp_path, [])
+    task_id = world.give(world.task(1))
+    taken = intake(world)
+    taken.take_results()
+    taken.refuse(task_id, f"{LEFT_OUT}its energy is odd")
+    assert intake(world).refused == set()

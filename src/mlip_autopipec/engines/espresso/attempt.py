@@ -24,7 +24,7 @@ from mlip_autopipec.engines.espresso.choices import Choices
 from mlip_autopipec.engines.espresso.failures import Failure, Kind, Report, classify
 from mlip_autopipec.engines.espresso.inputs import Job, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, End, Rung, Scf, Step, climb
-from mlip_autopipec.engines.espresso.outputs import read_label
+from mlip_autopipec.engines.espresso.outputs import cores_of, read_label
 from mlip_autopipec.engines.espresso.process import run_program
 from mlip_autopipec.engines.espresso.scratch import (
     Scratch,
@@ -175,7 +175,10 @@ class Attempt:
         label = read_label(self._reports[index], len(self._job.atoms), stress=self._job.stress)
         scf = self._steps[index].scf
         label.info["scf"] = asdict(scf)
-        label.info["rungs"] = [{"rung": s.rung, "end": s.record()["end"]} for s in self._steps]
+        label.info["rungs"] = [
+            {"rung": s.rung, "end": s.record()["end"], "seconds": round(s.seconds, 2)} for s in self._steps
+        ]
+        label.info["cores"] = self._cores()
         label.info["seconds"] = round(sum(step.seconds for step in self._steps), 2)
         label.info["smearing_changed"] = scf.degauss_ry != self._settings.degauss_ry
         return label
@@ -207,8 +210,15 @@ class Attempt:
         """Write `rungs.json`: every run so far, and how it ended."""
         write_json(
             self._folder / "rungs.json",
-            {"rungs": [step.record() for step in self._steps], "end": end.reason if end else "climbing"},
+            {
+                "rungs": [step.record() for step in self._steps],
+                "end": end.reason if end else "climbing",
+                "cores": self._cores(),
+            },
         )
+
+    def _cores(self) -> int:
+        return max((cores_of(report.output) for report in self._reports), default=1)
 
     def _aside(self, index: int) -> Path:
         return self._folder / f"rung-{index}"

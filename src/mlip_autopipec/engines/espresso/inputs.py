@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.espresso import EspressoProfile, EspressoTemplate
+from ase.data import atomic_numbers, ground_state_magnetic_moments
 from vesin import NeighborList
 
 from mlip_autopipec.core.errors import DataError
@@ -20,6 +21,10 @@ from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
 # Below this (A) pw.x ends with exit code 0 and forces that overflow their columns.
 SHORTEST_DISTANCE_A = 0.5
+# Starting magnetization of free atoms, as a fraction of their valence electrons; the SCF finds the moment. pw.x wants a
+# start in any case.
+_OPEN_SHELL = 0.5
+_CLOSED_SHELL = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class Job:
     kpoints : grid; None: Gamma alone
     stress : whether the stress means anything: not with an open direction
     slab_axis : the only direction without period, for the dipole correction; None: there is none, or several
+    magnetization : starting magnetization of all atoms; None: that of the run's elements
     """
 
     atoms: Atoms
     kpoints: tuple[int, int, int] | None
     stress: bool = True
     slab_axis: int | None = None
+    magnetization: float | None = None
 
 
 def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
@@ -61,10 +68,14 @@ def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
 
 
 def prepare_isolated(element: str, settings: EspressoSettings) -> Job:
-    """One atom in a large box, at Gamma."""
+    """One atom in a large box, at Gamma; with spin, it starts open-shelled if its ground state is.
+
+    Elements whose moments vanish in solids, as oxygen, have no start there, and would stay unpolarised here.
+    """
     edge = settings.isolated_box
     job = prepare(Atoms(element, positions=[[edge / 2] * 3], cell=[edge] * 3, pbc=True), settings)
-    return Job(job.atoms, None, stress=False)
+    is_open = ground_state_magnetic_moments[atomic_numbers[element]] > 0
+    return Job(job.atoms, None, stress=False, magnetization=_OPEN_SHELL if is_open else _CLOSED_SHELL)
 
 
 def _with_vacuum(atoms: Atoms, vacuum: float) -> np.ndarray:
@@ -127,7 +138,9 @@ def write_input(
     atoms = job.atoms.copy()
     if choices.nspin == 2:
         # ASE writes these as starting_magnetization, unchanged, with a species for each value.
-        atoms.set_initial_magnetic_moments(_moments(job.atoms, settings, choices))
+        same = job.magnetization
+        start = _moments(job.atoms, settings, choices) if same is None else np.full(len(atoms), same)
+        atoms.set_initial_magnetic_moments(start)
     data = {
         "control": _control(outdir, max_seconds, leaves_density=leaves_density),
         "system": _system(job, settings, choices, scf),

@@ -67,6 +67,11 @@ class EspressoLabeller:
         self.check_elements(atoms.get_chemical_symbols())
         return self._run(prepare(atoms, self.settings), folder)
 
+    def tighter(self) -> EspressoLabeller:
+        """Return a labeller with a threshold 100 times smaller and half the mixing, which ends in no shallow state."""
+        scf = {"conv_thr_ry": self.settings.conv_thr_ry / 100, "mixing_beta": self.settings.mixing_beta / 2}
+        return EspressoLabeller(self.settings.model_copy(update=scf), self.node, self._tether)
+
     def check_elements(self, symbols: Collection[str]) -> None:
         """Raise `ConfigError` if an element has no pseudopotential."""
         self.choices.require(symbols)
@@ -74,7 +79,8 @@ class EspressoLabeller:
     def isolated_atom_energy(self, element: str, folder: Path) -> float:
         """Return the energy of one atom in a box of `settings.isolated_box`, at Gamma, eV.
 
-        With nspin 1 the atom has no spin: a reference for the fit, not a cohesive energy.
+        With nspin 2 it is in its ground state of spin. With nspin 1 it has none, as all labels of the run: a reference
+        for the fit, not a cohesive energy.
         """
         self.check_elements([element])
         return self._run(prepare_isolated(element, self.settings), folder).energy
