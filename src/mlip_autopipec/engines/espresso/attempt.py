@@ -25,7 +25,7 @@ from mlip_autopipec.engines.espresso.failures import Failure, Kind, Report, clas
 from mlip_autopipec.engines.espresso.inputs import Job, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, End, Rung, Scf, Step, climb
 from mlip_autopipec.engines.espresso.outputs import read_label
-from mlip_autopipec.engines.espresso.process import run_program
+from mlip_autopipec.core.program import run_program
 from mlip_autopipec.engines.espresso.scratch import (
     Scratch,
     forget_densities,
