@@ -1,4 +1,4 @@
-"""How long an engine may run on this node: a limit of its own, and the end of the batch job that the node belongs to."""
+"""How long an engine may run on this node: a limit of its own, and the end of its batch job."""
 
 from __future__ import annotations
 

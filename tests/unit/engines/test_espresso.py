@@ -17,6 +17,7 @@ import psutil
 import pytest
 from ase.build import bulk
 
+from mlip_autopipec.core import periodic
 from mlip_autopipec.core.errors import (
     ConfigError,
     Crashed,
@@ -26,11 +27,10 @@ from mlip_autopipec.core.errors import (
     OutputUnreadable,
     TimedOut,
 )
-from mlip_autopipec.core import periodic
+from mlip_autopipec.core.program import Ended, Stop
 from mlip_autopipec.engines.espresso import ladder
 from mlip_autopipec.engines.espresso.failures import Kind, Report, classify
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.core.program import Ended, Stop
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 CHEAP = {"ecutwfc_ry": 12, "kspacing": 0.9}

@@ -104,11 +104,8 @@ class AseLabeller:
             calculator.reset()  # nothing of an earlier structure
         # Overlapping atoms divide by zero; what is not finite is refused in words.
         with np.errstate(all="ignore"):
-            if hasattr(calculator, "calculate"):
-                calculator.calculate(atoms, [*wanted, "energy"], list(all_changes))
-                found = {name: calculator.results.get(name) for name in wanted}
-            else:
-                found = {name: calculator.get_property(name, atoms) for name in wanted}
+            calculator.calculate(atoms, wanted, list(all_changes))
+        found = {name: calculator.results.get(name) for name in wanted}
         missing = [name for name in wanted[:2] if found[name] is None]
         if missing:
             raise OutputUnreadable(f"{self.settings.calculator}: computed no {missing[0]}", "see labeller.energy")

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ase.calculators.calculator import BaseCalculator, Calculator, FileIOCalculator
+from ase.calculators.calculator import BaseCalculator, Calculator, FileIOCalculator, OldShellProfile
 from ase.calculators.genericfileio import GenericFileIOCalculator
 
 from mlip_autopipec.core.errors import ConfigError
@@ -72,7 +72,7 @@ def make_calculator(factory: Callable[..., Any], settings: AseSettings, tether: 
     except Exception as error:
         raise ConfigError(
             f"labeller.kwargs: {path} refuses {_shown(kwargs)}: {type(error).__name__}: {error}",
-            f"`python -c 'import {path.rpartition('.')[0]} as m; help(m.{path.rpartition('.')[2]})'` shows what it takes",
+            "correct its arguments; Python's help() of it shows what it takes",
         ) from error
     _check_properties(calculator, settings)
     if tether and isinstance(calculator, _FILE_BASED):
@@ -81,7 +81,7 @@ def make_calculator(factory: Callable[..., Any], settings: AseSettings, tether: 
 
 
 def is_file_based(calculator: Any) -> bool:
-    """True for a calculator that starts a program in a folder: made anew for each label, since it may read leftovers."""
+    """True for a calculator that starts a program in a folder, where it may find leftovers."""
     return isinstance(calculator, _FILE_BASED)
 
 
@@ -109,7 +109,7 @@ def _refuse_ignored(factory: Any, settings: AseSettings) -> None:
 
 def _check_properties(calculator: Any, settings: AseSettings) -> None:
     path = settings.calculator
-    if not (isinstance(calculator, BaseCalculator) or hasattr(calculator, "get_property")):
+    if not (isinstance(calculator, BaseCalculator) or hasattr(calculator, "calculate")):
         raise ConfigError(
             f"labeller.calculator: {path} makes a {type(calculator).__name__}, which is no calculator of ASE",
             "name a class that derives from ase.calculators.calculator.BaseCalculator",
@@ -127,11 +127,12 @@ def _check_properties(calculator: Any, settings: AseSettings) -> None:
 
 def _tie(calculator: Any, tether: Sequence[str]) -> None:
     """Put the tether before the program's command."""
-    profile = getattr(calculator, "profile", None)
-    command = getattr(profile, "command", None)
-    if isinstance(command, str):
-        # ASE gives some commands to a shell, which then is what dies with this process; `exec` makes it the program.
-        profile.command = f"{shlex.join(tether)} {command}"
+    profile = calculator.profile
+    if isinstance(profile, OldShellProfile):
+        # The shell that ASE starts becomes the tied one; its own `exec` of a plain command keeps the tie.
+        profile.command = f"exec {shlex.join([*tether, 'sh', '-c', profile.command])}"
+    elif isinstance(getattr(profile, "command", None), str):
+        profile.command = shlex.join([*tether, *shlex.split(profile.command)])
 
 
 def _shown(kwargs: dict[str, Any]) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.espresso import EspressoProfile, EspressoTemplate
 
-from mlip_autopipec.engines.espresso.choices import Choices
-from mlip_autopipec.engines.espresso.ladder import Scf
 from mlip_autopipec.core.magnetism import alternating_signs
 from mlip_autopipec.core.periodic import Job, isolated_job, periodic_job
+from mlip_autopipec.engines.espresso.choices import Choices
+from mlip_autopipec.engines.espresso.ladder import Scf
 from mlip_autopipec.engines.espresso.scratch import PREFIX
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
