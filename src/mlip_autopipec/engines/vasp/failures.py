@@ -61,7 +61,7 @@ _SAYINGS: Final[list[tuple[re.Pattern[str], type[AutopipeError], str, bool]]] = 
     ]
 ]
 # Said by runs that end well, with an energy that lacks the bands above.
-_TOO_FEW_BANDS = re.compile(r"too few bands|number of bands is not sufficient", re.IGNORECASE)
+_TOO_FEW_BANDS = re.compile(r"highest band is occupied|too few bands|number of bands is not sufficient", re.IGNORECASE)
 _ITERATION = re.compile(r"-+ Iteration\s+\d+\(\s*(\d+)\)")
 _LOOP = re.compile(r"aborting loop (.*)")
 _FRAME = re.compile(r"^[\s|#\-*!?]+|[\s|#\-*!?]+$")
@@ -141,6 +141,12 @@ def _from_exit(report: Report) -> AutopipeError:
 
 
 def _line_around(found: re.Match[str]) -> str:
-    """Return the line of a match without the frame that VASP draws around its messages."""
-    begin = found.string.rfind("\n", 0, found.start()) + 1
-    return _FRAME.sub("", found.string[begin:].splitlines()[0])[:300]
+    """Return the line of a match without the frame that VASP draws around its messages.
+
+    Of a job that VASP refuses, the line that says why: it stands before the refusal.
+    """
+    lines = found.string[: found.end()].splitlines()
+    lines[-1] += found.string[found.end() :].partition("\n")[0]
+    plain = [line for line in (_FRAME.sub("", line) for line in lines) if line]
+    refused = "SICK JOB" in plain[-1] and len(plain) > 1
+    return plain[-2 if refused else -1][:300]
