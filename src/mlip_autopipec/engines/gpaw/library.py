@@ -9,7 +9,7 @@ from typing import Any
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.engines.gpaw.settings import GpawSettings
 
-_INSTALL = "bash scripts/install-gpaw, or pip install 'mlip-autopipec[gpaw]' with a compiler and GPAW's siteconfig"
+_INSTALL = "in a checkout: GPAW_CONFIG=$PWD/scripts/gpaw_siteconfig.py pip install '.[gpaw]'; it needs gcc"
 _OLDEST = 26
 
 
