@@ -125,8 +125,8 @@ def _from_sayings(report: Report) -> AutopipeError | None:
 
 def _from_exit(report: Report) -> AutopipeError:
     code = report.ended.code
-    lines = [line for line in (report.error.strip() or report.output.strip()).splitlines() if line.strip()]
-    said = " ".join(line.strip() for line in lines[-3:])[-300:] or "it said nothing"
+    lines = [_FRAME.sub("", line) for line in (report.error.strip() or report.output).splitlines()]
+    said = " ".join([line for line in lines if line][-3:])[-300:] or "it said nothing"
     if code < 0:
         return Crashed(
             f"VASP was killed by signal {-code} after {report.iterations} SCF iterations",
