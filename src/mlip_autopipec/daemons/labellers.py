@@ -43,7 +43,22 @@ def make_labeller(settings: Mapping[str, Any], node: NodeSettings) -> Labeller:
         from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
         return EspressoLabeller(_checked(EspressoSettings, settings), node.espresso, tether=tethered([]))
-    raise DataError(f"labeller.engine: {engine!r} is not known here", "known are teacher and espresso")
+    if engine == "gpaw":
+        from mlip_autopipec.engines.gpaw.labeller import GpawLabeller
+        from mlip_autopipec.engines.gpaw.settings import GpawSettings
+
+        return GpawLabeller(_checked(GpawSettings, settings), node.gpaw)
+    if engine == "vasp":
+        from mlip_autopipec.engines.vasp.labeller import VaspLabeller
+        from mlip_autopipec.engines.vasp.settings import VaspSettings
+
+        return VaspLabeller(_checked(VaspSettings, settings), node.vasp, tether=tethered([]))
+    if engine == "ase":
+        from mlip_autopipec.engines.calculators.labeller import AseLabeller
+        from mlip_autopipec.engines.calculators.settings import AseSettings
+
+        return AseLabeller(_checked(AseSettings, settings), tether=tethered([]))
+    raise DataError(f"labeller.engine: {engine!r} is not known here", "known are teacher, espresso, gpaw, vasp and ase")
 
 
 def _checked(model: type[Settings], settings: Mapping[str, Any]) -> Settings:

@@ -18,6 +18,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from mlip_autopipec.core import periodic
 from mlip_autopipec.core.errors import (
     ConfigError,
     Crashed,
@@ -27,10 +28,10 @@ from mlip_autopipec.core.errors import (
     OutputUnreadable,
     TimedOut,
 )
-from mlip_autopipec.engines.espresso import inputs, ladder
+from mlip_autopipec.core.program import Ended, Stop
+from mlip_autopipec.engines.espresso import ladder
 from mlip_autopipec.engines.espresso.failures import Kind, Report, classify
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.engines.espresso.process import Ended, Stop
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 CHEAP = {"ecutwfc_ry": 12, "kspacing": 0.9}
@@ -205,7 +206,7 @@ def test_an_old_crash_file_is_not_this_runs(pw_x: str, tmp_path: Path) -> None:
 
 
 def test_merged_force_columns_are_overlapping_atoms(pw_x: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "SHORTEST_DISTANCE_A", 1e-4)
+    monkeypatch.setattr(periodic, "SHORTEST_DISTANCE_A", 1e-4)
     atoms = aluminium()
     atoms.positions[1] = atoms.positions[0] + [0.001, 0, 0]
     with pytest.raises(DataError, match="atoms overlap"):

@@ -16,11 +16,11 @@ from ase.calculators.espresso import EspressoProfile
 from ase.io.espresso import read_fortran_namelist
 
 from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.magnetism import alternating_signs
 from mlip_autopipec.engines.espresso.choices import choose
 from mlip_autopipec.engines.espresso.commented import commented_input, completed
 from mlip_autopipec.engines.espresso.inputs import prepare, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.library import load_library
-from mlip_autopipec.engines.espresso.magnetism import alternating_signs
 from mlip_autopipec.engines.espresso.pseudopotentials import functional_family, read_header
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 

@@ -19,13 +19,14 @@ from ase.calculators.espresso import EspressoProfile, EspressoTemplate
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.files import write_json
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.core.periodic import Job
+from mlip_autopipec.core.program import run_program
 from mlip_autopipec.core.structure import structure_to_dict
 from mlip_autopipec.engines.espresso.choices import Choices
 from mlip_autopipec.engines.espresso.failures import Failure, Kind, Report, classify
-from mlip_autopipec.engines.espresso.inputs import Job, wanted_scf, write_input
+from mlip_autopipec.engines.espresso.inputs import wanted_scf, write_input
 from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, End, Rung, Scf, Step, climb
 from mlip_autopipec.engines.espresso.outputs import cores_of, read_label
-from mlip_autopipec.engines.espresso.process import run_program
 from mlip_autopipec.engines.espresso.scratch import (
     Scratch,
     forget_densities,

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.magnetism import MAGNETIC
 from mlip_autopipec.engines.espresso.library import Entry, Library, highest_cutoffs, load_library
 from mlip_autopipec.engines.espresso.pseudopotentials import Pseudopotential, load_pseudopotentials
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
-# Elements whose moments survive in solids and decide forces and energies.
-MAGNETIC: Final = ("Cr", "Fe", "Co", "Ni")
 _STARTING_MAGNETIZATION = 0.4
 _UNKNOWN_CUTOFF_RY = 40.0
 _METAL_KSPACING = 0.20

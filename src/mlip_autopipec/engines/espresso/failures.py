@@ -21,7 +21,7 @@ from mlip_autopipec.core.errors import (
     OutputUnreadable,
     TimedOut,
 )
-from mlip_autopipec.engines.espresso.process import Ended, Stop
+from mlip_autopipec.core.program import Ended, Stop
 from mlip_autopipec.engines.espresso.trace import Trace
 
 

@@ -12,9 +12,10 @@ from ase import Atoms
 
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.core.periodic import Job
 from mlip_autopipec.engines.espresso.attempt import Attempt
 from mlip_autopipec.engines.espresso.choices import choose
-from mlip_autopipec.engines.espresso.inputs import Job, prepare, prepare_isolated
+from mlip_autopipec.engines.espresso.inputs import prepare, prepare_isolated
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 

@@ -71,7 +71,7 @@ def run_program(
             )
         except OSError as error:
             raise Crashed(
-                f"{command[0]}: could not be started: {error}", "see node.espresso", transient=True
+                f"{command[0]}: could not be started: {error}", "see the node section", transient=True
             ) from error
         try:
             stop = _watch(process, begin + limit_s, is_hopeless)
