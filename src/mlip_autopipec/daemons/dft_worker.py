@@ -18,7 +18,7 @@ from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError, QueueError, TimedOut
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Labeller
-from mlip_autopipec.daemons.labellers import make_labeller
+from mlip_autopipec.daemons.labellers import clean_up, make_labeller
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.daemons.walltime import Walltime
@@ -56,7 +56,9 @@ class WorkerConfig(Protocol):
 class _Bench:
     """Lives in the child: keeps the labellers that were made, by their settings."""
 
-    def __init__(self, node: NodeSettings, worker: str, make: Callable[..., Labeller]) -> None:
+    def __init__(self, node: NodeSettings, worker: str, make: Callable[..., Labeller], attempts: Path) -> None:
+        # Of workers that were killed with the machine, or whose tasks nobody takes up again.
+        clean_up(node, attempts.glob("*/*"))
         self._node = node
         self._worker = worker
         self._make = make
@@ -124,7 +126,8 @@ class DftWorker:
         self.control = Control(run.control)
         ends = None if deadline_s is None else time.monotonic() + deadline_s - self.settings.label_grace_s
         # The engine stops by itself before, and leaves what the next worker goes on from.
-        self._bench = (config.node if ends is None else config.node.before(ends), name, make)
+        self._node = config.node if ends is None else config.node.before(ends)
+        self._bench = (self._node, name, make, run.attempts)
         self._beat_s = min(_LONGEST_BEAT_S, config.queue.lease_s / _BEATS_PER_LEASE)
         self._sweep_s = config.queue.lease_s / _SWEEPS_PER_LEASE
         self._lease_s = config.queue.lease_s
@@ -233,11 +236,13 @@ class DftWorker:
             self._child = Child(_Bench, self._bench, f"{self.name} labeller", serves=True)
         return self._child
 
-    def _kill_child(self) -> None:
+    def _kill_child(self, job: _Job | None) -> None:
+        """Kill the child, and remove what it could not remove itself."""
         if self._child is not None:
             self._child.kill()
             self._child.close()
             self._child = None
+            clean_up(self._node, [job.folder] if job else [])
 
     # --- looking after a label --------------------------------------------------------------------------------
 
@@ -261,7 +266,7 @@ class DftWorker:
 
     def _finish(self, job: _Job, result: Result, now: float) -> Outcome:
         if result.died:
-            self._kill_child()
+            self._kill_child(job)
         if isinstance(result.error, ConfigError):
             # This node cannot label at all: failing the task here would burn the attempts that another node can use.
             self._return(result.error.message)
@@ -309,7 +314,7 @@ class DftWorker:
     def _return(self, reason: str) -> None:
         """Stop the label in work and put its task back."""
         job, self._job, self._unsaved = self._job, None, None
-        self._kill_child()
+        self._kill_child(job)
         if job is not None:
             self.queue.give_back(job.claim, reason)
             logger.info("task %s: given back: %s", job.id, reason)
