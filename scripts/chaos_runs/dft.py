@@ -32,7 +32,8 @@ from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.rundir import RunDirectory
 
 WORKER = "from mlip_autopipec.cli.main import main; main()"
-GOING_S = 30.0
+GOING_S = 60.0
+PATIENCE_S = 2.0
 
 
 class Chaos:
@@ -114,11 +115,13 @@ class Chaos:
 
     def kill_one(self) -> None:
         """Send SIGKILL to a process of a random kind; now and then let a worker drain instead."""
-        alive = self.victims.alive()
-        kind = self.rng.choice([kind for kind in KINDS if alive[kind]] or ["nobody"])
-        if kind == "nobody":
-            return
-        victim = self.rng.choice(alive[kind])
+        kind = self.rng.choice(KINDS)
+        until = time.monotonic() + PATIENCE_S
+        # A pw.x of half a second is rarely there when one looks.
+        while not (found := self.victims.alive()[kind]):
+            if time.monotonic() > until:
+                return
+        victim = self.rng.choice(found)
         number = signal.SIGTERM if kind == "worker" and self.rng.random() < 0.2 else signal.SIGKILL
         with contextlib.suppress(psutil.Error):
             victim.send_signal(number)

@@ -132,7 +132,7 @@ def _remove_if_abandoned(path: Path, host: str | None = None) -> None:
     try:
         with (path / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if host is not None and lock.read() != host:
+            if host is not None and lock.read() not in ("", host):
                 return
     except OSError:
         return
