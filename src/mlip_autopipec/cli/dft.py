@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mlip_autopipec.cli.dft_labels import costs, flagged, why
+from mlip_autopipec.cli.dft_runs import convergence, trial
 from mlip_autopipec.cli.options import json_option
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 
@@ -52,7 +52,7 @@ def show_input(
     from mlip_autopipec.stages.explore import read_structures
 
     atoms = read_structures(structure, "STRUCTURE")[-1]
-    settings, node = _settings(atoms, run_folder)
+    settings, node = settings_for(atoms.get_chemical_symbols(), run_folder)
     if pseudo_dir is not None:
         node = node.model_copy(update={"pseudo_dir": pseudo_dir})
     text, reasons = commented_input(atoms, settings, node)
@@ -64,13 +64,13 @@ def show_input(
     click.echo(json.dumps({"input": text, "reasons": reasons}) if as_json else text, nl=as_json)
 
 
-def _settings(atoms: Atoms, run_folder: Path | None) -> tuple[EspressoSettings, EspressoNode]:
-    """Return the run's settings, or those that follow from the structure alone."""
+def settings_for(symbols: Collection[str], run_folder: Path | None) -> tuple[EspressoSettings, EspressoNode]:
+    """Return the run's settings, or those that follow from the elements alone."""
     from mlip_autopipec.core.errors import ConfigError
     from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
     if run_folder is None:
-        return EspressoSettings(elements=sorted(set(atoms.get_chemical_symbols()))), EspressoNode()
+        return EspressoSettings(elements=sorted(set(symbols))), EspressoNode()
     from mlip_autopipec.config import load_in_force
     from mlip_autopipec.store.rundir import RunDirectory
 
@@ -83,5 +83,5 @@ def _settings(atoms: Atoms, run_folder: Path | None) -> tuple[EspressoSettings, 
     return config.labeller, config.node.espresso
 
 
-for command in (why, costs, flagged):
+for command in (trial, convergence, why, costs, flagged):
     dft.add_command(command)

@@ -10,6 +10,7 @@ from typing import Any
 from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Labeller
+from mlip_autopipec.daemons.labellers import clean_up
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.stages.label import Judge, LabellingSettings, label_task
 from mlip_autopipec.store.labelrange import read_range
@@ -48,6 +49,8 @@ class Bench:
     """
 
     def __init__(self, settings: BenchSettings, make: Callable[..., Labeller]) -> None:
+        # Of workers that were killed with the machine, or whose tasks nobody takes up again.
+        clean_up(settings.node, RunDirectory(settings.root).attempts.glob("*/*"))
         self._settings = settings
         self._make = make
         self._results = Results(RunDirectory(settings.root).results)

