@@ -127,7 +127,7 @@ def compare(
     from mlip_autopipec.monitor.parity import Parity, plot
 
     if figure is not None:
-        _require_matplotlib(figure)
+        require_matplotlib(figure)
         check_target(figure, replace)
     one, two = (load(find_potential(name, run_folder).potential, None, threads) for name in (first, second))
     parity = Parity(one, two)
@@ -207,7 +207,7 @@ def _listed(values: list[Any]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _require_matplotlib(figure: Path) -> None:
+def require_matplotlib(figure: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from mlip_autopipec.core.clock import iso_time
-from mlip_autopipec.core.errors import EngineError, ModelError
+from mlip_autopipec.core.errors import DataError, EngineError, ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
+from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.publish import check, write_grades
 from mlip_autopipec.stages.train import TrainingSettings, hashes, train
 from mlip_autopipec.stages.watch import Engine
@@ -147,6 +148,8 @@ class Fitter:
         begin = time.monotonic()
         wanted = set(request.task_ids)
         rows = [row for row in Dataset(self.run.dataset).rows() if row.task_id in wanted]
+        if asked := sorted(row.task_id for row in rows if row.config_type == AUDIT):
+            raise DataError(f"label {asked[0]}: an audit, which no fit may see", "this is a bug: report it")
         found = {*self.job.elements, *(symbol for row in rows for symbol in row.atoms.get_chemical_symbols())}
         elements = sorted(found)
         job = self.job
