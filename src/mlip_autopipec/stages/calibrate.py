@@ -133,24 +133,25 @@ def halt_level(
     limits = np.array([min(p.level, ceiling) for p in audits])
     gammas, bad = np.array([p.gamma for p in audits]), np.array([p.error > target for p in audits])
     highest = _reach(limits, fewest)
+    levels = np.append(gammas[gammas < highest], highest)
+    fair = limits >= levels[:, None]
+    inside = fair & (gammas <= levels[:, None])
+    drawn, failures = inside.sum(axis=1), (inside & bad).sum(axis=1)
+    # Beginning with half of them leaves room for a failure; where to begin must not depend on the errors.
+    fewest_draws = _fewest_draws(quantile, confidence)
+    begin = np.flatnonzero((drawn >= fewest_draws) & (drawn >= fair.sum(axis=1) // 2))
     passed, sample = None, (0, 0)
-    for g in [*gammas[gammas < highest], highest]:
-        fair = limits >= g
-        inside = fair & (gammas <= g)
-        n, k = int(inside.sum()), int(bad[inside].sum())
-        # Beginning with half of them leaves room for a failure; where to begin must not depend on the errors.
-        half = int(fair.sum()) // 2 if passed is None else 0
-        if n < max(_fewest_draws(quantile, confidence), half):
+    for i in range(begin[0] if len(begin) else len(levels), len(levels)):
+        if drawn[i] < fewest_draws:
             continue
-        if failure_bound(k, n, confidence) > 1.0 - quantile:
+        if failure_bound(int(failures[i]), int(drawn[i]), confidence) > 1.0 - quantile:
             break
-        passed, sample = float(g), (k, n)
+        passed, sample = float(levels[i]), (int(failures[i]), int(drawn[i]))
     if passed is None:
         return Level(LOWEST_LEVEL, f"audits exceed {target:g} eV/A even where gamma is low: more labels, or functions")
     if passed >= highest:
         passed = _extended(pairs, passed, sample, target, quantile, confidence)
-    failures, drawn = sample
-    told = f"{failures} of {drawn} audits below it exceed {target:g} eV/A"
+    told = f"{sample[0]} of {sample[1]} audits below it exceed {target:g} eV/A"
     return Level(max(passed, LOWEST_LEVEL), told)
 
 
