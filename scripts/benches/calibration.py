@@ -1,4 +1,4 @@
-"""Calibration: does the halt level keep the true force error below its target, and how often does MD halt? (Al by EMT)"""
+"""Calibration: does the halt level keep the true force error below its target, and how often does MD halt? (Al, EMT)"""
 
 from __future__ import annotations
 

@@ -137,5 +137,3 @@ def test_the_atom_is_any_below_the_level_and_the_same_at_each_look() -> None:
     assert counts[20:].sum() == 0
     assert counts[:20].min() > 5
     assert auditor.atom(0, 0, np.full(3, 9.0), 5.0) is None
-
-

@@ -49,9 +49,7 @@ class Calibrated(World):
 
     def fit(self, training: Any = None) -> str:
         config = self.config
-        job = FitJob(
-            self.run.root, training or config.training, config.labeller_settings(), config.node, ("Ar",)
-        )
+        job = FitJob(self.run.root, training or config.training, config.labeller_settings(), config.node, ("Ar",))
         answer = Fitter(job)(FitRequest(tuple(sorted(self.intake.trainable))))
         return publish(self.registry, answer.folder, {"parent": None, **answer.facts})
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from small_potentials import distorted, fit_emt
 
 from mlip_autopipec.core.events import EventLog, read_events
 from mlip_autopipec.core.neighbours import neighbourhood
@@ -25,6 +24,7 @@ from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.task import Task
+from small_potentials import distorted, fit_emt
 
 EMBEDDING = EmbeddingSettings(cutoff=3.0, buffer_size=2.2)
 

@@ -1,4 +1,4 @@
-"""A whole walker on a real potential in LAMMPS: it collects, audits and follows the calibration, as built for a run."""
+"""A whole walker on a real potential in LAMMPS: it collects, audits and follows the calibration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import ase.io
 import pytest
 from ase.build import bulk
-from small_potentials import fit_emt
 
 from mlip_autopipec.config import Config, parse
 from mlip_autopipec.core.events import read_events
@@ -20,6 +19,7 @@ from mlip_autopipec.store.calibration import Calibration, write_calibration
 from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.task import Task
+from small_potentials import fit_emt
 
 
 @pytest.fixture(scope="module")
