@@ -1,9 +1,10 @@
-"""`autopipe otf`: start, stop and revive a run."""
+"""`autopipe otf`: start, stop and revive a run, and say how wrong its potential is."""
 
 from __future__ import annotations
 
 import click
 
+from mlip_autopipec.cli.calibration import calibration
 from mlip_autopipec.cli.options import dry_run_option, json_option, run_option
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -100,3 +101,6 @@ def revive(run: RunDirectory, names: tuple[str, ...], dry_run: bool) -> None:
         click.echo("nothing has given up", err=True)
     elif asleep(run):
         click.echo(f"next: autopipe otf start -C {run.root}", err=True)
+
+
+otf.add_command(calibration)

@@ -77,7 +77,7 @@ class Demand:
         """Return the ids of the labels that are in no version yet, those that were made again included."""
         intake = self._intake
         relabelled = {i for i, n in intake.editions.items() if n > self._editions.get(i, 0)}
-        return ((intake.labels - self._contained) | relabelled) - intake.refused
+        return ((intake.labels - self._contained) | relabelled) & intake.trainable
 
     def lost(self) -> str:
         """Say which labels of the newest version are nowhere any more: nobody wants the next one from fewer."""

@@ -49,7 +49,8 @@ def causes(record: dict[str, Any]) -> list[Fact]:
         return [("version_published", record["version"])] if record.get("version") else []
     if event == "task_published":
         # Tasks of the bootstrap have no walker, and so no gamma.
-        return [("gamma_exceeded", task_id) for task_id in task_ids] if record.get("walker") else []
+        halted = record.get("walker") and not record.get("collected")
+        return [("gamma_exceeded", task_id) for task_id in task_ids] if halted else []
     cause = _CAUSE_OF.get(event)
     return [(cause, task_id) for task_id in task_ids] if cause else []
 

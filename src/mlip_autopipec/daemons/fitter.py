@@ -23,6 +23,7 @@ from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
+from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.publish import check, read_grades, write_grades
@@ -159,6 +160,8 @@ class Fitter:
         begin = time.monotonic()
         wanted = set(request.task_ids)
         rows = [row for row in self._rows.rows() if row.task_id in wanted]
+        if asked := sorted(row.task_id for row in rows if row.config_type == AUDIT):
+            raise DataError(f"label {asked[0]}: an audit, which no fit may see", "this is a bug: report it")
         found = {*self.job.elements, *(symbol for row in rows for symbol in row.atoms.get_chemical_symbols())}
         elements = sorted(found)
         job = self.job

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.daemons.moments import MomentWatch
+from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import row_of_frame, row_of_result
 from mlip_autopipec.stages.explore import has_label
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
@@ -58,6 +59,7 @@ class Intake:
         self.results = Results(run.results)
         self._view = ResultsView(self.results)
         self.labels: set[str] = set()
+        self.audits: set[str] = set()  # of the labels: never trained on
         self.refused: set[str] = set()
         self.editions: dict[str, int] = {}
         self.flags: dict[str, dict[str, str]] = {}
@@ -78,6 +80,7 @@ class Intake:
             self._mishap = f"{self.dataset.path.name} was damaged ({damage}), kept as {kept.name}"
         self._stamp = self.dataset.stamp()
         self.labels = self.dataset.ingested()
+        self.audits = self.dataset.ids_of(AUDIT)
         self.editions = self.dataset.editions()
         known = read_refusals(self.run)
         self.flags = self.dataset.flags()
@@ -111,6 +114,11 @@ class Intake:
             return ""
         told, self._rebuilding = self._rebuilding, ""
         return told
+
+    @property
+    def trainable(self) -> set[str]:
+        """The labels that may enter a fit: neither audits nor refused."""
+        return self.labels - self.audits - self.refused
 
     def lost(self, contained: Collection[str]) -> set[str]:
         """Return which of `contained` have neither row nor reason: their label is nowhere any more.
@@ -208,6 +216,7 @@ class Intake:
             taken = self.dataset.ingest(rows)
             self._stamp = self.dataset.stamp()
             self.labels.update(taken)
+            self.audits.update(row.task_id for row in rows if row.config_type == AUDIT and row.task_id in taken)
             self.editions |= {row.task_id: row.edition for row in rows if row.edition and row.task_id in taken}
             remove_refusals(self.run, taken)
             for row in rows:

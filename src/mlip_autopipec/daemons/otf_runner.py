@@ -198,8 +198,13 @@ def walker_process(root: str, config: Config, plan: WalkerPlan, holder: ProcessI
 
 def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     """Plug a walker together."""
+    from mlip_autopipec.daemons.auditor import Auditor
+    from mlip_autopipec.daemons.collector import Collector
     from mlip_autopipec.daemons.evaluators import make_evaluator, walker_threads
+    from mlip_autopipec.daemons.haltlevel import HaltLevel
     from mlip_autopipec.daemons.healing import Healing
+    from mlip_autopipec.daemons.labelcosts import LabelCosts
+    from mlip_autopipec.daemons.novelty import Novelty
     from mlip_autopipec.daemons.queues import dft_queue
     from mlip_autopipec.daemons.walker import Walker
     from mlip_autopipec.store.refusals import read_refusals
@@ -208,16 +213,29 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     folder = run.walker(plan.name)
     registry = Registry(run.potentials)
     events = EventLog(run.events, plan.name)
+    queue = dft_queue(run, config.queue, worker=plan.name)
+    collector = Collector(
+        folder,
+        config.otf,
+        auditor=Auditor(plan, config.otf, len(walker_plans(config.otf))),
+        novelty=Novelty(registry, queue),
+        queue=queue,
+        events=events,
+        apart=config.embedding.cutoff,
+        measured=LabelCosts(queue.results),
+    )
     healing = Healing(
         folder,
         plan.name,
         embedding=config.embedding,
         threshold=config.otf.uncertainty_threshold,
         labeller=config.labeller_settings(),
-        queue=dft_queue(run, config.queue, worker=plan.name),
+        queue=queue,
         registry=registry,
         events=events,
         refused=lambda: set(read_refusals(run)),
+        level=HaltLevel(run.calibration, config.otf),
+        collector=collector,
     )
     structure = config.path(run, config.start.structure)
     dimension = dimension_of(read_structures(structure, "start.structure")[0])

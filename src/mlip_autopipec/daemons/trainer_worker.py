@@ -17,6 +17,7 @@ from ase import Atoms
 from mlip_autopipec.core.clock import Clock
 from mlip_autopipec.core.errors import EngineError
 from mlip_autopipec.core.events import EventLog
+from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.demand import Demand
 from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
@@ -80,6 +81,7 @@ class TrainerWorker:
         self.events = EventLog(run.events, name, clock)
         self._control = Control(run.control)
         self._upkeep = Upkeep(self.intake, self.registry, self.events)
+        self._calibrator = Calibrator(run.calibration, self.intake, self.registry, config.otf, config.training)
         self._demand = Demand(
             self.intake, self.registry, self.settings,
             has_given=config.start.potential is not None, unfinished=self.queue.unfinished,
@@ -102,6 +104,7 @@ class TrainerWorker:
         self.intake.load()
         self._read_start()
         self._upkeep.look()
+        self._calibrator.load()
         self._demand.read_versions()
         self._ready_child()
 
@@ -129,7 +132,8 @@ class TrainerWorker:
         if self._fit is None and self._demand.is_due(now):
             self._begin()
             return Outcome.WORKED
-        return Outcome.WORKED if took_in else Outcome.IDLE
+        calibrated = self._calibrator.step()
+        return Outcome.WORKED if took_in or calibrated else Outcome.IDLE
 
     def drain(self) -> None:
         """Begin no fit any more; the one that runs may finish if it does so soon."""
@@ -172,7 +176,7 @@ class TrainerWorker:
         given = None
         if parent is None and start.potential is not None and start.active_set is not None:
             given = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
-        request = FitRequest(tuple(sorted(self.intake.labels - self.intake.refused)), given, parent)
+        request = FitRequest(tuple(sorted(self.intake.trainable)), given, parent)
         self._fit = _Running(self.registry.next_version(), parent, request.task_ids, tuple(new))
         self._demand.began(len(request.task_ids))
         self.events.emit("train_started", version=self._fit.version, parent=parent, task_ids=new)

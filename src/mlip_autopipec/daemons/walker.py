@@ -110,7 +110,8 @@ class Walker:
         halt = self.healing.halt
         if halt is not None and not self.state.ended:
             # The kill may have come between the halt and its note in the state.
-            noted = {"step": halt.step, "halted_step": halt.step, "gamma": halt.gamma, "extractions": halt.number}
+            noted = {"step": halt.step, "halted_step": halt.step, "gamma": halt.gamma}
+            noted["extractions"] = self.healing.extractions
             self.record.save(state="halted", **noted)
 
     def step(self, now: float) -> Outcome:
@@ -166,7 +167,6 @@ class Walker:
         """Make the MD engine, at the last safe snapshot or, before the first one, at the start structure."""
         self.close()
         self.md = self.make_md(self.current.evaluator)
-        self.md.halt_above = self.otf.uncertainty_threshold
         if self.state.snapshot is None:
             self.md.start(read_structures(self.structure, "start.structure")[0], velocity_seed=self.state.seed)
         else:
@@ -175,6 +175,7 @@ class Walker:
 
     def _move(self) -> Outcome:
         md = self._md()
+        md.halt_above = self.healing.halt_level
         md.gamma_every = self.pace.gamma_every(self.state.step)
         next_snapshot = self.state.snapshot_step + self.otf.snapshot_interval
         fresh = self.state.snapshot is None
@@ -193,6 +194,10 @@ class Walker:
         self.record.note(step=outcome.step, gamma=outcome.gamma_max)
         # Only a frame whose gamma was looked at, and is below the threshold, is safe to come back to.
         self._safe = bool(outcome.checks) and outcome.checks[-1][0] == outcome.step
+        if self._safe:
+            version, gamma = str(self.state.version), outcome.checks[-1][1]
+            self.healing.passed(md.frame, outcome.step, gamma, version, self.current.evaluator)
+            self.record.note(extractions=self.healing.extractions)
         if self._safe and (fresh or outcome.step >= min(next_snapshot, self.plan.steps)):
             self._snapshot()
         else:
@@ -217,7 +222,7 @@ class Walker:
 
     def _halted(self, step: int) -> None:
         """Ask for a label and let MD go: waiting costs no CPU and no memory."""
-        if self.state.extractions >= self.otf.max_extractions:
+        if not self.healing.may_extract(self.otf.max_extractions):
             self._end("done", f"gamma exceeded again at step {step} after otf.max_extractions regions")
             return
         halt = self.healing.open(self._md().frame(), step, str(self.state.version), self.current.evaluator)
@@ -226,7 +231,7 @@ class Walker:
             step=step,
             halted_step=step,
             gamma=halt.gamma,
-            extractions=halt.number,
+            extractions=self.healing.extractions,
             waiting_for=f"label of task {halt.task_ids[0]}",
         )
         self.close()

@@ -36,6 +36,7 @@ class Extraction:
 
     task: Task
     warnings: tuple[str, ...]
+    center: int  # index of the centre atom in the cell
 
 
 def carve_task(
@@ -79,4 +80,4 @@ def carve_task(
         config_type="active_learning",
         created=created,
     )
-    return Extraction(task, tuple(warnings))
+    return Extraction(task, tuple(warnings), carved.center)

@@ -196,6 +196,24 @@ class Dataset:
         os.replace(unfinished, self.path)
         fsync_directory(self.path.parent)
 
+    def ids_of(self, config_type: str) -> set[str]:
+        """Return the task ids of the rows of one kind."""
+        if not self.path.exists():
+            return set()
+        query = (
+            "select t.value from text_key_values t join text_key_values c on t.id = c.id "
+            "where t.key = 'task' and c.key = 'config_type' and c.value = ?"
+        )
+        with self._open() as connection:
+            found = connection.execute(query, (config_type,)).fetchall()
+        return {str(value).removeprefix(_PREFIX) for (value,) in found}
+
+    def row(self, task_id: str) -> DatasetRow | None:
+        """Return one row, None if there is none."""
+        if not self.path.exists():
+            return None
+        return next((_read(row) for row in self._db.select(task=_PREFIX + task_id)), None)
+
     def rows(self) -> Iterator[DatasetRow]:
         """Yield all rows, oldest first."""
         for _, row in self.numbered_rows():

@@ -26,6 +26,7 @@ class RunDirectory:
         self.walkers = self.root / "walkers"  # each walker its own folder
         self.dataset = self.root / "dataset.db"  # trainer-worker
         self.refusals = self.root / "refusals.json"  # trainer-worker
+        self.calibration = self.root / "calibration.json"  # trainer-worker
         self.potentials = self.root / "potentials"  # trainer-worker
         self.events = self.root / "events"  # each process its own file
         self.merged_events = self.root / "events.jsonl"  # supervisor
