@@ -109,15 +109,18 @@ class NativeForces(Forces):
         self._potential = evaluator
         self.evaluation = None
 
-    def before_set_up(self) -> None:
+    def before_set_up(self, *, look: bool = True) -> None:
         self._last_check = -1
-        self._watch(1, self.halt_above)
+        if look:
+            self._watch(1, self.halt_above)
+        else:
+            self._unwatch()
 
-    def run_command(self, steps: int) -> str:
+    def run_command(self, steps: int, window: str = "") -> str:
         if self._watched == (self.gamma_every, self.halt_above):
-            return f"run {steps} pre no post no"
+            return f"run {steps} pre no post no{window}"
         self._watch(self.gamma_every, self.halt_above)
-        return f"run {steps} post no"
+        return f"run {steps} post no{window}"
 
     def after_run(self) -> None:
         before, self.step = self.step, present_step(self._lmp)
@@ -149,7 +152,9 @@ class NativeForces(Forces):
 
     def _read_check(self) -> None:
         """Note the last step on which LAMMPS looked at gamma; it keeps no earlier ones."""
-        every = 1 if self._watched is None else self._watched[0]
+        if self._watched is None:
+            return
+        every = self._watched[0]
         step = self.step - self.step % every
         if step >= self._watched_since and step > self._last_check:
             self._last_check = step

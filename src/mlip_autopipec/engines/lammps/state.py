@@ -14,6 +14,8 @@ from mlip_autopipec.engines.lammps.snapshot import Origin
 
 # LAMMPS' metal units measure velocities in A/ps.
 VELOCITY = 1000.0 * units.fs
+# Of 1 u/A^3.
+_GRAMS_PER_CM3 = units._amu * 1e3 * 1e24
 
 
 def read_frame(lmp: Any, origin: Origin, evaluation: Evaluation | None, tags: IntArray) -> Atoms:
@@ -62,6 +64,11 @@ def heat(lmp: Any, origin: Origin) -> tuple[float, float]:
     twice = lmp.extract_global("mvv2e") * float((_masses(lmp)[:, None] * owned(lmp, "v") ** 2).sum())
     freedom = origin.box.dimension * (lmp.get_natoms() - 1)
     return 0.5 * twice, twice / (freedom * lmp.extract_global("boltz")) if freedom else 0.0
+
+
+def density(lmp: Any) -> float:
+    """Return the mass density of a three-dimensional run, g/cm^3."""
+    return float(_masses(lmp).sum() / np.prod(np.diag(box_vectors(lmp))) * _GRAMS_PER_CM3)
 
 
 def present_step(lmp: Any) -> int:
