@@ -1,6 +1,9 @@
 """What MD is set to at each step: constant values, ramps, cycles, strain. Pure functions of the step number.
 
-Nothing here depends on what happened before, so that a walker that was killed finds the same values again.
+Nothing here depends on what happened before, so that a walker that was killed finds the same values again. A run that
+was saved at some step and the one that is restored there are the same to rounding; a run that was never saved there
+differs while a cell is strained or while an npt run is heated: LAMMPS' set-up then takes the forces of the strained
+cell, and a barostat's mass from the temperature of the moment.
 """
 
 from __future__ import annotations
