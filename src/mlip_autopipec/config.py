@@ -17,6 +17,7 @@ from mlip_autopipec.core.files import write_text
 from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
+from mlip_autopipec.engines.lammps.settings import LammpsSettings
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.explore import StartSettings
@@ -62,6 +63,7 @@ class Config(BaseModel):
         description="who computes energies and forces; the same for all labels of a run"
     )
     otf: OtfSettings = Field(default_factory=OtfSettings, description="molecular dynamics under watch")
+    lammps: LammpsSettings = Field(default_factory=LammpsSettings, description="how LAMMPS is run")
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="cells cut out for labelling")
     training: TrainingSettings = Field(default_factory=TrainingSettings, description="fit and when to refit")
     queue: QueueSettings = Field(default_factory=QueueSettings, description="task files")

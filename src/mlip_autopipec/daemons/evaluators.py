@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 _MOST_THREADS = 8
 
 
+def chosen_engine(engine: Engine, command: str | None = None) -> Engine:
+    """Return who evaluates in MD: `auto` decided by what LAMMPS was built with; a program of its own is always native.
+
+    Raises
+    ------
+    EngineError
+        LAMMPS does not load.
+    """
+    if engine != "auto":
+        return engine
+    from mlip_autopipec.engines.lammps.library import has_style
+    from mlip_autopipec.engines.lammps.native import PACE
+
+    return "native" if command is not None or has_style("pair", PACE) else "ace"
+
+
 def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Evaluator:
     """Return the evaluator, with gamma, of a version folder.
 
@@ -37,7 +53,7 @@ def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Ev
         if not file.is_file():
             raise ModelError(f"{file}: missing, so this version cannot run", "roll back to another version")
     evaluator = load_evaluator(potential, active_set, engine, threads)
-    if engine != "native":
+    if chosen_engine(engine) != "native":
         return evaluator
     from mlip_autopipec.engines.lammps.native import NativePotential
 

@@ -179,6 +179,8 @@ class Fitter:
             "task_ids": [row.task_id for row in rows],
             "editions": {row.task_id: row.edition for row in rows if row.edition},
             "active_set": {element: len(found.indices) for element, found in selected.items()},
+            # npt walkers wait until there is one.
+            "stress_labels": sum(row.stress is not None and bool(row.learned.all()) for row in rows),
             **dict(hashes(settings, designs.basis.elements)),
             **({"basis_of": str(self.job.potential)} if self.job.potential is not None else {}),
         }

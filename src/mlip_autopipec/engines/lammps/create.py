@@ -25,7 +25,7 @@ def create_atoms(lmp: Any, origin: Origin, atoms: Atoms) -> None:
     DataError
         Masses that one type cannot have, or positions that LAMMPS refuses.
     """
-    masses = _masses(atoms, origin.elements)
+    masses = element_masses(atoms, origin.elements)
     for command in _box_commands(origin.box, atoms, masses):
         lmp.command(command)
     box, n = origin.box, len(atoms)
@@ -90,22 +90,29 @@ def equip(lmp: Any, origin: Origin, settings: MDSettings, forces: Forces, seed: 
         lmp.command(command)
 
 
-def _box_commands(box: BoxMap, atoms: Atoms, masses: list[float]) -> list[str]:
-    low, high, tilt = box.region(atoms)
-    edges = " ".join(f"{a!r} {b!r}" for a, b in zip(low.tolist(), high.tolist(), strict=True))
+def start_commands(box: BoxMap) -> list[str]:
+    """Return what LAMMPS must know before it has a box."""
     return [
         "units metal",
         f"dimension {box.dimension}",
         f"boundary {box.boundary}",
         "atom_style atomic",
         "box tilt large",
+    ]
+
+
+def _box_commands(box: BoxMap, atoms: Atoms, masses: list[float]) -> list[str]:
+    low, high, tilt = box.region(atoms)
+    edges = " ".join(f"{a!r} {b!r}" for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    return [
+        *start_commands(box),
         f"region cell prism {edges} {' '.join(repr(t) for t in tilt.tolist())} units box",
         f"create_box {len(masses)} cell",
         *(f"mass {i + 1} {mass!r}" for i, mass in enumerate(masses)),
     ]
 
 
-def _masses(atoms: Atoms, elements: tuple[str, ...]) -> list[float]:
+def element_masses(atoms: Atoms, elements: tuple[str, ...]) -> list[float]:
     """Return one mass per element, u: the atoms' own where they have some."""
     symbols = np.array(atoms.get_chemical_symbols())
     masses = []

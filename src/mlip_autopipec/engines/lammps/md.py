@@ -23,7 +23,7 @@ from mlip_autopipec.engines.lammps.mcevent import MonteCarloEvents
 from mlip_autopipec.engines.lammps.native import NativeForces, NativePotential
 from mlip_autopipec.engines.lammps.outcome import RunOutcome
 from mlip_autopipec.engines.lammps.schedule import Leg, SetPoints
-from mlip_autopipec.engines.lammps.settings import LARGEST_SEED, MDSettings, noise_command
+from mlip_autopipec.engines.lammps.settings import LARGEST_SEED, MDSettings, noise_command, velocity_command
 from mlip_autopipec.engines.lammps.snapshot import Origin, load_snapshot, save_snapshot
 from mlip_autopipec.engines.lammps.state import density, heat, present_step, read_frame, read_thermo, symbols
 from mlip_autopipec.engines.lammps.swaps import Tally
@@ -297,10 +297,7 @@ class LammpsMD:
 
     def _draw(self, seed: int, temperature: float) -> None:
         with self._guarded("velocities"):
-            if temperature <= 0 or self._lmp.get_natoms() == 1:  # without its drift a single atom has no heat
-                self._lmp.command("velocity all set 0.0 0.0 0.0")
-            else:
-                self._lmp.command(f"velocity all create {temperature!r} {seed} mom yes dist gaussian loop all")
+            self._lmp.command(velocity_command(temperature, seed, atoms=self._lmp.get_natoms()))
         self._needs_setup = True
 
     def _set_up(self, *, look: bool = True) -> None:

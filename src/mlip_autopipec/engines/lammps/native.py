@@ -82,11 +82,8 @@ class NativeForces(Forces):
         self._last_check = -1
 
     def pair_commands(self) -> list[str]:
-        potential = self._potential
-        files = " ".join(f'"{file}"' for file in potential.files)
-        kinds = " ".join(e if e in potential.elements else "NULL" for e in self._type_elements)
         # From nothing, so that it reads the files again.
-        return ["pair_style none", f"pair_style {potential.style}", f"pair_coeff * * {files} {kinds}"]
+        return ["pair_style none", *pair_commands(self._potential, self._type_elements)]
 
     def fix_commands(self) -> tuple[list[str], list[str]]:
         virial = " ".join(f"c_virial[{k}]" for k in range(1, 7))
@@ -180,6 +177,13 @@ class NativeForces(Forces):
 
     def _per_atom(self, values: Any) -> FloatArray:
         return np.array(values[: self._lmp.extract_global("nlocal")], dtype=float)
+
+
+def pair_commands(potential: NativePotential, type_elements: tuple[str, ...]) -> list[str]:
+    """Return the pair style and its files; types of elements that it does not know must have no atoms."""
+    files = " ".join(f'"{file}"' for file in potential.files)
+    kinds = " ".join(e if e in potential.elements else "NULL" for e in type_elements)
+    return [f"pair_style {potential.style}", f"pair_coeff * * {files} {kinds}"]
 
 
 def watch_commands(potential: NativePotential, every: int, threshold: float) -> list[str]:

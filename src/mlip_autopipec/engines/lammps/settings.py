@@ -185,6 +185,13 @@ def noise_command(settings: MDSettings, seed: int, leg: Leg | None = None) -> st
     return f"fix bath all langevin {first!r} {last!r} {settings.thermostat_damping_fs / 1000.0!r} {seed}"
 
 
+def velocity_command(temperature: float, seed: int, *, atoms: int | None) -> str:
+    """Return the command that draws velocities; without its drift a single atom has no heat."""
+    if temperature <= 0 or atoms == 1:
+        return "velocity all set 0.0 0.0 0.0"
+    return f"velocity all create {temperature!r} {seed} mom yes dist gaussian loop all"
+
+
 def density_commands(settings: MDSettings) -> list[str]:
     """Return what ends MD at the step whose density leaves the bounds; LAMMPS' metal density is in g/cm^3."""
     if settings.density_bounds is None:
