@@ -83,7 +83,7 @@ def test_blocks_are_the_way_of_the_library(tmp_path, options) -> None:
         same(md.frame(), other.frame())
         for steps in (20, 25):
             ours, theirs = md.run(steps), other.run(steps)
-            assert (ours.step, ours.halted, ours.gamma_argmax) == (theirs.step, False, theirs.gamma_argmax)
+            assert (ours.step, ours.halted) == (theirs.step, False)
             assert ours.potential_energy == pytest.approx(theirs.potential_energy, abs=1e-7)
             assert ours.temperature == pytest.approx(theirs.temperature, rel=1e-8)
             other.save(tmp_path / "there")  # as every block, it is set up anew
@@ -159,7 +159,7 @@ def test_reseeding_is_in_the_snapshot(tmp_path) -> None:
 
 def test_the_density_ends_it(tmp_path) -> None:
     settings = HOT.model_copy(
-        update={"ensemble": "npt", "pressure_bar": -1e5, "barostat_damping_fs": 200.0, "density_bounds": (2.5, 3.0)}
+        update={"ensemble": "npt", "pressure_bar": -3e4, "barostat_damping_fs": 600.0, "density_bounds": (2.5, 3.0)}
     )
     md = program(tmp_path, settings)
     md.start(crystal())

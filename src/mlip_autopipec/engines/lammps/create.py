@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
 from mlip_autopipec.core.errors import ConfigError, DataError
-from mlip_autopipec.engines.lammps.box import BoxMap
+from mlip_autopipec.engines.lammps.box import CORNER, BoxMap
 from mlip_autopipec.engines.lammps.forces import Forces
 from mlip_autopipec.engines.lammps.schedule import Leg, deform_command
 from mlip_autopipec.engines.lammps.settings import MDSettings, density_commands, integrator_commands
@@ -67,7 +67,7 @@ def check_box(settings: MDSettings, box: BoxMap) -> None:
 
 def leg_commands(settings: MDSettings, origin: Origin, leg: Leg, seed: int = 1) -> list[str]:
     """Return what of LAMMPS' fixes depends on the part of the schedule that is run."""
-    deform = deform_command(leg, origin.box.cell, origin.box.dimension)
+    deform = deform_command(leg, origin.box.cell, CORNER, origin.box.dimension)
     return [*integrator_commands(settings, seed, leg), *([] if deform is None else [deform])]
 
 

@@ -114,7 +114,7 @@ class LammpsProgram:
     def save(self, path: Path) -> None:
         """Write the whole state to `path` in one atomic replacement."""
         self._settle()
-        pack(self._known(), (self.folder / f"{END}.restart").read_bytes(), self._step, path)
+        pack(self._known(), (self.folder / _BEGIN).read_bytes(), self._step, path)
 
     def run(self, steps: int) -> RunOutcome:
         """Advance by `steps` or to the halt, whichever comes first, in one program call for each leg of the schedule.
@@ -211,9 +211,7 @@ class LammpsProgram:
                     self._wrap(words), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
                 )
             except OSError as error:
-                raise Crashed(
-                    f"lammps.command: {words[0]}: could not be started: {error}", "correct the command"
-                ) from error
+                raise Crashed(f"lammps.command: {words[0]}: does not start: {error}", "correct the command") from error
             try:
                 self._wait()
             finally:

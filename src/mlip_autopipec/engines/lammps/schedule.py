@@ -203,13 +203,15 @@ def _between(a: float, b: float, fraction: float) -> float:
     return a if a == b else a + fraction * (b - a)
 
 
-def deform_command(leg: Leg, cell: FloatArray, dimension: int) -> str | None:
+def deform_command(leg: Leg, cell: FloatArray, corner: tuple[float, ...], dimension: int) -> str | None:
     """Return the `fix deform` of a leg; None if the cell keeps its shape.
 
     Parameters
     ----------
     cell
         (3, 3) A, the start structure's, in LAMMPS' orientation (lower triangular).
+    corner
+        (3,) A, where LAMMPS' box begins.
     """
     if not leg.strains:
         return None
@@ -227,7 +229,9 @@ def deform_command(leg: Leg, cell: FloatArray, dimension: int) -> str | None:
         if (dimension == 2 and "z" in name) or abs(new[row, column] - old[row, column]) < _EPS:
             continue
         value = float(new[row, column])
-        words.append(f"{name} final 0.0 {value!r}" if row == column else f"{name} final {value!r}")
+        words.append(
+            f"{name} final {corner[row]!r} {corner[row] + value!r}" if row == column else f"{name} final {value!r}"
+        )
     # The id tells legs apart: LAMMPS keeps the box at which a leg began in its restarts, by id.
     return f"fix strain{leg.number} all deform 1 {' '.join(words)} remap x units box flip no" if words else None
 

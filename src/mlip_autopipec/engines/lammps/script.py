@@ -54,6 +54,11 @@ class Watch:
     halt_above: float
     dump_every: int = 1000
 
+    @property
+    def frames_every(self) -> int:
+        """Steps between frames, so that each of them was looked at."""
+        return self.gamma_every * max(1, round(self.dump_every / self.gamma_every))
+
 
 def block_commands(
     block: Block, origin: Origin, settings: MDSettings, potential: NativePotential, watch: Watch
@@ -91,7 +96,7 @@ def _watch_lines(settings: MDSettings, potential: NativePotential, watch: Watch)
         f"thermo_style custom step temp pe press vol density {virial}",
         f'thermo_modify format float "{_DIGITS}"',
         f"thermo {watch.gamma_every}",
-        f"dump frames all custom {watch.dump_every} frames.dump {_COLUMNS} f_grade",
+        f"dump frames all custom {watch.frames_every} frames.dump {_COLUMNS} f_grade",
         f'dump_modify frames sort id append yes format float "{_DIGITS}"',
     ]
 
