@@ -19,6 +19,7 @@ from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.engines.calculators.settings import AseSettings
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 from mlip_autopipec.engines.gpaw.settings import GpawSettings
+from mlip_autopipec.engines.lammps.settings import LammpsSettings
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.engines.vasp.settings import VaspSettings
 from mlip_autopipec.stages.carve import EmbeddingSettings
@@ -67,6 +68,7 @@ class Config(BaseModel):
         default_factory=LabellingSettings, description="which labels are accepted, and which are marked"
     )
     otf: OtfSettings = Field(default_factory=OtfSettings, description="molecular dynamics under watch")
+    lammps: LammpsSettings = Field(default_factory=LammpsSettings, description="how LAMMPS is run")
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="cells cut out for labelling")
     training: TrainingSettings = Field(default_factory=TrainingSettings, description="fit and when to refit")
     queue: QueueSettings = Field(default_factory=QueueSettings, description="task files")

@@ -18,7 +18,7 @@ def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: boo
     print_table("daemons", ("name", "state", "pid", "host", "beat", "detail"), map(_daemon_row, facts["daemons"]))
     print_table(
         "walkers",
-        ("name", "state", "step", "T (K)", "gamma", "version", "waits for / reason"),
+        ("name", "state", "step", "T (K)", "gamma", "version", "by", "waits for / reason"),
         map(_walker_row, facts["walkers"]),
     )
     print("queue: " + ", ".join(f"{state} {count}" for state, count in facts["queue"].items()))
@@ -81,4 +81,4 @@ def _walker_row(walker: dict[str, Any]) -> tuple[Any, ...]:
     state = f"{walker['state']} (gone)" if at_work and not walker["alive"] else walker["state"]
     told = walker["waiting_for"] or walker["reason"]
     steps, temperature = f"{walker['step']}/{walker['steps']}", f"{walker['temperature']:g}"
-    return walker["name"], state, steps, temperature, walker["gamma"], walker["version"], told
+    return walker["name"], state, steps, temperature, walker["gamma"], walker["version"], walker["engine"], told

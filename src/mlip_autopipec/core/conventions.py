@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+KB_EV_PER_K = 8.617333262e-5
 RYDBERG_EV = 13.605693122994
 BOHR_A = 0.529177210903
 EV_PER_A3_IN_GPA = 160.2176634

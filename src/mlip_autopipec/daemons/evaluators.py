@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 _MOST_THREADS = 8
 
 
+def chosen_engine(engine: Engine, command: str | None = None) -> Engine:
+    """Return who evaluates in MD: `auto` decided by what LAMMPS was built with; a program of its own is always native.
+
+    Raises
+    ------
+    EngineError
+        LAMMPS does not load.
+    """
+    if engine != "auto":
+        return engine
+    from mlip_autopipec.engines.lammps.library import has_style
+    from mlip_autopipec.engines.lammps.native import PACE
+
+    return "native" if command is not None or has_style("pair", PACE) else "ace"
+
+
 def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Evaluator:
     """Return the evaluator of a version folder, with gamma to which no pair is hidden.
 
@@ -41,7 +57,7 @@ def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Ev
 
     evaluator = load_evaluator(potential, active_set, engine, threads)
     limits = blind_below(load_potential(potential))
-    if engine != "native":
+    if chosen_engine(engine) != "native":
         return evaluator if limits is None else SightedEvaluator(evaluator, limits)
     if limits is not None:
         raise ModelError(

@@ -193,6 +193,8 @@ class Fitter:
         facts = {
             "task_ids": [row.task_id for row in rows],
             "editions": {row.task_id: row.edition for row in rows if row.edition},
+            # npt walkers wait until there is one.
+            "stress_labels": sum(row.stress is not None and row.whole for row in rows),
             **dict(hashes(settings, basis.elements)),
             **({"basis_of": str(self.job.potential)} if self.job.potential is not None else {}),
         }

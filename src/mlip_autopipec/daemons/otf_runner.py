@@ -29,8 +29,8 @@ from mlip_autopipec.store.walkerstate import WalkerState, read_all, read_state, 
 
 if TYPE_CHECKING:
     from mlip_autopipec.config import Config
-    from mlip_autopipec.engines.lammps.md import LammpsMD
-    from mlip_autopipec.engines.lammps.settings import MDSettings
+    from mlip_autopipec.engines.lammps.outcome import MovingAtoms
+    from mlip_autopipec.engines.lammps.settings import LammpsSettings, MDSettings
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     """Plug a walker together."""
     from mlip_autopipec.daemons.auditor import Auditor
     from mlip_autopipec.daemons.collector import Collector
-    from mlip_autopipec.daemons.evaluators import make_evaluator, walker_threads
+    from mlip_autopipec.daemons.evaluators import chosen_engine, make_evaluator, walker_threads
     from mlip_autopipec.daemons.haltlevel import HaltLevel
     from mlip_autopipec.daemons.healing import Healing
     from mlip_autopipec.daemons.labelcosts import LabelCosts
@@ -237,9 +237,9 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         level=HaltLevel(run.calibration, config.otf),
         collector=collector,
     )
-    structure = config.path(run, config.start.structure)
-    dimension = dimension_of(read_structures(structure, "start.structure")[0])
-    settings = md_settings(plan, config.otf, dimension)
+    structure = config.path(run, plan.structure or config.start.structure)
+    settings = md_settings(plan, config.otf, dimension_of(read_structures(structure, "start.structure")[0]))
+    engine = chosen_engine(config.otf.engine, config.lammps.command)
     threads = walker_threads(config.otf.threads, len(walker_plans(config.otf)))
     lammps_log = run.logs / f"{plan.name}-lammps.log"
     return Walker(
@@ -250,8 +250,10 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         healing=healing,
         registry=registry,
         events=events,
-        make_evaluator=lambda version: make_evaluator(version, config.otf.engine, threads),
-        make_md=lambda evaluator: make_md(evaluator, settings, lammps_log),
+        make_evaluator=lambda version: make_evaluator(version, engine, threads),
+        make_md=lambda evaluator: make_md(evaluator, settings, lammps_log, config.lammps, folder),
+        moved_by=engine if config.lammps.command is None else config.lammps.command,
+        chunk_s=None if config.lammps.command is None else config.lammps.block_s,
     )
 
 
@@ -275,11 +277,33 @@ def md_settings(plan: WalkerPlan, otf: OtfSettings, dimension: Literal[2, 3]) ->
         barostat_damping_fs=otf.barostat_damping,
         dimension=dimension,
         seed=plan.seed,
+        pressure_coupling=plan.pressure_coupling,
+        schedule=plan.schedule,
+        density_bounds=plan.density_bounds,
+        density_every=otf.check_frequency,
+        monte_carlo=plan.monte_carlo,
     )
 
 
-def make_md(evaluator: Evaluator, settings: MDSettings, log_file: Path) -> LammpsMD:
-    """Return the MD engine of one walker."""
+def make_md(
+    evaluator: Evaluator,
+    settings: MDSettings,
+    log_file: Path,
+    lammps: LammpsSettings | None = None,
+    folder: Path | None = None,
+) -> MovingAtoms:
+    """Return the MD engine of one walker.
+
+    Parameters
+    ----------
+    folder
+        Where `lammps.command` runs.
+    """
+    if lammps is not None and lammps.command is not None and folder is not None:
+        from mlip_autopipec.engines.lammps.program import LammpsProgram
+        from mlip_autopipec.runtime.tether import tethered
+
+        return LammpsProgram(evaluator, settings, lammps, folder / "lammps", wrap=tethered)
     from mlip_autopipec.engines.lammps.md import LammpsMD
 
     return LammpsMD(evaluator, settings, log=log_file)
