@@ -1,0 +1,85 @@
+"""Snapping: how often a crystal repeats along its parent's directions, and window edges that fit these repeats.
+
+A window whose edge is a multiple of the crystal's own period has a seam like the crystal itself: no gap, no collision.
+Defects and thermal motion do not matter, since most atoms need only find a partner nearby after the shift.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from mlip_autopipec.structures.window import FloatArray, IndexArray, Parent
+
+# Three of four atoms must land on a partner: defects, and their surroundings, are the rest.
+_SHARE: Final = 0.75
+# Nearer than this share of the distance between nearest neighbours is "on" it. In a hot crystal (Lindemann:
+# displacements of 0.1 of that distance) two displacements differ by 0.24; a liquid's atoms find a partner at 0.5.
+_TOLERANCE: Final = 0.3
+# No lattice plane repeats closer than this, A.
+_SMALLEST_REPEAT_A: Final = 1.2
+
+
+def repeats(parent: Parent, numbers: IndexArray, positions: FloatArray) -> IndexArray:
+    """Count how often the structure repeats along each of the parent's directions.
+
+    Parameters
+    ----------
+    numbers, positions : (N,), (N, 3) A
+
+    Returns
+    -------
+    (3,) the largest n for which a shift by 1/n of the period is, nearly, a symmetry; 1 if there is none or no period
+    """
+    found = np.ones(3, dtype=np.int64)
+    if not parent.periodic.all() or len(numbers) < 2:
+        return found
+    coordinates = parent.coordinates(positions) % 1.0
+    coordinates[coordinates >= 1.0] = 0.0
+    trees = {int(z): _Images(parent, coordinates[numbers == z]) for z in np.unique(numbers)}
+    nearest = _Images(parent, coordinates).nearest(coordinates, rank=2)
+    limit = _TOLERANCE * float(np.median(nearest))
+    for axis in range(3):
+        for n in range(int(parent.heights[axis] / _SMALLEST_REPEAT_A), 1, -1):
+            shift = np.zeros(3)
+            shift[axis] = 1.0 / n
+            missed = [trees[int(z)].nearest(coordinates[numbers == z] + shift) for z in trees]
+            if float(np.quantile(np.concatenate(missed), _SHARE)) < limit:
+                found[axis] = n
+                break
+    return found
+
+
+def snapped(parent: Parent, counts: IndexArray, edge: float) -> FloatArray:
+    """Return (3,) edges, A: the smallest multiples of the repeats that are not below `edge`; `edge` without repeats.
+
+    Parameters
+    ----------
+    counts : (3,) as `repeats` finds them
+    """
+    repeat = parent.heights / counts
+    multiples = np.ceil(edge / repeat - 1e-6) * repeat
+    return np.asarray(np.where((counts > 1) & parent.periodic, multiples, edge))
+
+
+class _Images:
+    """Points of a periodic structure with their images nearby, for nearest-neighbour questions."""
+
+    def __init__(self, parent: Parent, coordinates: FloatArray) -> None:
+        self._parent = parent
+        # Half a period on each side: no partner that matters is farther away than the structure is thick.
+        margin = np.minimum(0.5, 4.0 / parent.heights)
+        images = coordinates
+        for axis in range(3):
+            low = images[images[:, axis] < margin[axis]]
+            high = images[images[:, axis] >= 1.0 - margin[axis]]
+            step = np.eye(3)[axis]
+            images = np.vstack([images, low + step, high - step])
+        self._tree = cKDTree(images @ parent.basis)
+
+    def nearest(self, coordinates: FloatArray, rank: int = 1) -> FloatArray:
+        """Return (N,) A, the distance of each point to the nearest one, or to the `rank`-th nearest."""
+        distances, _ = self._tree.query((coordinates % 1.0) @ self._parent.basis, k=[rank])
+        return np.asarray(distances, dtype=float)[:, 0]
