@@ -36,6 +36,7 @@ def usual_distances(
     around_numbers: IndexArray,
     around: FloatArray,
     units: tuple[IndexArray, IndexArray] | None = None,
+    quantile: float = 0.5,
 ) -> dict[tuple[int, int], float]:
     """Return the usual nearest distance, A, for each pair of elements (atomic numbers, both orders).
 
@@ -47,6 +48,7 @@ def usual_distances(
     numbers, vectors : (N,), (N, 3): the atoms asked about
     around_numbers, around : (M,), (M, 3): those and everything around them, A
     units : (N,), (M,), molecule of each: bonds within one are no usual distance between two; default: no molecules
+    quantile : of the nearest distances; 0.5 is the usual one, small values the closest that are not violent
     """
     mine, theirs = units or (None, None)
     elements = np.unique(numbers)
@@ -64,13 +66,24 @@ def usual_distances(
     scales = scales[np.isfinite(scales)]
     if not len(scales):
         return {}
-    scale = float(np.median(scales))
+    scale = float(np.quantile(scales, quantile))
     usual = {}
     for a, b in nearest:
-        seen = [float(np.median(d[np.isfinite(d)])) for d in (nearest[a, b], nearest[b, a]) if np.isfinite(d).any()]
+        seen = [
+            float(np.quantile(d[np.isfinite(d)], quantile))
+            for d in (nearest[a, b], nearest[b, a])
+            if np.isfinite(d).any()
+        ]
         by_size = scale * (radius[a] + radius[b])
         usual[int(a), int(b)] = min(*seen, _RARE_PAIR_LIMIT * by_size) if seen else by_size
     return usual
+
+
+def pair_table(numbers: IndexArray, distances: dict[tuple[int, int], float]) -> FloatArray:
+    """Return (N, N) the distance of `distances` for each pair of atoms of `numbers` (N,); 0 where there is none."""
+    elements, kind = np.unique(numbers, return_inverse=True)
+    table = np.array([[distances.get((int(a), int(b)), 0.0) for b in elements] for a in elements])
+    return np.asarray(table[np.ix_(kind, kind)])
 
 
 class _Tree:

@@ -12,17 +12,11 @@ from numpy.typing import NDArray
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.structures.calming import MOST_A
-from mlip_autopipec.structures.collisions import COLLISION_FRACTION, usual_distances
-from mlip_autopipec.structures.neutrality import (
-    charges_of,
-    formula_of,
-    is_ionic,
-    surplus_of_charge,
-    surplus_of_formula,
-)
+from mlip_autopipec.structures.collisions import COLLISION_FRACTION, pair_table, usual_distances
+from mlip_autopipec.structures.neutrality import surplus_atoms
 from mlip_autopipec.structures.seam import Seam, mend
 from mlip_autopipec.structures.selection import Selected, select_atoms
-from mlip_autopipec.structures.snapping import repeats, snapped
+from mlip_autopipec.structures.snapping import between_planes, repeats, snapped
 from mlip_autopipec.structures.units import Units, find_units, single_atoms
 from mlip_autopipec.structures.window import (
     FloatArray,
@@ -148,8 +142,8 @@ def extract_periodic_subsystem(
     parent = complete_parent(np.asarray(atoms.cell), atoms.pbc)
     offsets = atoms.get_positions() - atoms.positions[center_index]
     units = find_units(parent, atoms.numbers, offsets) if whole_molecules else single_atoms(len(atoms))
-    window = _window(parent, atoms.numbers, offsets, radius, mode)
-    found = select_atoms(parent, window, offsets, units, cutoff, radius if mode == "sphere" else None)
+    window, middle = _window(parent, atoms.numbers, offsets, float(cutoff), radius, mode)
+    found = select_atoms(parent, window, offsets, units, cutoff, radius if mode == "sphere" else None, middle)
     unit = units.of_atom[found.indices]
     seam = mend(
         found.vectors,
@@ -163,8 +157,11 @@ def extract_periodic_subsystem(
     stays = seam.stays.copy()
     warnings = _warnings(radius, potential_cutoff, seam, found, units) if mode != "cell" else []
     if neutral and mode != "cell":
-        surplus, told = _surplus(atoms, units, found, stays, oxidation_states)
-        stays[surplus] = False
+        here = np.flatnonzero(stays)
+        surplus, told = surplus_atoms(
+            atoms.numbers, units, found.indices[here], found.distances[here], found.core[here], oxidation_states
+        )
+        stays[here[surplus]] = False
         warnings += told
     at = found.indices
     collided = {c.outer: Removal(int(at[c.outer]), "collision", int(at[c.inner]), c.distance) for c in seam.removed}
@@ -216,14 +213,21 @@ def _check(
         raise DataError(f"positions: atom {lost} has a coordinate that is not finite", "carve an earlier frame")
 
 
-def _window(parent: Parent, numbers: IndexArray, offsets: FloatArray, radius: float, mode: str) -> Window:
+def _window(
+    parent: Parent, numbers: IndexArray, offsets: FloatArray, cutoff: float, radius: float, mode: str
+) -> tuple[Window, FloatArray]:
+    """Return the window, and where its middle is relative to the centre, A."""
+    centred = np.zeros(3)
     if mode == "cell":
-        return whole_window(parent, offsets)
+        return whole_window(parent, offsets), centred
     if mode == "snap":
         counts = repeats(parent, numbers, offsets)
         if (counts > 1).any():
-            return parallelepiped(parent, offsets, snapped(parent, counts, 2.0 * radius))
-    return choose_window(parent, offsets, 2.0 * radius)
+            # The move of the faces must not cut the core.
+            edge = 2.0 * max(radius, cutoff + 0.25 * float((parent.heights / counts)[counts > 1].max()))
+            edges = snapped(parent, counts, edge)
+            return parallelepiped(parent, offsets, edges), between_planes(parent, counts, edges, offsets)
+    return choose_window(parent, offsets, 2.0 * radius), centred
 
 
 def _limits(
@@ -243,37 +247,7 @@ def _limits(
     numbers = atoms.numbers
     groups = None if units.are_atoms else (units.of_atom[found.indices], units.of_atom[around_indices])
     usual = usual_distances(numbers[found.indices], found.vectors, numbers[around_indices], around, groups)
-    elements, kind = np.unique(numbers[found.indices], return_inverse=True)
-    table = np.array([[usual.get((int(a), int(b)), 0.0) for b in elements] for a in elements])
-    return np.asarray(COLLISION_FRACTION * table[np.ix_(kind, kind)])
-
-
-def _surplus(
-    atoms: Atoms, units: Units, found: Selected, stays: NDArray[np.bool_], states: Mapping[str, float] | None
-) -> tuple[IndexArray, list[str]]:
-    """Return the window's atoms (their places) that make the cell neutral by going, and warnings."""
-    nothing = np.zeros(0, dtype=np.int64)
-    if not states and not is_ionic(atoms.numbers):
-        return nothing, []
-    here = np.flatnonzero(stays)
-    names, unit = np.unique(units.of_atom[found.indices[here]], return_inverse=True)
-    reach = np.full(len(names), np.inf)
-    np.minimum.at(reach, unit, np.round(found.distances[here], 6))
-    outermost = np.lexsort((names, -reach))
-    removable = np.ones(len(names), dtype=bool)
-    removable[unit[found.core[here]]] = False
-    if states:
-        charges = np.zeros(len(names))
-        np.add.at(charges, unit, charges_of(atoms.numbers[found.indices[here]], states))
-        gone = surplus_of_charge(charges, outermost, removable)
-    else:
-        kinds = units.kinds(atoms.numbers)
-        formula = formula_of(list(kinds.values()))
-        if formula is None:
-            told = "embedding: the structure looks ionic but has no small formula, so the cell may not be neutral; "
-            return nothing, [told + "give embedding.oxidation_states"]
-        gone = surplus_of_formula([kinds[int(n)] for n in names], formula, outermost, removable)
-    return here[np.isin(unit, gone)], []
+    return COLLISION_FRACTION * pair_table(numbers[found.indices], usual)
 
 
 def _warnings(radius: float, potential_cutoff: float | None, seam: Seam, found: Selected, units: Units) -> list[str]:

@@ -10,6 +10,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.structures.units import Units
 from mlip_autopipec.structures.window import FloatArray, IndexArray
 
 # Pauling's electronegativities (CRC Handbook of Chemistry and Physics); elements that have none are left out.
@@ -39,6 +40,55 @@ def is_ionic(numbers: Sequence[int] | IndexArray) -> bool:
     """Tell whether two of the elements differ by `IONIC_DIFFERENCE` or more in electronegativity."""
     values = [ELECTRONEGATIVITY[int(z)] for z in set(np.asarray(numbers).tolist()) if int(z) in ELECTRONEGATIVITY]
     return bool(values) and max(values) - min(values) >= IONIC_DIFFERENCE
+
+
+def surplus_atoms(
+    numbers: IndexArray,
+    units: Units,
+    indices: IndexArray,
+    distances: FloatArray,
+    core: NDArray[np.bool_],
+    states: Mapping[str, float] | None,
+) -> tuple[IndexArray, list[str]]:
+    """Choose the atoms of a cell that make it neutral by going: the outermost first, whole units, never the core.
+
+    Parameters
+    ----------
+    numbers : (N,) of the parent
+    units : of the parent
+    indices, distances, core : (M,) the cell's atoms, how far out they are (A), and which have to stay
+    states : oxidation state by element; without, the parent's formula is kept if the elements look ionic
+
+    Returns
+    -------
+    places of the atoms that go, 0 to M - 1, and warnings
+
+    Raises
+    ------
+    DataError
+        Not possible without the core, or an element has no oxidation state.
+    """
+    nothing = np.zeros(0, dtype=np.int64)
+    if not states and not is_ionic(numbers):
+        return nothing, []
+    names, unit = np.unique(units.of_atom[indices], return_inverse=True)
+    reach = np.full(len(names), np.inf)
+    np.minimum.at(reach, unit, np.round(distances, 6))
+    outermost = np.lexsort((names, -reach))
+    removable = np.ones(len(names), dtype=bool)
+    removable[unit[core]] = False
+    if states:
+        charges = np.zeros(len(names))
+        np.add.at(charges, unit, charges_of(numbers[indices], states))
+        gone = surplus_of_charge(charges, outermost, removable)
+    else:
+        kinds = units.kinds(numbers)
+        formula = formula_of(list(kinds.values()))
+        if formula is None:
+            told = "embedding: the structure looks ionic but has no small formula, so the cell may not be neutral; "
+            return nothing, [told + "give embedding.oxidation_states"]
+        gone = surplus_of_formula([kinds[int(n)] for n in names], formula, outermost, removable)
+    return np.flatnonzero(np.isin(unit, gone)), []
 
 
 def formula_of(kinds: Sequence[Kind]) -> dict[Kind, int] | None:

@@ -39,7 +39,13 @@ class Selected:
 
 
 def select_atoms(
-    parent: Parent, window: Window, offsets: FloatArray, units: Units, cutoff: float, radius: float | None
+    parent: Parent,
+    window: Window,
+    offsets: FloatArray,
+    units: Units,
+    cutoff: float,
+    radius: float | None,
+    middle: FloatArray | None = None,
 ) -> Selected:
     """Find the atoms of all units whose reference point lies in the window.
 
@@ -51,9 +57,12 @@ def select_atoms(
     offsets : (N, 3) positions relative to the centre atom, A
     cutoff : radius of the core, A
     radius : A; reference points farther from the centre are left out; None takes the whole window
+    middle : (3,) A, of the window, relative to the centre; default: zero
     """
+    move = np.zeros(3) if middle is None else middle
     names, points, to_first = _reference_points(parent, offsets, units, cutoff)
-    found, place = select(parent, window, points)
+    found, place = select(parent, window, points - move)
+    place = place + move
     if radius is not None:
         near = distances_to_centre(parent, window, place) < radius - TOLERANCE_A
         found, place = found[near], place[near]
