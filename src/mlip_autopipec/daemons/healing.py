@@ -12,11 +12,11 @@ import ase.io
 from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
-from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.events import EventLog, read_events
-from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.core.interfaces import Evaluator, FloatArray
 from mlip_autopipec.core.neighbours import neighbourhood
-from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task
+from mlip_autopipec.stages.carve import EmbeddingSettings, NoFaithfulCell, carve_task, is_chosen, whole_cell_task
 from mlip_autopipec.stages.swap import Decision, decide
 from mlip_autopipec.stages.watch import most_uncertain_atom
 from mlip_autopipec.store.halts import Halt, HaltStore, frame_to_dict
@@ -25,6 +25,9 @@ from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.task import Task
 
 log = logging.getLogger(__name__)
+
+# Cells of one halted frame; then the walker goes on elsewhere.
+_MOST_CARVES = 3
 
 
 class Healing:
@@ -66,12 +69,11 @@ class Healing:
         self.clock = clock or SystemClock()
         self.halts = HaltStore(folder)
         self.halt: Halt | None = self.halts.read()
-        self._gammas: dict[str, float] = {}  # of the open halt's frame, by version
+        self._gammas: dict[str, FloatArray] = {}  # of the open halt's frame, by version
 
     def open(self, frame: Atoms, step: int, version: str, evaluator: Evaluator) -> Halt:
         """Write the halt, then publish its task: a kill in between is mended by `republish`."""
         atom, gamma = most_uncertain_atom(frame)
-        task, warnings = self._carve(frame, atom, step, version, evaluator.cutoff)
         halt = Halt(
             number=self.halts.count() + 1,
             walker=self.name,
@@ -80,14 +82,22 @@ class Healing:
             atom=atom,
             version=version,
             frame=frame_to_dict(frame),
-            task_ids=[task.id],
-            warnings=list(warnings),
+            task_ids=[],
         )
+        try:
+            halt, task = self._with_task(halt, frame, atom, evaluator)
+        except NoFaithfulCell as error:
+            task = None
+            halt = replace(halt, refusal=error.message, warnings=[str(error)])
+            log.warning("%s step %d: %s", self.name, step, error)
         ase.io.write(self.folder / "excursions" / f"{halt.number:04d}-step{step}.extxyz", frame)
         self.halts.open(halt)
         self.halt = halt
-        self.events.emit("gamma_exceeded", task_ids=[task.id], **self._facts(halt))
-        self._publish(task, halt)
+        self.events.emit("gamma_exceeded", task_ids=halt.task_ids, **self._facts(halt))
+        if task is None:
+            self.events.emit("carve_refused", reason=halt.refusal, **self._facts(halt))
+        else:
+            self._publish(task, halt)
         return halt
 
     def republish(self, evaluator: Evaluator) -> None:
@@ -95,16 +105,18 @@ class Healing:
         halt = self.halt
         if halt is None or all(self.queue.state(t) for t in halt.task_ids):
             return
-        task, _ = self._carve(halt.atoms(), halt.atom, halt.step, halt.version, evaluator.cutoff)
-        if halt.task_ids != [task.id]:  # the settings of the embedding were changed in between
-            self.halt = halt = replace(halt, task_ids=[task.id])
+        fresh = replace(halt, task_ids=[], carves=[])
+        try:
+            found, task = self._with_task(fresh, halt.atoms(), halt.atom, evaluator)
+        except NoFaithfulCell as error:  # settings or version were changed in between
+            self.halt = replace(fresh, refusal=error.message)
+            self.halts.open(self.halt)
+            self.events.emit("carve_refused", reason=error.message, **self._facts(halt))
+            return
+        if halt.task_ids != found.task_ids:  # the settings of the embedding were changed in between
+            self.halt = halt = found
             self.halts.open(halt)
-        told = any(
-            event["event"] == "gamma_exceeded" and task.id in event["task_ids"]
-            for event in read_events(self.events.path)
-        )
-        if not told:
-            self.events.emit("gamma_exceeded", task_ids=[task.id], recovered=True, **self._facts(halt))
+        self._tell_exceeded(task, halt)
         self._publish(task, halt)
 
     def look(self, current_version: str, evaluator: Evaluator, *, reseeds_in_a_row: int, reseed_limit: int) -> Decision:
@@ -114,7 +126,7 @@ class Healing:
             raise ValueError("no halt is open")
         refused = self.refused()
         newest = self._newest(current_version)
-        return decide(
+        decision = decide(
             halted_version=halt.version,
             current_version=current_version,
             contained={*self.registry.labels(current_version), *self.registry.labels(newest)},
@@ -123,8 +135,14 @@ class Healing:
             threshold=self.threshold,
             reseeds_in_a_row=reseeds_in_a_row,
             reseed_limit=reseed_limit,
-            gamma_now=lambda: self._gamma_now(halt, current_version, evaluator),
+            gamma_now=lambda: float(self._gamma_now(halt, current_version, evaluator).max()),
+            refusal=halt.refusal,
         )
+        if decision.heal_failed:
+            larger = self._carve_larger(halt, current_version, evaluator)
+            if larger is not None:
+                return Decision("wait", f"label of a larger cell: {larger.id}; {decision.reason}", decision.gamma)
+        return decision
 
     def brought_labels(self, halt: Halt, version: str) -> bool:
         """True if `version` has labels of this halt that the halted one did not have."""
@@ -151,31 +169,112 @@ class Healing:
         # `newest` is replaced together with the current version: a version that is just being published is neither.
         return current.newest if current is not None and current.version == version else version
 
-    def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> float:
-        """Largest gamma of the halted frame under `version`."""
+    def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> FloatArray:
+        """Return (N,) gamma of the halted frame under `version`."""
         if version not in self._gammas:
             frame = neighbourhood(halt.atoms(), evaluator.cutoff, evaluator.elements)
             gamma = evaluator.evaluate(frame, gamma=True).gamma
             if gamma is None:
                 raise ModelError(f"{version}: has no active set, so nothing can be watched", "roll back to another")
-            self._gammas[version] = float(gamma.max())
+            self._gammas[version] = gamma
         return self._gammas[version]
 
-    def _carve(self, frame: Atoms, atom: int, step: int, version: str, cutoff: float) -> tuple[Task, tuple[str, ...]]:
+    def _carve_larger(self, halt: Halt, version: str, evaluator: Evaluator) -> Task | None:
+        """Publish a larger cell, around the atom that is uncertain now, for a halt that its labels did not heal.
+
+        The task goes into the queue before the halt names it: a kill in between repeats this, with the same task.
+        """
+        if len(halt.task_ids) >= _MOST_CARVES:
+            return None
+        frame = halt.atoms()
+        frame.arrays["gamma"] = self._gamma_now(halt, version, evaluator)
+        atom, gamma = most_uncertain_atom(frame)
+        sizes = [carve["atoms"] for carve in halt.carves if carve["atom"] == atom]
+        try:
+            larger, task = self._with_task(
+                replace(halt, version=version), frame, atom, evaluator, more_than=max(sizes, default=0)
+            )
+        except NoFaithfulCell as error:
+            log.warning("%s step %d: no larger cell: %s", self.name, halt.step, error)
+            return None
+        now = replace(halt, version=version, gamma=gamma, atom=atom)
+        if self.queue.state(task.id) is None:
+            self.events.emit("heal_failed", task_ids=halt.task_ids, **self._facts(now))
+        self._tell_exceeded(task, now)
+        self._publish(task, now)
+        # The halt's own version stays: it tells that a later one is current.
+        self.halt = replace(larger, version=halt.version)
+        self.halts.open(self.halt)
+        return task
+
+    def _with_task(
+        self, halt: Halt, frame: Atoms, atom: int, evaluator: Evaluator, more_than: int = 0
+    ) -> tuple[Halt, Task]:
+        """Return the halt with one more task, and that task.
+
+        Raises
+        ------
+        NoFaithfulCell
+            Nothing within the settings' limits is worth a label.
+        """
+        known = {*self.registry.labels(halt.version), *halt.task_ids}
         extraction = carve_task(
             frame,
             atom,
             settings=self.embedding,
-            potential_cutoff=cutoff,
+            potential_cutoff=evaluator.cutoff,
             labeller=self.labeller,
-            origin={"walker": self.name, "step": step, "version": version},
+            origin={"walker": self.name, "step": halt.step, "version": halt.version},
             created=iso_time(self.clock.wall()),
+            evaluator=evaluator,
+            more_than=more_than,
+            is_known=known.__contains__,
         )
         for warning in extraction.warnings:
-            log.warning("%s step %d: %s", self.name, step, warning)
-        return extraction.task, extraction.warnings
+            log.warning("%s step %d: %s", self.name, halt.step, warning)
+        task = extraction.task
+        return replace(
+            halt,
+            task_ids=[*halt.task_ids, task.id],
+            carves=[*halt.carves, {"atom": atom, "atoms": len(task.force_mask)}],
+            warnings=[*halt.warnings, *extraction.warnings],
+        ), task
+
+    def _tell_exceeded(self, task: Task, halt: Halt) -> None:
+        """Tell once why a task was asked for, whatever kill came before."""
+        told = any(
+            event["event"] == "gamma_exceeded" and task.id in event["task_ids"]
+            for event in read_events(self.events.path)
+        )
+        if not told:
+            recovered = {"recovered": True} if task.id in halt.task_ids else {}
+            self.events.emit("gamma_exceeded", task_ids=[task.id], **recovered, **self._facts(halt))
+
+    def _publish_whole_cell(self, task: Task, halt: Halt) -> None:
+        """Ask for a whole cell of the halted frame's phase: with a walker's first halt, then with a share of them."""
+        fraction = self.embedding.whole_cell_fraction
+        if fraction == 0.0 or not (halt.number == 1 or is_chosen(task.id, fraction)):
+            return
+        facts = {"source": "whole_cell", "step": halt.step, "version": halt.version}
+        try:
+            whole = whole_cell_task(
+                halt.atoms(),
+                settings=self.embedding,
+                labeller=self.labeller,
+                origin={**facts, "of": self.name},
+                seed=int(task.id[:8], 16),
+                created=iso_time(self.clock.wall()),
+            )
+        except DataError as error:
+            log.warning("%s step %d: %s", self.name, halt.step, error)
+            return
+        if self.queue.publish(whole):
+            # Without a walker: nobody's gamma asked for it.
+            self.events.emit("task_published", task_ids=[whole.id], **facts)
 
     def _publish(self, task: Task, halt: Halt) -> None:
+        # First, so that a kill in between is mended together with the carved one.
+        self._publish_whole_cell(task, halt)
         if self.queue.publish(task):
             self.events.emit("task_published", task_ids=[task.id], **self._facts(halt))
 

@@ -32,6 +32,11 @@ IONIC_DIFFERENCE: Final = 1.5
 _FORMULA_ACCURACY: Final = 0.035
 _LARGEST_FORMULA: Final = 24
 
+
+class NotNeutral(DataError):  # noqa: N818  says what is
+    """The cell cannot be made neutral without the atoms that have to stay."""
+
+
 Kind = tuple[int, ...]
 """What a unit is made of: its sorted atomic numbers."""
 
@@ -65,8 +70,10 @@ def surplus_atoms(
 
     Raises
     ------
+    NotNeutral
+        Not possible without the core.
     DataError
-        Not possible without the core, or an element has no oxidation state.
+        An element has no oxidation state.
     """
     nothing = np.zeros(0, dtype=np.int64)
     if not states and not is_ionic(numbers):
@@ -118,7 +125,7 @@ def surplus_of_formula(
 
     Raises
     ------
-    DataError
+    NotNeutral
         Not possible without the units that have to stay.
     """
     counts = {name: kinds.count(name) for name in formula}
@@ -130,7 +137,7 @@ def surplus_of_formula(
             surplus[kinds[unit]] -= 1
             removed.append(unit)
     if whole < 1 or any(surplus.values()):
-        raise DataError(
+        raise NotNeutral(
             "embedding: no whole number of formula units fits around the core",
             "enlarge embedding.buffer_size, or set embedding.neutral: false",
         )
@@ -142,7 +149,7 @@ def surplus_of_charge(charges: FloatArray, outermost: IndexArray, removable: NDA
 
     Raises
     ------
-    DataError
+    NotNeutral
         Not possible without the units that have to stay.
     """
     rest = float(charges.sum())
@@ -153,7 +160,7 @@ def surplus_of_charge(charges: FloatArray, outermost: IndexArray, removable: NDA
         # One that fits is better than one that overshoots; each pass takes one away, so it ends.
         fitting = [unit for unit in same if abs(charges[unit]) <= abs(rest) + 1e-6]
         if not same:
-            raise DataError(
+            raise NotNeutral(
                 f"embedding: a charge of {rest:+g} cannot be balanced without the core",
                 "check embedding.oxidation_states, or enlarge embedding.buffer_size",
             )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +11,28 @@ from ase.build import bulk
 
 from mlip_autopipec.core.events import EventLog, read_events
 from mlip_autopipec.core.files import read_json
+from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
+from small_potentials import LennardJones
 
-# `Healing` asks an evaluator only for its cutoff until a new version has come.
-EVALUATOR: Any = SimpleNamespace(cutoff=5.0, elements=("Al",), has_gamma=True)
+# Its gamma is far below the threshold at every distance that occurs here.
+EVALUATOR = LennardJones(("Al",), sigma=2.6, epsilon=0.01, cutoff=5.0)
+
+
+class Doubtful(LennardJones):
+    """Lennard-Jones for which atom 77 of the halted frame, and the first atom of any other structure, is unknown."""
+
+    def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation:
+        result = super().evaluate(frame, gamma=gamma)
+        if result.gamma is not None:
+            result.gamma[:] = 9.0
+            result.gamma[77 if len(result.gamma) == 256 else 0] = 9.5
+        return result
 
 
 @pytest.fixture
@@ -32,11 +43,12 @@ def run(tmp_path: Path) -> RunDirectory:
     return run
 
 
-def healing(run: RunDirectory) -> Healing:
+def healing(run: RunDirectory, **embedding: object) -> Healing:
+    settings = {"cutoff": 3.0, "buffer_size": 2.0, "whole_cell_fraction": 0.0, **embedding}
     return Healing(
         run.walker("w00"),
         "w00",
-        embedding=EmbeddingSettings(cutoff=3.0, buffer_size=2.0),
+        embedding=EmbeddingSettings(**settings),
         threshold=5.0,
         labeller={"engine": "teacher", "model": "emt"},
         queue=dft_queue(run, QueueSettings(), worker="w00"),

@@ -115,7 +115,8 @@ class World:
         events = EventLog(self.run.events, "w00")
         healing = Healing(
             self.folder, "w00",
-            embedding=EmbeddingSettings(cutoff=5.0, buffer_size=3.5), threshold=self.otf.uncertainty_threshold,
+            embedding=EmbeddingSettings(cutoff=5.0, buffer_size=3.5, whole_cell_fraction=0.0),
+            threshold=self.otf.uncertainty_threshold,
             labeller={"engine": "teacher", "model": "lj"},
             queue=dft_queue(self.run, QueueSettings(fsync=False), worker="w00"),
             registry=self.registry, events=events, refused=set,
