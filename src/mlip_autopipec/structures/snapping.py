@@ -57,9 +57,13 @@ def _repeats(parent: Parent, kinds: IndexArray, coordinates: FloatArray) -> Inde
     found = np.ones(3, dtype=np.int64)
     for axis in range(3):
         for n in range(int(parent.heights[axis] / _SMALLEST_REPEAT_A), 1, -1):
-            shift = np.eye(3)[axis] / n
-            missed = [tree.nearest(coordinates[some][kinds[some] == z] + shift) for z, tree in trees.items()]
-            if float(np.quantile(np.concatenate(missed), _SHARE)) < limit:
+            # One repeat, and half of all: a wrong n may be nearly right once, but then it is half a repeat off.
+            shifts = [np.eye(3)[axis] * k / n for k in {1, n // 2}]
+            missed = [
+                np.concatenate([tree.nearest(coordinates[some][kinds[some] == z] + by) for z, tree in trees.items()])
+                for by in shifts
+            ]
+            if max(float(np.quantile(distances, _SHARE)) for distances in missed) < limit:
                 found[axis] = n
                 break
     return found

@@ -115,7 +115,9 @@ class World:
         events = EventLog(self.run.events, "w00")
         healing = Healing(
             self.folder, "w00",
-            embedding=EmbeddingSettings(cutoff=5.0, buffer_size=3.5, whole_cell_fraction=0.0),
+            embedding=EmbeddingSettings(
+                cutoff=5.0, buffer_size=3.5, whole_cell_fraction=0.0, max_core_force_error=None
+            ),
             threshold=self.otf.uncertainty_threshold,
             labeller={"engine": "teacher", "model": "lj"},
             queue=dft_queue(self.run, QueueSettings(fsync=False), worker="w00"),
