@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
@@ -37,7 +36,7 @@ class Material:
     lattice : fcc constant, A
     solid, liquid, melt : temperatures, K, of the solid frames, the liquid ones, and at which the crystal is melted
     expansion : of the liquid's box, in length
-    core : radius of the learned core, A: most of the first shell
+    core : radius of the learned core, A: the nearer half of the first shell
     cutoff : of the fitted potential, A
     timestep : fs
     """
@@ -66,9 +65,9 @@ class Material:
 
 
 MATERIALS = (
-    Material("Al", 4.0, 650.0, 1250.0, 2600.0, 1.03, 3.5, 6.0, 2.0),
-    Material("Cu", 3.6, 900.0, 1600.0, 3200.0, 1.03, 3.2, 5.5, 2.0),
-    Material("Ar", 5.3, 50.0, 95.0, 250.0, 1.03, 4.6, 8.5, 5.0),
+    Material("Al", 4.0, 650.0, 1250.0, 2600.0, 1.03, 3.0, 6.0, 2.0),
+    Material("Cu", 3.6, 900.0, 1600.0, 3200.0, 1.03, 3.0, 5.5, 2.0),
+    Material("Ar", 5.3, 50.0, 95.0, 250.0, 1.03, 4.4, 8.5, 5.0),
 )
 
 
@@ -97,12 +96,12 @@ def teacher_frames(material: Material, system: str, frames: int) -> list[Atoms]:
     )
     if system == "liquid":
         dynamics.set_temperature(temperature_K=material.melt)
-        dynamics.run(150)
+        dynamics.run(120)
         dynamics.set_temperature(temperature_K=target)
     found = []
-    dynamics.run(60)
+    dynamics.run(40)
     for _ in range(frames):
-        dynamics.run(15)
+        dynamics.run(10)
         found.append(atoms.copy())
         found[-1].info["energy_label"] = float(atoms.get_potential_energy())
         found[-1].arrays["forces_label"] = atoms.get_forces().copy()
@@ -191,14 +190,3 @@ def centres_of(material: Material, system: str, atoms: Atoms, number: int, rng: 
 def say(text: str) -> None:
     """Progress is talk."""
     print(text, file=sys.stderr, flush=True)
-
-
-def first_peak(atoms: Atoms) -> float:
-    """Return the mean distance of nearest neighbours, A."""
-    distances = atoms.get_all_distances(mic=True) + 1e9 * np.eye(len(atoms))
-    return float(distances.min(axis=1).mean())
-
-
-def write(path: Path, frames: list[Atoms]) -> None:
-    """Keep frames for a look."""
-    ase.io.write(path, frames)

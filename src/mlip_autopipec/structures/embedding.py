@@ -25,13 +25,13 @@ from mlip_autopipec.structures.window import (
     Window,
     choose_window,
     complete_parent,
+    dodecahedron,
     images_within,
     parallelepiped,
     whole_window,
 )
 
-Mode = Literal["box", "sphere", "snap", "cell"]
-MODES: Final = ("box", "sphere", "snap", "cell")
+MODES: Final = ("dodecahedron", "box", "sphere", "snap", "cell")
 # Nearest neighbours are looked for this far (A) around the window, however small it is: more than any bond length.
 _MARGIN_A: Final = 5.0
 
@@ -113,9 +113,11 @@ def extract_periodic_subsystem(
     cutoff, buffer_size
         Radius of the learned core and thickness of the masked shell around it, A.
     mode
-        `box`: every atom inside the cell. `sphere`: only those nearer to the centre than ``cutoff + buffer_size``.
-        `snap`: a box along the parent's directions whose edges are the next larger multiples of the crystal's own
-        repeats (`snapping.repeats`); where there are none, as `box`. `cell`: the whole parent, every atom learned.
+        `dodecahedron`: every atom of a rhombic dodecahedron with ``2 * (cutoff + buffer_size)`` between its faces;
+        where it does not fit, as `box`. `box`: every atom of the cube. `sphere`: only those of the cube nearer to the centre
+        than ``cutoff + buffer_size``. `snap`: a box along the parent's directions whose edges are the next larger
+        multiples of the crystal's own repeats (`snapping.repeats`); without repeats, as `box`. `cell`: the whole
+        parent, every atom learned.
     collision_distance
         Pairs nearer than this (A) across the new boundary collide, and the outer atom is removed. Default: for each
         pair of elements 0.8 of the usual nearest distance around the centre (`collisions.usual_distances`).
@@ -227,6 +229,8 @@ def _window(
             edge = 2.0 * max(radius, cutoff + 0.25 * float((parent.heights / counts)[counts > 1].max()))
             edges = snapped(parent, counts, edge)
             return parallelepiped(parent, offsets, edges), between_planes(parent, counts, edges, offsets)
+    if mode == "dodecahedron":
+        return dodecahedron(parent, offsets, 2.0 * radius), centred
     return choose_window(parent, offsets, 2.0 * radius), centred
 
 

@@ -48,14 +48,15 @@ class Window:
     cell : (3, 3), A
     pbc : (3,)
     kept : (3,) directions in which the parent's own period is kept
-    is_cube : True for a cube along x, y, z; False for a parallelepiped along the parent's directions
-    edges : (3,) A, the cube's edges or the parallelepiped's heights in the directions that are cut
+    faces : (F, 3), A; for a body with faces around the centre (cube, dodecahedron) the vectors between opposite faces,
+        one of each pair; None for a parallelepiped along the parent's directions
+    edges : (3,) A, between the body's faces, or the parallelepiped's heights in the directions that are cut
     """
 
     cell: FloatArray
     pbc: BoolArray
     kept: BoolArray
-    is_cube: bool
+    faces: FloatArray | None
     edges: FloatArray
 
 
@@ -101,11 +102,24 @@ def choose_window(parent: Parent, offsets: FloatArray, edge: float) -> Window:
     would be in it twice; otherwise a parallelepiped along the parent's directions whose other heights are `edge`.
     An open direction stays open if all atoms fit; otherwise it gets the period `edge`.
     """
-    kept = _kept(parent, np.full(3, edge))
-    if not kept.any() and _axes_allow_cube(parent) and not _repeats_in_cube(parent, edge):
-        edges = np.full(3, edge)
-        return Window(edge * np.eye(3), parent.periodic | ~_fits(parent, offsets, edges), kept, True, edges)
-    return parallelepiped(parent, offsets, np.full(3, edge))
+    edges = np.full(3, edge)
+    kept, faces = _kept(parent, edges), edge * np.eye(3)
+    if not kept.any() and _axes_allow_cube(parent) and not _repeats_in(parent, faces):
+        return Window(faces, parent.periodic | ~_fits(parent, offsets, edges), kept, faces, edges)
+    return parallelepiped(parent, offsets, edges)
+
+
+def dodecahedron(parent: Parent, offsets: FloatArray, edge: float) -> Window:
+    """Choose a rhombic dodecahedron whose opposite faces are `edge` (A) apart: the cell of a face-centred lattice.
+
+    It holds 0.71 of the cube's atoms around the same sphere. Where it does not fit, since the parent has open or small
+    periods, `choose_window` decides.
+    """
+    vectors = edge / np.sqrt(2.0) * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 1, -1], [1, 0, -1], [1, -1, 0]])
+    if not parent.periodic.all() or _repeats_in(parent, vectors):
+        return choose_window(parent, offsets, edge)
+    everywhere = np.ones(3, dtype=bool)
+    return Window(vectors[:3].copy(), everywhere, ~everywhere, vectors, np.full(3, edge))
 
 
 def parallelepiped(parent: Parent, offsets: FloatArray, edges: FloatArray) -> Window:
@@ -113,7 +127,7 @@ def parallelepiped(parent: Parent, offsets: FloatArray, edges: FloatArray) -> Wi
     kept = _kept(parent, edges)
     scale = np.where(kept, 1.0, edges / parent.heights)
     pbc = parent.periodic | ~_fits(parent, offsets, edges)
-    return Window(parent.basis * scale[:, None], pbc, kept, False, edges)
+    return Window(parent.basis * scale[:, None], pbc, kept, None, edges)
 
 
 def whole_window(parent: Parent, offsets: FloatArray) -> Window:
@@ -145,12 +159,20 @@ def _axes_allow_cube(parent: Parent) -> bool:
     return all(abs(abs(parent.basis[row, row]) - 1.0) < 1e-9 for row in rows)
 
 
-def _repeats_in_cube(parent: Parent, edge: float) -> bool:
-    """Tell whether some lattice vector is shorter than `edge` along x, y and z: an atom could then be in twice."""
-    counts = np.where(parent.periodic, np.floor(np.sqrt(3.0) * edge / parent.heights), 0).astype(int)
+def _repeats_in(parent: Parent, faces: FloatArray) -> bool:
+    """Tell whether some lattice vector joins two points of the body: an atom could then be in twice."""
+    reach = 2.0 * _outer_radius(faces)
+    counts = np.where(parent.periodic, np.floor(reach / parent.heights), 0).astype(int)
     shifts = _shifts(counts)
     vectors = shifts[np.any(shifts != 0, axis=1)] @ parent.basis
-    return bool(np.any(np.all(np.abs(vectors) < edge - TOLERANCE_A, axis=1)))
+    lengths = np.linalg.norm(faces, axis=1)
+    return bool(np.any(np.all(np.abs(vectors @ (faces / lengths[:, None]).T) < lengths - TOLERANCE_A, axis=1)))
+
+
+def _outer_radius(faces: FloatArray) -> float:
+    """Return the distance, A, of the farthest corner from the centre: cube or rhombic dodecahedron."""
+    edge = float(np.linalg.norm(faces[0]))
+    return edge * float(np.sqrt(0.75 if len(faces) == 3 else 0.5))
 
 
 def _shifts(counts: IndexArray) -> IndexArray:
@@ -196,10 +218,11 @@ def select(parent: Parent, window: Window, offsets: FloatArray) -> tuple[IndexAr
     indices : (M,), ascending
     vectors : (M, 3) from the centre, A, the image that lies in the window
     """
-    if window.is_cube:
-        reach = np.full(3, 0.5 * np.linalg.norm(window.edges) + TOLERANCE_A)
+    if window.faces is not None:
+        reach = np.full(3, _outer_radius(window.faces) + TOLERANCE_A)
         indices, vectors = images_within(parent, offsets, reach)
-        inside = _in_half_open(vectors, window.edges).all(axis=1)
+        lengths = np.linalg.norm(window.faces, axis=1)
+        inside = _in_half_open(vectors @ (window.faces / lengths[:, None]).T, lengths).all(axis=1)
         indices, vectors = indices[inside], vectors[inside]
         order = np.argsort(indices, kind="stable")
         return indices[order], vectors[order]
