@@ -114,10 +114,10 @@ def extract_periodic_subsystem(
         Radius of the learned core and thickness of the masked shell around it, A.
     mode
         `dodecahedron`: every atom of a rhombic dodecahedron with ``2 * (cutoff + buffer_size)`` between its faces;
-        where it does not fit, as `box`. `box`: every atom of the cube. `sphere`: only those of the cube nearer to the centre
-        than ``cutoff + buffer_size``. `snap`: a box along the parent's directions whose edges are the next larger
-        multiples of the crystal's own repeats (`snapping.repeats`); without repeats, as `box`. `cell`: the whole
-        parent, every atom learned.
+        where it does not fit, as `box`. `box`: every atom of the cube. `sphere`: of its atoms only those nearer to the
+        centre than ``cutoff + buffer_size``. `snap`: a box along the parent's directions whose edges are the next
+        larger multiples of the crystal's own repeats (`snapping.repeats`); without repeats, as `box`. `cell`: the
+        whole parent, every atom learned.
     collision_distance
         Pairs nearer than this (A) across the new boundary collide, and the outer atom is removed. Default: for each
         pair of elements 0.8 of the usual nearest distance around the centre (`collisions.usual_distances`).
