@@ -29,6 +29,8 @@ EVENTS: Final = frozenset(TASK_STORY) | {
     "walker_stuck",
     "walker_revived",
     "reseeded",
+    "heal_failed",
+    "carve_refused",
     "dataset_rebuilt",
     "current_repaired",
 }

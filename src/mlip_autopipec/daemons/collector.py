@@ -14,7 +14,7 @@ from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.auditor import Auditor
 from mlip_autopipec.daemons.novelty import Novelty
 from mlip_autopipec.stages.calibrate import AUDIT
-from mlip_autopipec.stages.carve import Extraction
+from mlip_autopipec.stages.carve import Extraction, NoFaithfulCell
 from mlip_autopipec.stages.choose import Candidate, CostModel, choose, distinct_regions
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.queue import TaskQueue
@@ -115,7 +115,7 @@ class Collector:
         if most < 1 or not self._novelty.use(version):
             return []
         atoms = distinct_regions(frame, apart=self._apart, threshold=level, most=self._otf.regions_per_frame)
-        tasks = [carve(frame, atom).task for atom in atoms[1:]]
+        tasks = _carved(carve, frame, atoms[1:])
         chosen = self._choose([task for task in tasks if task.id != first.id], level, most, entering=first)
         for task in chosen:
             self._keep(task)
@@ -150,7 +150,7 @@ class Collector:
         for candidate in self._as_candidates(kept):
             virtual.enter(candidate.rows)
         peaks = distinct_regions(frame, apart=self._apart, threshold=threshold, most=most)
-        tasks = [carve(frame, atom).task for atom in peaks]
+        tasks = _carved(carve, frame, peaks)
         room = self._otf.max_candidates - len(kept)
         chosen, _ = choose(self._as_candidates(tasks), virtual, threshold=threshold, cost=CostModel(), most=room)
         named = {task.id: task for task in tasks}
@@ -189,7 +189,11 @@ class Collector:
         atom = self._auditor.atom(step, self._audited, frame.arrays["gamma"], level)
         if atom is None:
             return
-        found = carve(frame, atom)
+        try:
+            found = carve(frame, atom)
+        except NoFaithfulCell as error:
+            log.warning("step %d: atom %d is not audited: %s", step, atom, error)
+            return
         # Only the atom that was drawn: its neighbours are no further draws. And no other task has this mask.
         mask = [int(i == found.center) for i in range(len(found.task.force_mask))]
         task = _of_kind(found.task, AUDIT, {"level": level}, mask)
@@ -205,6 +209,17 @@ class Collector:
         if self._queue.publish(task):
             told = {key: task.origin[key] for key in ("walker", "step", "version", "collected") if key in task.origin}
             self._events.emit("task_published", task_ids=[task.id], gamma=task.priority, **told)
+
+
+def _carved(carve: Carve, frame: Atoms, atoms: Iterable[int]) -> list[Task]:
+    """Return the regions around `atoms`; those of which there is no faithful cell are left out."""
+    tasks = []
+    for atom in atoms:
+        try:
+            tasks.append(carve(frame, atom).task)
+        except NoFaithfulCell as error:
+            log.warning("atom %d is left out: %s", atom, error)
+    return tasks
 
 
 def _of_kind(task: Task, kind: str, origin: dict[str, Any], mask: list[int] | None = None) -> Task:

@@ -261,7 +261,7 @@ class Walker:
             halted_step=step,
             gamma=halt.gamma,
             extractions=self.healing.extractions,
-            waiting_for=f"label of task {halt.task_ids[0]}",
+            waiting_for=f"label of task {halt.task_ids[0]}" if halt.task_ids else "",
         )
         self.close()
 
