@@ -339,8 +339,8 @@ class Healing:
 
     def _publish_whole_cell(self, task: Task, halt: Halt) -> None:
         """Ask for a whole cell of the halted frame's phase: with a walker's first halt, then with a share of them."""
-        fraction = self.embedding.whole_cell_fraction
-        if fraction == 0.0 or not (halt.number == 1 or is_chosen(task.id, fraction)):
+        fraction, is_first = self.embedding.whole_cell_fraction, halt.number == 1 and halt.task_ids[0] == task.id
+        if fraction == 0.0 or not (is_first or is_chosen(task.id, fraction)):
             return
         facts = {"source": "whole_cell", "step": halt.step, "version": halt.version}
         try:

@@ -26,7 +26,7 @@ from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.task import Task
 from small_potentials import distorted, fit_emt
 
-EMBEDDING = EmbeddingSettings(cutoff=3.0, buffer_size=2.2)
+EMBEDDING = EmbeddingSettings(cutoff=3.0, buffer_size=2.2, whole_cell_fraction=0.0)
 
 
 @pytest.fixture(scope="module")
