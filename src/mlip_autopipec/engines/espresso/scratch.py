@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.errors import ConfigError, DataError
 from mlip_autopipec.core.files import fsync_directory, read_json, write_json
 
 PREFIX: Final = "pwscf"
@@ -27,8 +27,9 @@ _TRIES, _DYING_S = 5, 0.1
 _KEPT = "density"
 _REMEMBERED = "converged"
 _KEY = "key.json"
-# What `startingpot = 'file'` reads; paw.txt only exists with PAW.
-_DENSITY: Final = ("charge-density.dat", "paw.txt")
+# What `startingpot = 'file'` reads: the density, which a pw.x with HDF5 writes as such; paw.txt only exists with PAW.
+_DENSITY: Final = ("charge-density.dat", "charge-density.hdf5")
+_WANTED: Final = (*_DENSITY, "paw.txt")
 
 
 class Scratch:
@@ -51,25 +52,27 @@ class Scratch:
 
     @property
     def has_density(self) -> bool:
-        return (self.save / _DENSITY[0]).is_file()
+        return any((self.save / name).is_file() for name in _DENSITY)
 
     def is_full(self) -> bool:
         """True if nothing can be written any more."""
         return shutil.disk_usage(self.path).free < _FULL_BYTES
 
     def remember(self) -> None:
-        """Keep a copy of the density of a run that converged, if it left one."""
+        """Keep a copy of the density of a run that converged, if it left one and there is room."""
         if self.has_density:
             shutil.rmtree(self.path / _REMEMBERED, ignore_errors=True)
-            shutil.copytree(self.save, self.path / _REMEMBERED)
+            # A label that has just converged must not be lost for want of a copy.
+            with contextlib.suppress(OSError):
+                _copy_density(self.save, self.path / _REMEMBERED)
 
     def recall(self) -> bool:
         """Put that density back, with everything else of pw.x removed; False if there is none."""
         self.clear()
         if not (self.path / _REMEMBERED).is_dir():
             return False
-        shutil.copytree(self.path / _REMEMBERED, self.save)
-        return True
+        _copy_density(self.path / _REMEMBERED, self.save)
+        return self.has_density
 
     def clear(self) -> None:
         """Remove everything of pw.x, so that the next run starts from free atoms."""
@@ -144,6 +147,13 @@ def _remove_if_abandoned(path: Path, host: str | None = None) -> None:
         time.sleep(_DYING_S)
 
 
+def _copy_density(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for name in _WANTED:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
 def keep_density(scratch: Scratch, folder: Path, key: str) -> bool:
     """Copy the density into the attempt's `folder`, marked with the structure and settings that it belongs to.
 
@@ -156,10 +166,7 @@ def keep_density(scratch: Scratch, folder: Path, key: str) -> bool:
     target, temporary = folder / _KEPT, folder / f".{_KEPT}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
-        for name in _DENSITY:
-            if (scratch.save / name).exists():
-                shutil.copyfile(scratch.save / name, temporary / name)
+        _copy_density(scratch.save, temporary)
         write_json(temporary / _KEY, key)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
@@ -178,10 +185,7 @@ def lay_density(scratch: Scratch, folder: Path, key: str) -> bool:
     source = max(_kept(folder, key), key=_age, default=None)
     if source is not None:
         with contextlib.suppress(OSError):
-            scratch.save.mkdir(exist_ok=True)
-            for name in _DENSITY:
-                if (source / name).exists():
-                    shutil.copyfile(source / name, scratch.save / name)
+            _copy_density(source, scratch.save)
     return scratch.has_density
 
 
@@ -198,12 +202,12 @@ def _kept(folder: Path, key: str) -> list[Path]:
 def _belongs(path: Path, key: str) -> bool:
     try:
         return bool(read_json(path) == key)
-    except Exception:
+    except (DataError, OSError):  # torn by a kill, or gone in this moment
         return False
 
 
 def _age(path: Path) -> float:
     try:
-        return (path / _DENSITY[0]).stat().st_mtime
+        return (path / _KEY).stat().st_mtime
     except OSError:
         return 0.0
