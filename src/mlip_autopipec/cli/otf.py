@@ -74,7 +74,7 @@ def stop(run: RunDirectory, timeout: float, dry_run: bool, as_json: bool) -> Non
         if not report.stopped and not report.killed and not report.unknown:
             click.echo("nothing was running", err=True)
     if report.unknown:
-        click.echo(f"on other hosts, no sign that they ended yet: {', '.join(report.unknown)}", err=True)
+        click.echo(f"no sign that they ended (on other hosts, or stuck): {', '.join(report.unknown)}", err=True)
         raise SystemExit(3)
 
 
