@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +47,18 @@ class Scratch:
     @property
     def has_density(self) -> bool:
         return (self.save / _DENSITY[0]).is_file()
+
+    def put_density(self, files: Mapping[str, bytes]) -> None:
+        """Write a density where pw.x looks for it."""
+        self.save.mkdir(exist_ok=True)
+        for name, content in files.items():
+            (self.save / name).write_bytes(content)
+
+    def read_density(self) -> dict[str, bytes]:
+        """Return the files of the density; empty if there is none."""
+        if not self.has_density:
+            return {}
+        return {name: (self.save / name).read_bytes() for name in _DENSITY if (self.save / name).exists()}
 
     def is_full(self) -> bool:
         """True if nothing can be written any more."""
