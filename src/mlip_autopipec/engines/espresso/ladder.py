@@ -160,10 +160,10 @@ def climb(history: Sequence[Step], *, max_rungs: int, accept_changed_smearing: b
     wanted = history[0].scf.degauss_ry
     if last.failure is None and last.scf.degauss_ry <= wanted:
         return End("converged", label=len(history) - 1)
-    if len(history) > max_rungs:
-        return _give_up(history, f"all {max_rungs} rungs are used", accept_changed_smearing)
     if [step.rung for step in history] == [NEAR] and last.failure is not None and last.failure.kind in LADDER:
         return ANEW  # before anything is changed: perhaps only the start was bad
+    if len(history) > max_rungs:
+        return _give_up(history, f"all {max_rungs} rungs are used", accept_changed_smearing)
     step_back = _step_back(history, wanted)
     if step_back is not None:
         return step_back
