@@ -1,7 +1,7 @@
 """Charge densities of the last labels, in this process' memory: where an SCF of nearly the same structure may start.
 
 Saves up to a quarter of the iterations where atoms have moved by a few hundredths of an A, and nothing beyond 0.1 A
-(measured, `scripts/bench dft`). Only without spin: a magnetic SCF would stay in its neighbour's magnetic state.
+(measured, `scripts/bench density`). Only without spin: a magnetic SCF would stay in its neighbour's magnetic state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mlip_autopipec.engines.espresso.inputs import Job
 from mlip_autopipec.engines.espresso.scratch import Scratch
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
-_NEAR_A: Final = 0.1
+# A; a density that is farther away saves nothing.
+NEAR_A = 0.1
 _LARGEST_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -61,7 +62,7 @@ class DensityMemory:
         if kept is None:
             return False
         _, moved = find_mic(job.atoms.positions - kept.positions, job.atoms.cell[:], pbc=True)
-        if moved.max() > _NEAR_A:
+        if moved.max() > NEAR_A:
             return False
         with contextlib.suppress(OSError):
             scratch.put_density(kept.files)
