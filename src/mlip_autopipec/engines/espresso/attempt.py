@@ -25,7 +25,8 @@ from mlip_autopipec.core.structure import structure_to_dict
 from mlip_autopipec.engines.espresso.choices import Choices
 from mlip_autopipec.engines.espresso.failures import Failure, Kind, Report, classify
 from mlip_autopipec.engines.espresso.inputs import wanted_scf, write_input
-from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, End, Rung, Scf, Step, climb
+from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, NEAR, End, Rung, Scf, Step, climb
+from mlip_autopipec.engines.espresso.neighbours import DensityMemory
 from mlip_autopipec.engines.espresso.outputs import cores_of, read_label
 from mlip_autopipec.engines.espresso.scratch import (
     Scratch,
@@ -56,6 +57,8 @@ class Attempt:
         Command of pw.x with whatever stands before it.
     folder
         Existing folder of this attempt, absolute.
+    memory
+        Densities of earlier labels.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Attempt:
         node: EspressoNode,
         program: Sequence[str],
         folder: Path,
+        memory: DensityMemory | None = None,
     ) -> None:
         self._job = job
         self._settings = settings
@@ -73,6 +77,7 @@ class Attempt:
         self._node = node
         self._profile = EspressoProfile(command=shlex.join(program), pseudo_dir=node.pseudo_dir.resolve())
         self._folder = folder
+        self._memory = memory if memory is not None and memory.takes(job, choices.nspin) else None
         self._template = EspressoTemplate()
         self._steps: list[Step] = []
         self._reports: list[Report] = []
@@ -97,6 +102,8 @@ class Attempt:
             self._write_story(end)
             if end.label is None:
                 raise self._error(end, scratch)
+            if self._memory is not None and end.label == len(self._steps) - 1:
+                self._memory.keep(self._job, self._settings, scratch)
         label = self._read(end.label)
         forget_densities(self._folder, self._key)
         return label
@@ -104,6 +111,8 @@ class Attempt:
     def _climb(self, scratch: Scratch) -> End:
         continued = lay_density(scratch, self._folder, self._key)
         scf, name = wanted_scf(self._settings), _CONTINUED if continued else FIRST
+        if not continued and self._memory is not None and self._memory.lay(self._job, self._settings, scratch):
+            continued, name = True, NEAR
         while True:
             self._run(name, scf, scratch, from_density=continued)
             self._write_story(None)
@@ -149,7 +158,7 @@ class Attempt:
             outdir=scratch.name,
             max_seconds=round(left, 3),
             # Once it climbs, a run that converges may be what the next rung starts from.
-            leaves_density=bool(self._steps),
+            leaves_density=bool(self._steps) or self._memory is not None,
         )
         output = self._folder / template.outputname
         ended = run_program(
