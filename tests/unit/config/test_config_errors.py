@@ -88,7 +88,7 @@ def test_good_one_loads(tmp_path: Path) -> None:
         (
             "labeller",
             {"engine": "vasp", "smearing": "gauss"},
-            ["labeller.smearing: 'gauss'", "did you mean 'gaussian'"],
+            ["labeller.smearing: 'gauss'", "mean 'gaussian'"],
         ),
         ("node", {"vasp": {"potcars": "/opt"}}, ["node.vasp.potcars: unknown key", "'potcar_dir'"]),
         ("node", {"gpaw": {"max_seconds": 0}}, ["node.gpaw.max_seconds: 0", "greater than 0"]),

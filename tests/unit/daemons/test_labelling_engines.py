@@ -61,7 +61,7 @@ def emt_energy() -> float:
 
 
 def energy_of(record: dict[str, Any]) -> float:
-    return float(record["label"]["energy"])
+    return float(record["energy"])
 
 
 def test_any_calculator_of_ase(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_gpaw(tmp_path: Path) -> None:
     settings = settings_of(GpawSettings(ecut_ev=150, kspacing=5, density_tolerance=1e-4))
     record = labelled(tmp_path, settings, NodeSettings())
     assert np.isfinite(energy_of(record))
-    assert np.shape(record["label"]["forces"]) == (4, 3)
+    assert np.shape(record["forces"]) == (4, 3)
     (text,) = tmp_path.glob("attempts/*/*/gpaw.txt")
     assert "Free energy" in text.read_text()
 

@@ -144,13 +144,13 @@ def test_an_scf_without_end_is_not_a_label(tmp_path: Path) -> None:
 
 
 def test_it_stops_at_its_time_limit(tmp_path: Path) -> None:
-    with pytest.raises(TimedOut, match="after 0 s and 1 SCF iterations|after . s and 1 SCF"):
+    with pytest.raises(TimedOut, match=r"after \d+ s and 1 SCF iterations"):
         labeller(GpawNode(max_seconds=1e-3)).label(bulk("Al"), tmp_path)
 
 
 def test_overlapping_atoms_are_refused(tmp_path: Path) -> None:
     atoms = Atoms("Al2", positions=[[0, 0, 0], [0, 0, 0.3]], cell=[4, 4, 4], pbc=True)
-    with pytest.raises(DataError, match="atoms 0 and 1 are 0.300 A apart"):
+    with pytest.raises(DataError, match=r"atoms 0 and 1 are 0\.300 A apart"):
         labeller().label(atoms, tmp_path)
 
 
