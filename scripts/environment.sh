@@ -13,7 +13,7 @@ make_environment() {
   if [ "$(cat $stamp 2>/dev/null || true)" != "$wanted" ]; then
     echo "installing into $PWD/.venv (extras: ${extras:-none}; about two minutes the first time) ..."
     [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}" 2>&1 | grep -v '^WARNING: Location' || true
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}" 2>&1 | { grep -v '^WARNING: Location' || true; }
     .venv/bin/python -c 'import mlip_autopipec'
     echo "$wanted" > $stamp
     echo "compiling the kernels of the potentials (about a minute, once) ..."

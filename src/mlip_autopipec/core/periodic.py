@@ -25,12 +25,15 @@ class Job:
     kpoints : grid that contains Gamma; None: Gamma alone
     stress : whether the stress means anything: not with an open direction
     slab_axis : the only direction without period, for the dipole correction; None: there is none, or several
+    magnetization : starting magnetization of all atoms, as a fraction of their valence electrons; None: that of the
+        run's elements
     """
 
     atoms: Atoms
     kpoints: tuple[int, int, int] | None
     stress: bool = True
     slab_axis: int | None = None
+    magnetization: float | None = None
 
 
 def periodic_job(atoms: Atoms, *, vacuum: float, kspacing: float) -> Job:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -59,6 +60,19 @@ def make_labeller(settings: Mapping[str, Any], node: NodeSettings) -> Labeller:
 
         return AseLabeller(_checked(AseSettings, settings), tether=tethered([]))
     raise DataError(f"labeller.engine: {engine!r} is not known here", "known are teacher, espresso, gpaw, vasp and ase")
+
+
+def clean_up(node: NodeSettings, folders: Iterable[Path]) -> None:
+    """Remove what labellers of this host that were killed left on its disks.
+
+    Parameters
+    ----------
+    folders
+        Those of their attempts.
+    """
+    from mlip_autopipec.engines.espresso.scratch import remove_abandoned
+
+    remove_abandoned(node.espresso.scratch, folders)
 
 
 def _checked(model: type[Settings], settings: Mapping[str, Any]) -> Settings:

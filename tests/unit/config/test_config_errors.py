@@ -161,7 +161,7 @@ def test_frozen_keys_cannot_change(tmp_path: Path) -> None:
 
 
 def test_small_cells_are_warned_about(tmp_path: Path) -> None:
-    run = run_with(tmp_path, embedding={"cutoff": 2.0, "buffer_size": 1.0})
+    run = run_with(tmp_path, embedding={"cutoff": 2.0, "buffer_size": 1.0, "max_core_force_error": None})
     (warning,) = preflight(run, load(run))
     assert "embedding.cutoff + embedding.buffer_size is 3 A" in warning
 

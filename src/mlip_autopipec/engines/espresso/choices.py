@@ -108,7 +108,8 @@ def _density_cutoff(
     if settings.ecutrho_ry is not None:
         return settings.ecutrho_ry, "labeller.ecutrho_ry"
     soft = [element for element, file in files.items() if file.is_soft]
-    if not known or settings.ecutwfc_ry is not None:
+    # Cheaper waves than the files need are for tests: the density is as cheap then.
+    if not known or ecutwfc < highest_cutoffs(known)[0].ecutwfc_ry:
         factor = 8 if soft else 4
         why = f"since {soft[0]} is ultrasoft or PAW" if soft else "since all files are norm-conserving"
         return factor * ecutwfc, f"{factor} ecutwfc, {why}"

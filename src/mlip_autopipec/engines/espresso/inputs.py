@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.espresso import EspressoProfile, EspressoTemplate
+from ase.data import atomic_numbers, ground_state_magnetic_moments
 
 from mlip_autopipec.core.magnetism import alternating_signs
 from mlip_autopipec.core.periodic import Job, isolated_job, periodic_job
@@ -16,6 +18,11 @@ from mlip_autopipec.engines.espresso.ladder import Scf
 from mlip_autopipec.engines.espresso.scratch import PREFIX
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
+# Starting magnetization of free atoms, as a fraction of their valence electrons; the SCF finds the moment. pw.x wants a
+# start in any case.
+_OPEN_SHELL = 0.5
+_CLOSED_SHELL = 0.05
+
 
 def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
     """Give directions without period enough vacuum, and choose the k-points; raises as `periodic_job`."""
@@ -23,8 +30,13 @@ def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
 
 
 def prepare_isolated(element: str, settings: EspressoSettings) -> Job:
-    """One atom in a large box, at Gamma."""
-    return isolated_job(element, settings.isolated_box)
+    """One atom in a large box, at Gamma; with spin, it starts open-shelled if its ground state is.
+
+    Elements whose moments vanish in solids, as oxygen, have no start there, and would stay unpolarised here.
+    """
+    is_open = ground_state_magnetic_moments[atomic_numbers[element]] > 0
+    job = isolated_job(element, settings.isolated_box)
+    return replace(job, magnetization=_OPEN_SHELL if is_open else _CLOSED_SHELL)
 
 
 def write_input(
@@ -54,7 +66,9 @@ def write_input(
     atoms = job.atoms.copy()
     if choices.nspin == 2:
         # ASE writes these as starting_magnetization, unchanged, with a species for each value.
-        atoms.set_initial_magnetic_moments(_moments(job.atoms, settings, choices))
+        same = job.magnetization
+        start = _moments(job.atoms, settings, choices) if same is None else np.full(len(atoms), same)
+        atoms.set_initial_magnetic_moments(start)
     data = {
         "control": _control(outdir, max_seconds, leaves_density=leaves_density),
         "system": _system(job, settings, choices, scf),
