@@ -44,7 +44,7 @@ class VaspLabeller:
     Raises
     ------
     ConfigError
-        The program or the folder of POTCARs is missing on this node, or the launcher is that of this Python environment.
+        The program or the folder of POTCARs is missing on this node, or the launcher is of another MPI.
     """
 
     def __init__(self, settings: VaspSettings, node: VaspNode | None = None, tether: Sequence[str] = ()) -> None:
