@@ -8,11 +8,12 @@ from pathlib import Path
 from ase import Atoms
 
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.core.launcher import split_command
 from mlip_autopipec.core.periodic import Job
 from mlip_autopipec.engines.espresso.attempt import Attempt
 from mlip_autopipec.engines.espresso.choices import choose
 from mlip_autopipec.engines.espresso.inputs import prepare, prepare_isolated
-from mlip_autopipec.engines.espresso.launcher import check_launcher, split_command
+from mlip_autopipec.engines.espresso.launcher import check_launcher
 from mlip_autopipec.engines.espresso.neighbours import DensityMemory
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 

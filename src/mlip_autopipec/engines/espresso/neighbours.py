@@ -17,7 +17,7 @@ import numpy as np
 from ase.geometry import find_mic
 
 from mlip_autopipec.core.interfaces import FloatArray
-from mlip_autopipec.engines.espresso.inputs import Job
+from mlip_autopipec.core.periodic import Job
 from mlip_autopipec.engines.espresso.scratch import Scratch
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
