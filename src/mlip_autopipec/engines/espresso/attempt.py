@@ -6,6 +6,7 @@ The files of the last run lie in the attempt's folder, those of failed ones in `
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shlex
@@ -38,6 +39,7 @@ from mlip_autopipec.engines.espresso.trace import Trace, states
 
 _CONTINUED = "continued from the density of an earlier attempt"
 _TIME_OVER = "the time is over"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # pw.x does nothing useful in less, s.
 _LEAST_S = 0.01
 
@@ -88,6 +90,15 @@ class Attempt:
         EngineError, ConfigError, DataError
             Why there is no label. What may work when tried again is transient, and the density is kept for that.
         """
+        try:
+            return self._label()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            place = error.filename or self._node.scratch or self._folder
+            raise Failure(Kind.DISK, f"{place}: {error.strerror}").error() from error
+
+    def _label(self) -> Label:
         with scratch_folder(self._folder, self._node.scratch) as scratch:
             end = self._climb(scratch)
             self._write_story(end)
