@@ -204,7 +204,9 @@ class Attempt:
         if failure.kind in LADDER:
             error.message += f"; {end.reason}" + (f"; tried: {', '.join(tried)}" if tried else "")
         in_time = failure.kind is Kind.MAX_TIME and self._steps[-1].iterations > 0
-        if (error.transient or in_time) and keep_density(scratch, self._folder, self._key):
+        # What a full disk took of a density is not worth keeping.
+        is_whole = failure.kind is not Kind.DISK
+        if is_whole and (error.transient or in_time) and keep_density(scratch, self._folder, self._key):
             if in_time:
                 error.transient, error.hint = (
                     True,
