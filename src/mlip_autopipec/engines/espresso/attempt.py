@@ -6,6 +6,7 @@ The files of the last run lie in the attempt's folder, those of failed ones in `
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shlex
@@ -40,6 +41,7 @@ from mlip_autopipec.engines.espresso.trace import Trace, states
 
 _CONTINUED = "continued from the density of an earlier attempt"
 _TIME_OVER = "the time is over"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # pw.x does nothing useful in less, s.
 _LEAST_S = 0.01
 
@@ -97,6 +99,15 @@ class Attempt:
         """
         if self._cut_short and self._deadline - time.monotonic() <= _LEAST_S:
             raise TimedOut("no time is left on this machine", "another worker takes the task", transient=True)
+        try:
+            return self._label()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            place = error.filename or self._node.scratch or self._folder
+            raise Failure(Kind.DISK, f"{place}: {error.strerror}").error() from error
+
+    def _label(self) -> Label:
         with scratch_folder(self._folder, self._node.scratch) as scratch:
             end = self._climb(scratch)
             self._write_story(end)
@@ -210,7 +221,9 @@ class Attempt:
             error.message += f"; {end.reason}" + (f"; tried: {', '.join(tried)}" if tried else "")
         last_in_time = failure.kind is not Kind.MAX_TIME or last.iterations > 0
         out_of_time = end.reason == _TIME_OVER or failure.kind is Kind.MAX_TIME
-        kept = (error.transient or (out_of_time and last_in_time)) and keep_density(scratch, self._folder, self._key)
+        # What a full disk took of a density is not worth keeping.
+        worth = failure.kind is not Kind.DISK and (error.transient or (out_of_time and last_in_time))
+        kept = worth and keep_density(scratch, self._folder, self._key)
         # Another attempt gets further: from the density, or with the time that this machine did not have.
         if out_of_time and (kept or self._cut_short):
             error.transient = True
