@@ -26,6 +26,7 @@ EVENTS: Final = frozenset(TASK_STORY) | {
     "walker_stuck",
     "walker_revived",
     "reseeded",
+    "rewound",
     "dataset_rebuilt",
     "current_repaired",
 }

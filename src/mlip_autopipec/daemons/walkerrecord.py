@@ -57,6 +57,9 @@ class WalkerRecord:
         self._tell("swapped", version=version, from_version=before, task_ids=new)
         self.save(version=version)
 
+    def rewound(self, step: int, reason: str) -> None:
+        self._events.emit("rewound", walker=self._plan.name, step=step, version=self.state.version, reason=reason)
+
     def reseeded(self, reason: str, tasks: list[str]) -> None:
         self._tell("reseeded", task_ids=tasks, seed=self.state.seed, reason=reason)
 
