@@ -30,10 +30,10 @@ class WalkerRecord:
         self._clock = clock
 
     def resume(self) -> WalkerState | None:
-        """Take the state of an earlier process up, with the steps and temperature of now; return it as it was."""
+        """Take the state of an earlier process up, with the steps that are wanted now; return it as it was."""
         found = read_state(self._folder)
         if found is not None:
-            self.state = replace(found, steps=self._plan.steps, temperature=self._plan.temperature)
+            self.state = replace(found, steps=self._plan.steps)
         return found
 
     def note(self, **changes: Any) -> None:

@@ -45,6 +45,9 @@ class SenseSettings(BaseModel):
     temperature: float = Field(
         10.0, gt=1, description="largest temperature / what the thermostat is set to; not in nve"
     )
+    gamma: float = Field(
+        100.0, gt=1, description="gamma / uncertainty_threshold above which an earlier frame says more"
+    )
 
 
 class WalkerOverrides(BaseModel):

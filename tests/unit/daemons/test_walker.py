@@ -354,10 +354,8 @@ def test_the_trajectory_keeps_the_accepted_branch_only(tmp_path: Path) -> None:
     world.live(walker, steps=6)
     assert walker.state.snapshot_step >= 60
     before = walker.state.snapshot_step
-    walker._reseed("as if a version had made the last snapshot unsafe", [])
-    assert walker.state.snapshot_step == before  # nothing says that the snapshot itself is unsafe
-    walker.record.note(halted_step=before)
-    walker._reseed("now it is", [])
+    walker.record.save(state="running", halted_step=before)
+    walker._reseed("a new version halts at the last snapshot itself", [])
     assert walker.state.snapshot_step == before - 20
     world.live(walker)
     assert walker.state.state == "done"
@@ -402,7 +400,6 @@ def test_a_density_out_of_bounds_ends_the_walker_with_the_reason(tmp_path: Path)
 
 def test_npt_waits_for_labels_with_stress(tmp_path: Path) -> None:
     world = World(tmp_path, good, ensemble="npt", temperature=60.0, steps=50)
-    (plan,) = walker_plans(world.otf)
     walker = world.walker()
     manifest = walker.registry.manifest
     has = {"v0001": 0, "v0002": 3}
