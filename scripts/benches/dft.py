@@ -19,11 +19,11 @@ from ase.calculators.espresso import EspressoProfile
 from mlip_autopipec.cli.tables import print_table
 from mlip_autopipec.core.conventions import RYDBERG_EV
 from mlip_autopipec.core.errors import AutopipeError, TimedOut
+from mlip_autopipec.core.program import run_program
 from mlip_autopipec.engines.espresso.choices import choose
 from mlip_autopipec.engines.espresso.inputs import prepare, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.ladder import Scf
-from mlip_autopipec.engines.espresso.process import run_program
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 FE, NI, OX, CA = "Fe.pbe-nd-rrkjus.UPF", "Ni.pbe-nd-rrkjus.UPF", "O.pbe-rrkjus.UPF", "C.pbe-rrkjus.UPF"

@@ -1,9 +1,10 @@
-"""`autopipe otf`: start, stop and revive a run."""
+"""`autopipe otf`: start, stop and revive a run, and say how wrong its potential is."""
 
 from __future__ import annotations
 
 import click
 
+from mlip_autopipec.cli.calibration import calibration
 from mlip_autopipec.cli.options import dry_run_option, json_option, run_option
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -25,7 +26,7 @@ def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
     With --foreground the exit code says how the run ended: 0 done, 3 a walker gave up, 130 Ctrl-C, 75 stopped before it
     was done.
     """
-    from mlip_autopipec.config import check_frozen, freeze, load
+    from mlip_autopipec.config import check_frozen, load
     from mlip_autopipec.daemons.preflight import preflight
     from mlip_autopipec.daemons.starting import already_running, begin, supervise
     from mlip_autopipec.daemons.supervisor import default_services
@@ -41,10 +42,10 @@ def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
         for module, name in [("autopipe_services.supervisor", "supervisor"), *default_services(config)]:
             click.echo(f"would start {name} ({module})", err=True)
         return
-    freeze(run, config)
+    # The supervisor freezes what was checked here, once it knows that no other host works by an earlier one.
     if foreground:
         supervise(run)
-    pid, is_new = begin(run)
+    pid, is_new = begin(run, say=lambda text: click.echo(text, err=True))
     what = "started" if is_new else "already running:"
     click.echo(f"{what} supervisor, pid {pid}; see  autopipe status -C {run.root}", err=True)
 
@@ -100,3 +101,6 @@ def revive(run: RunDirectory, names: tuple[str, ...], dry_run: bool) -> None:
         click.echo("nothing has given up", err=True)
     elif asleep(run):
         click.echo(f"next: autopipe otf start -C {run.root}", err=True)
+
+
+otf.add_command(calibration)

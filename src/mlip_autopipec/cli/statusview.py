@@ -18,10 +18,12 @@ def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: boo
     print_table("daemons", ("name", "state", "pid", "host", "beat", "detail"), map(_daemon_row, facts["daemons"]))
     print_table(
         "walkers",
-        ("name", "state", "step", "T (K)", "gamma", "version", "waits for / reason"),
+        ("name", "state", "step", "T (K)", "gamma", "version", "by", "waits for / reason"),
         map(_walker_row, facts["walkers"]),
     )
     print("queue: " + ", ".join(f"{state} {count}" for state, count in facts["queue"].items()))
+    for line in _labels(facts):
+        print(line)
     versions = facts["versions"] if all_versions else facts["versions"][-_SHOWN_VERSIONS:]
     hidden = len(facts["versions"]) - len(versions)
     print_table(
@@ -31,6 +33,21 @@ def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: boo
     )
     for line in trouble:
         print(f"needs you: {line}")
+
+
+def _labels(facts: dict[str, Any]) -> list[str]:
+    """Return what labels cost, and how many are kept in spite of a doubt."""
+    costs, lines = facts["costs"], []
+    if costs["core_s"] > 0:
+        per = "" if costs["core_s_per_label"] is None else f", {costs['core_s_per_label']:.3g} for each"
+        lines.append(
+            f"cost: {costs['labels']} labels took {costs['core_s']:.3g} core-s{per}; {costs['without_label']} attempts "
+            f"without a label {costs['core_s_without_label']:.3g} of them; {costs['reused']} labels reused: "
+            "autopipe dft costs"
+        )
+    if facts["flagged"]:
+        lines.append(f"flagged: {facts['flagged']} labels are kept, but odd: autopipe dft flagged")
+    return lines
 
 
 def _current(facts: dict[str, Any]) -> str:
@@ -64,4 +81,4 @@ def _walker_row(walker: dict[str, Any]) -> tuple[Any, ...]:
     state = f"{walker['state']} (gone)" if at_work and not walker["alive"] else walker["state"]
     told = walker["waiting_for"] or walker["reason"]
     steps, temperature = f"{walker['step']}/{walker['steps']}", f"{walker['temperature']:g}"
-    return walker["name"], state, steps, temperature, walker["gamma"], walker["version"], told
+    return walker["name"], state, steps, temperature, walker["gamma"], walker["version"], walker["engine"], told

@@ -14,15 +14,22 @@ _MOST_LOOKS: Final = 10_000
 class Pace:
     """Adapts the length of chunks to the speed of MD.
 
+    Parameters
+    ----------
+    chunk_s
+        s that a chunk should take; None: what a daemon's step may take.
+
     Attributes
     ----------
     careful_until : gamma is looked at every step before this one
     """
 
-    def __init__(self, otf: OtfSettings) -> None:
+    def __init__(self, otf: OtfSettings, chunk_s: float | None = None) -> None:
         self.careful_until = 0
         self._otf = otf
-        self._chunk = otf.check_frequency
+        self._chunk_s = chunk_s or _CHUNK_S
+        # A program of its own costs its start: its first block is a whole one.
+        self._chunk = otf.check_frequency if chunk_s is None else otf.snapshot_interval
 
     def gamma_every(self, step: int) -> int:
         """Return how many steps lie between two looks at gamma."""
@@ -34,7 +41,7 @@ class Pace:
         return min(wanted, next_snapshot - step) if step < next_snapshot else wanted
 
     def took(self, steps: int, seconds: float) -> None:
-        """Make chunks of about `_CHUNK_S`: a whole number of looks at gamma, unless steps are slow."""
-        wanted = max(1, round(max(steps, 1) * _CHUNK_S / max(seconds, 1e-6)))
+        """Make chunks of about the wanted seconds: a whole number of looks at gamma, unless steps are slow."""
+        wanted = max(1, round(max(steps, 1) * self._chunk_s / max(seconds, 1e-6)))
         looks = min(wanted // self._otf.check_frequency, _MOST_LOOKS)
         self._chunk = looks * self._otf.check_frequency or wanted

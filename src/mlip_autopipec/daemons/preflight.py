@@ -14,8 +14,10 @@ from mlip_autopipec.daemons.startcheck import (
     check_reference_energies,
     start_dataset,
     start_structure,
+    walker_structures,
 )
 from mlip_autopipec.daemons.walkercheck import check_walkers
+from mlip_autopipec.stages.watch import walker_plans
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -34,14 +36,15 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
         An engine does not load.
     """
     structure = start_structure(run, config)
+    starts = walker_structures(run, config, structure)
     labelled = _elements(start_dataset(run, config))
     known = {*check_potential(run, config)} or labelled
-    wanted = _elements([structure])
-    if unknown := sorted(wanted - known):
+    for where, start in starts:
+        if not (unknown := sorted(_elements([start]) - known)):
+            continue
         source = "start.potential" if config.start.potential else "start.dataset"
         raise ConfigError(
-            f"start.structure: {config.path(run, config.start.structure)}: element {unknown[0]} is unknown to the "
-            f"potential ({', '.join(sorted(known))})",
+            f"{where}: element {unknown[0]} is unknown to the potential ({', '.join(sorted(known))})",
             f"add structures with {unknown[0]} to {source}, or change the structure",
         )
     if foreign := sorted(labelled - known):
@@ -51,7 +54,7 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
         )
     check_reference_energies(config, known)
     make_labeller(config.labeller_settings(), config.node).check_elements(known)
-    check_walkers(config.otf, structure)
+    check_walkers(config.otf, [start for _, start in starts])
     _load_engines(config)
     return _warnings(config, structure)
 
@@ -72,9 +75,31 @@ def _load_engines(config: Config) -> None:
                 import_pyace()
             except EngineError as error:
                 raise ConfigError(f"{section}.engine: 'pyace': {error.message}", error.hint) from error
+    if config.lammps.command is not None:
+        _check_program(config)
+        return
     open_lammps().close()
     if config.otf.engine == "native":
         check_native()
+
+
+def _check_program(config: Config) -> None:
+    """Refuse what LAMMPS as a program of its own cannot do."""
+    from mlip_autopipec.engines.lammps.program import check_command
+
+    if config.otf.engine not in ("auto", "native"):
+        raise ConfigError(
+            f"otf.engine: '{config.otf.engine}': lammps.command runs ML-PACE only",
+            "take otf.engine: auto, or leave lammps.command out",
+        )
+    for number, plan in enumerate(walker_plans(config.otf)):
+        if plan.monte_carlo is not None:
+            where = "otf" if isinstance(config.otf.walkers, int) else f"otf.walkers.{number}"
+            raise ConfigError(
+                f"{where}.monte_carlo: lammps.command is set, and Monte Carlo moves need LAMMPS' Python library",
+                "leave lammps.command or monte_carlo out",
+            )
+    check_command(str(config.lammps.command))
 
 
 def _warnings(config: Config, structure: Atoms) -> list[str]:
@@ -86,8 +111,11 @@ def _warnings(config: Config, structure: Atoms) -> list[str]:
             f"embedding.cutoff + embedding.buffer_size is {reach:g} A, less than the potential's cutoff "
             f"{config.training.basis.cutoff:g} A: a carved cell does not repeat the centre's whole environment"
         )
-    if config.otf.ensemble == "npt":
-        warnings.append("otf.ensemble npt: the fit has seen no stress yet, so watch the density")
+    for plan in walker_plans(config.otf):
+        if plan.ensemble == "npt" and plan.density_bounds is None:
+            warnings.append(f"{plan.name}: npt without otf.density_bounds: nothing ends it if its cell explodes")
+        if plan.schedule is not None and plan.steps < plan.schedule.steps:
+            warnings.append(f"{plan.name}: makes {plan.steps} of the {plan.schedule.steps} steps of its schedule")
     if not structure.pbc.any():
         warnings.append("start.structure is not periodic in any direction: a cluster")
     return warnings

@@ -18,6 +18,7 @@ from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import load_evaluator
 from mlip_autopipec.stages.curate import not_finite
 from mlip_autopipec.stages.explore import read_structures
+from mlip_autopipec.stages.watch import walker_plans
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -35,14 +36,33 @@ def start_structure(run: RunDirectory, config: Config) -> Atoms:
     ConfigError
         The file is missing, unreadable, holds several structures, or one that makes no sense.
     """
-    file = config.path(run, config.start.structure)
-    frames = read_structures(file, "start.structure")
+    return _one_structure(config.path(run, config.start.structure), "start.structure")
+
+
+def walker_structures(run: RunDirectory, config: Config, common: Atoms) -> list[tuple[str, Atoms]]:
+    """Return for each walker the key and file that name its start structure, and the structure.
+
+    Raises
+    ------
+    ConfigError
+        As `start_structure`.
+    """
+    found = []
+    for number, plan in enumerate(walker_plans(config.otf)):
+        key = "start.structure" if plan.structure is None else f"otf.walkers.{number}.structure"
+        file = config.path(run, plan.structure or config.start.structure)
+        found.append((f"{key}: {file}", common if plan.structure is None else _one_structure(file, key)))
+    return found
+
+
+def _one_structure(file: Path, key: str) -> Atoms:
+    frames = read_structures(file, key)
     if len(frames) > 1:
         raise ConfigError(
-            f"start.structure: {file}: holds {len(frames)} structures, but MD starts from one",
+            f"{key}: {file}: holds {len(frames)} structures, but MD starts from one",
             f"write the one that is meant into a file of its own, e.g. ase convert -n -1 {file.name} start.extxyz",
         )
-    _check(frames[0], f"start.structure: {file}")
+    _check(frames[0], f"{key}: {file}")
     return frames[0]
 
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
 

@@ -29,7 +29,7 @@ from mlip_autopipec.store.snapshots import Snapshots
 from mlip_autopipec.store.walkerstate import WalkerState
 
 if TYPE_CHECKING:
-    from mlip_autopipec.engines.lammps.md import LammpsMD
+    from mlip_autopipec.engines.lammps.outcome import MovingAtoms
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,10 @@ class Walker:
         Gives the evaluator of a version folder.
     make_md
         Gives the MD engine for an evaluator.
+    moved_by
+        What the status says of the engine: its name, or LAMMPS' command.
+    chunk_s
+        s that one call of the MD engine should take; None: as little as a daemon's step may.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class Walker:
         registry: Registry,
         events: EventLog,
         make_evaluator: Callable[[Path], Evaluator],
-        make_md: Callable[[Evaluator], LammpsMD],
+        make_md: Callable[[Evaluator], MovingAtoms],
+        moved_by: str = "",
+        chunk_s: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.folder = folder
@@ -78,13 +84,15 @@ class Walker:
         self.make_md = make_md
         self.snapshots = Snapshots(folder)
         self.record = WalkerRecord(folder, plan, registry, events, clock or SystemClock())
-        self.md: LammpsMD | None = None
+        self.md: MovingAtoms | None = None
         self.current = CurrentPotential(registry, make_evaluator)
         self._next_task_look = 0.0
         self._looked_with: str | None = None
-        self.pace = Pace(otf)
+        self.pace = Pace(otf, chunk_s)
+        self._moved_by = moved_by
         self._safe = False  # the present frame was looked at, and is below the threshold
         self._draining = False
+        self._stress_in: str | None = None  # version that was found to be good enough for npt
 
     @property
     def state(self) -> WalkerState:
@@ -99,6 +107,8 @@ class Walker:
         found = self.record.resume()
         if found is None:
             return
+        if found.snapshot is not None:
+            self.snapshots.prune(found.snapshot)  # a kill may have left those of a branch that was given up
         if found.state == "running":
             # Killed, or ended by what MD did: look at every step until the next snapshot.
             self.pace.careful_until = found.snapshot_step + self.otf.snapshot_interval
@@ -108,7 +118,8 @@ class Walker:
         halt = self.healing.halt
         if halt is not None and not self.state.ended:
             # The kill may have come between the halt and its note in the state.
-            noted = {"step": halt.step, "halted_step": halt.step, "gamma": halt.gamma, "extractions": halt.number}
+            noted = {"step": halt.step, "halted_step": halt.step, "gamma": halt.gamma}
+            noted["extractions"] = self.healing.extractions
             self.record.save(state="halted", **noted)
 
     def step(self, now: float) -> Outcome:
@@ -126,6 +137,10 @@ class Walker:
             return Outcome.IDLE
         if self.healing.halt is not None:
             return self._wait(now)
+        if missing := self._stress_is_missing():
+            if self.state.waiting_for != missing:
+                self.record.save(waiting_for=missing)
+            return Outcome.IDLE
         if self.state.step >= self.plan.steps:
             self._end("done", "all steps made")
             return Outcome.DONE
@@ -158,13 +173,25 @@ class Walker:
             self.record.started(self.current.version)
         if self.current.version != self.state.version:
             self.record.swapped(str(self.current.version))
-        self.record.save(state="running", waiting_for="")
+        self.record.save(state="running", waiting_for="", engine=self._moved_by)
+
+    def _stress_is_missing(self) -> str:
+        """Return what an npt walker waits for: a fit without stress gives it a density that means nothing."""
+        if self.plan.ensemble != "npt" or self.otf.npt_without_stress or self.current.version == self._stress_in:
+            return ""
+        # Versions of pacemaker and of people do not tell; ours do.
+        if self.registry.manifest(str(self.current.version)).get("stress_labels") != 0:
+            self._stress_in = self.current.version
+            return ""
+        return (
+            f"npt: labels with stress of whole cells, of which {self.current.version} has none; "
+            "otf.npt_without_stress: true would go on without"
+        )
 
     def _new_md(self) -> None:
         """Make the MD engine, at the last safe snapshot or, before the first one, at the start structure."""
         self.close()
         self.md = self.make_md(self.current.evaluator)
-        self.md.halt_above = self.otf.uncertainty_threshold
         if self.state.snapshot is None:
             self.md.start(read_structures(self.structure, "start.structure")[0], velocity_seed=self.state.seed)
         else:
@@ -173,6 +200,7 @@ class Walker:
 
     def _move(self) -> Outcome:
         md = self._md()
+        md.halt_above = self.healing.halt_level
         md.gamma_every = self.pace.gamma_every(self.state.step)
         next_snapshot = self.state.snapshot_step + self.otf.snapshot_interval
         fresh = self.state.snapshot is None
@@ -188,9 +216,17 @@ class Walker:
         if outcome.halted:
             self._halted(outcome.step)
             return Outcome.WORKED
-        self.record.note(step=outcome.step, gamma=outcome.gamma_max)
+        self.record.note(step=outcome.step, gamma=outcome.gamma_max, temperature=md.set_points().temperature)
+        if outcome.escaped:
+            self.record.stuck(f"{outcome.escaped} (otf.density_bounds)", [])
+            self.close()
+            return Outcome.WORKED
         # Only a frame whose gamma was looked at, and is below the threshold, is safe to come back to.
         self._safe = bool(outcome.checks) and outcome.checks[-1][0] == outcome.step
+        if self._safe:
+            version, gamma = str(self.state.version), outcome.checks[-1][1]
+            self.healing.passed(md.frame, outcome.step, gamma, version, self.current.evaluator)
+            self.record.note(extractions=self.healing.extractions)
         if self._safe and (fresh or outcome.step >= min(next_snapshot, self.plan.steps)):
             self._snapshot()
         else:
@@ -215,7 +251,7 @@ class Walker:
 
     def _halted(self, step: int) -> None:
         """Ask for a label and let MD go: waiting costs no CPU and no memory."""
-        if self.state.extractions >= self.otf.max_extractions:
+        if not self.healing.may_extract(self.otf.max_extractions):
             self._end("done", f"gamma exceeded again at step {step} after otf.max_extractions regions")
             return
         halt = self.healing.open(self._md().frame(), step, str(self.state.version), self.current.evaluator)
@@ -224,7 +260,7 @@ class Walker:
             step=step,
             halted_step=step,
             gamma=halt.gamma,
-            extractions=halt.number,
+            extractions=self.healing.extractions,
             waiting_for=f"label of task {halt.task_ids[0]}" if halt.task_ids else "",
         )
         self.close()
@@ -279,7 +315,7 @@ class Walker:
             self.record.note(snapshot=older[0], snapshot_step=older[1])
         self.record.note(reseeds=self.state.reseeds + failed, seed=self.state.seed % _LARGEST_SEED + 1)
         self._new_md()
-        self._md().reseed(self.state.seed, self.plan.temperature)
+        self._md().reseed(self.state.seed)
         self.record.reseeded(reason, tasks)
         if self.state.snapshot is not None:
             # The branch with new velocities must survive a kill, else the old one would come back.
@@ -307,7 +343,7 @@ class Walker:
         self.record.ended(state, reason)
         self.close()
 
-    def _md(self) -> LammpsMD:
+    def _md(self) -> MovingAtoms:
         if self.md is None:
             raise EngineError("walker has no MD", "this is a bug: report it")
         return self.md

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ase import Atoms
@@ -21,8 +22,13 @@ _KEYS: Final = {
 }
 
 
-def check_walkers(otf: OtfSettings, structure: Atoms) -> None:
-    """Give each walker's settings, and the structure, to the MD engine's own checks.
+def check_walkers(otf: OtfSettings, structures: Sequence[Atoms]) -> None:
+    """Give each walker's settings, and its start structure, to the MD engine's own checks.
+
+    Parameters
+    ----------
+    structures
+        One for each walker.
 
     Raises
     ------
@@ -30,22 +36,29 @@ def check_walkers(otf: OtfSettings, structure: Atoms) -> None:
         The MD engine refuses a value, or the box of the structure.
     """
     from mlip_autopipec.engines.lammps.box import BoxMap
+    from mlip_autopipec.engines.lammps.create import check_box
 
-    dimension = dimension_of(structure)
-    try:
-        BoxMap.of(structure, dimension)
-    except DataError as error:
-        raise ConfigError(f"start.structure: {error.message}", error.hint or "correct the cell in the file") from error
-    for number, plan in enumerate(walker_plans(otf)):
+    for number, (plan, structure) in enumerate(zip(walker_plans(otf), structures, strict=True)):
+        key = "start.structure" if plan.structure is None else f"otf.walkers.{number}.structure"
+        dimension = dimension_of(structure)
         try:
-            md_settings(plan, otf, dimension)
+            settings = md_settings(plan, otf, dimension)
         except ValidationError as error:
             raise _explained(error.errors()[0], otf, plan, number) from error
         if plan.ensemble == "npt" and not structure.pbc[:dimension].all():
             raise ConfigError(
-                f"{_key(otf, number, 'ensemble')}: 'npt': start.structure is not periodic in all directions",
+                f"{_key(otf, number, 'ensemble')}: 'npt': {key} is not periodic in all directions",
                 "use nvt, or give a periodic structure",
             )
+        try:
+            box = BoxMap.of(structure, dimension)
+        except DataError as error:
+            raise ConfigError(f"{key}: {error.message}", error.hint or "correct the cell in the file") from error
+        try:
+            check_box(settings, box)
+        except ConfigError as error:
+            name = error.message.partition(":")[0]
+            raise ConfigError(f"{_key(otf, number, name)}{error.message.removeprefix(name)}", error.hint) from error
 
 
 def _explained(problem: Any, otf: OtfSettings, plan: WalkerPlan, number: int) -> ConfigError:

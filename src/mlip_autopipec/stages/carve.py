@@ -126,6 +126,7 @@ class Extraction:
 
     task: Task
     warnings: tuple[str, ...]
+    center: int  # index of the centre atom in the cell
 
 
 def choose_cell(
@@ -299,7 +300,7 @@ def carve_task(
     if carved.removed:
         reasons = sorted({removal.reason for removal in carved.removed})
         warnings.append(f"{len(carved.removed)} atom(s) at the new boundary left out: {', '.join(reasons)}")
-    return Extraction(task, tuple(warnings))
+    return Extraction(task, tuple(warnings), carved.center)
 
 
 def is_chosen(task_id: str, fraction: float) -> bool:

@@ -6,6 +6,7 @@ Next: `carve` cuts the region around the atom that this stage picks.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,13 +14,17 @@ from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.engines.lammps.schedule import Schedule
+from mlip_autopipec.engines.lammps.settings import MonteCarlo
 
 Ensemble = Literal["nve", "nvt", "langevin", "npt"]
-Engine = Literal["ace", "pyace", "native"]
+Coupling = Literal["iso", "aniso", "tri"]
+Engine = Literal["auto", "ace", "pyace", "native"]
 Temperature = Annotated[float, Field(ge=0, le=50_000, description="K")]
 # Ten times lighter than hydrogen needs, ten times larger than gold allows: outside of it the unit is wrong.
 Timestep = Annotated[float, Field(ge=0.01, le=20, description="fs")]
 Pressure = Annotated[float, Field(ge=-1e7, le=1e7, description="bar")]
+Density = Annotated[float, Field(ge=0, le=100, description="g/cm^3")]
 Steps = Annotated[int, Field(ge=1, description="MD steps of one walker")]
 
 # Each is a process with a LAMMPS of its own (some 200 MB) on the otf-runner's host: the cores of a large node.
@@ -37,6 +42,11 @@ class WalkerOverrides(BaseModel):
     steps: Steps | None = Field(None, description="MD steps")
     ensemble: Ensemble | None = Field(None, description="nve, nvt, langevin or npt")
     seed: int | None = Field(None, ge=1, description="seed of velocities and thermostat")
+    structure: Path | None = Field(None, description="file with the one structure it starts from, not start.structure")
+    pressure_coupling: Coupling | None = Field(None, description="iso, aniso or tri; npt only")
+    schedule: Schedule | None = Field(None, description="ramps, cycles, strain")
+    density_bounds: tuple[Density, Density] | None = Field(None, description="g/cm^3, smallest and largest")
+    monte_carlo: MonteCarlo | None = Field(None, description="swaps and jumps between MD steps")
 
 
 def _kind_of_walkers(value: Any) -> str | None:
@@ -64,12 +74,25 @@ class OtfSettings(BaseModel):
     temperature: Temperature = Field(300.0, description="K; also the temperature of new velocities")
     pressure: Pressure = Field(0.0, description="bar; used by npt only")
     timestep: Timestep = Field(1.0, description="fs; 1 fs suits metals, 0.5 fs light elements")
-    steps: Steps = Field(10_000, description="MD steps that each walker has to make")
+    pressure_coupling: Coupling = Field("iso", description="npt: what the barostat may change; iso keeps the shape")
+    steps: Steps = Field(10_000, description="MD steps that each walker has to make; a schedule has steps of its own")
     ensemble: Ensemble = Field("nvt", description="nve, nvt (Nose-Hoover), langevin or npt")
+    schedule: Schedule | None = Field(
+        None, description="ramps, cycles (melt-quench) and strain; the values above hold before its first segment"
+    )
+    density_bounds: tuple[Density, Density] | None = Field(
+        None, description="g/cm^3, smallest and largest: a walker that leaves them ends as stuck; wise with npt"
+    )
+    monte_carlo: MonteCarlo | None = Field(
+        None, description="swaps of elements and jumps into vacancies between MD steps, for alloys and defects"
+    )
+    npt_without_stress: bool = Field(
+        False, description="let npt walkers begin before the fit has labels with stress; else they wait for them"
+    )
     engine: Engine = Field(
-        "ace",
-        description="who evaluates the potential: ace (our own), pyace (python-ace: academic licence, an extra), or "
-        "native (LAMMPS' ML-PACE, in a LAMMPS that has it)",
+        "auto",
+        description="who evaluates the potential: native (LAMMPS' ML-PACE, in a LAMMPS that has it), ace (our own), "
+        "pyace (python-ace: academic licence, an extra); auto: native where LAMMPS can, else ace",
     )
     # More threads than CPUs only wait for each other; the same number gives the same bits.
     threads: int | None = Field(
@@ -84,8 +107,42 @@ class OtfSettings(BaseModel):
     uncertainty_threshold: float = Field(
         5.0, gt=1, description="gamma above which MD halts; 1 is the border of extrapolation, so it must be larger"
     )
+    target_force_error: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="eV/A; if given, the halt level follows the audits: 95 % of what MD visits below it is better; "
+        "uncertainty_threshold holds until there are 30 audits",
+    )
+    selection_threshold: float = Field(
+        2.0,
+        gt=1,
+        description="gamma above which a frame is collected without a halt; above the halt level nothing is collected",
+    )
+    max_candidates: int = Field(
+        12, ge=0, le=1000, description="regions that a walker collects before it sends the best; 0 collects none"
+    )
+    regions_per_frame: int = Field(
+        3, ge=1, le=100, description="distinct regions of one frame that may be carved, at local maxima of gamma"
+    )
+    audit_fraction: float = Field(
+        0.05,
+        ge=0,
+        le=0.9,
+        description="share of the labels that are audits: random environments below the halt level, never trained on",
+    )
+    min_audits: int | None = Field(
+        None,
+        ge=0,
+        le=100_000,
+        description="audits of the whole run, spread over its steps, however few labels it needs; null: 60, which "
+        "convergence takes, with target_force_error, else 0",
+    )
     check_frequency: int = Field(10, ge=1, description="MD steps between two looks at gamma")
     max_extractions: int = Field(100, ge=0, description="regions that one walker may send to labelling; then it ends")
+    max_extractions_run: int | None = Field(
+        None, ge=0, description="regions that all walkers together may send; null: only the limit of each walker"
+    )
     snapshot_interval: int = Field(100, ge=1, description="MD steps between safe snapshots: what a kill can cost")
     reseed_limit: int = Field(3, ge=1, description="failed healings in a row after which a walker gives up as stuck")
     thermostat_damping: float = Field(100.0, gt=0, description="fs; LAMMPS advises about 100 time steps")
@@ -105,18 +162,34 @@ class WalkerPlan(BaseModel):
     steps: int
     ensemble: Ensemble
     seed: int
+    structure: Path | None = None
+    pressure_coupling: Coupling = "iso"
+    schedule: Schedule | None = None
+    density_bounds: tuple[float, float] | None = None
+    monte_carlo: MonteCarlo | None = None
+
+
+# What a walker takes from the `otf` section unless it says otherwise itself.
+_SHARED = (
+    "temperature", "pressure", "timestep", "steps", "ensemble", "pressure_coupling", "schedule", "density_bounds",
+    "monte_carlo",
+)  # fmt: skip
 
 
 def walker_plans(otf: OtfSettings) -> list[WalkerPlan]:
-    """Return one plan per walker, named w00, w01, ..."""
+    """Return one plan per walker, named w00, w01, ...
+
+    A walker with a schedule makes the steps of the schedule, unless it has a number of its own.
+    """
     given = (WalkerOverrides(),) * otf.walkers if isinstance(otf.walkers, int) else otf.walkers
     plans = []
     for number, overrides in enumerate(given):
-        values: dict[str, Any] = {
-            key: getattr(otf, key) for key in ("temperature", "pressure", "timestep", "steps", "ensemble")
-        }
+        own = {name: getattr(overrides, name) for name in WalkerOverrides.model_fields}
+        values: dict[str, Any] = {key: getattr(otf, key) for key in _SHARED}
         values["seed"] = otf.seed + 1000 * number
-        values |= overrides.model_dump(exclude_none=True)
+        values |= {name: value for name, value in own.items() if value is not None}
+        if values["schedule"] is not None and overrides.steps is None:
+            values["steps"] = values["schedule"].steps
         plans.append(WalkerPlan(name=f"w{number:02d}", **values))
     return plans
 

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,20 @@ class Registry:
         work.mkdir()
         return work
 
+    @contextlib.contextmanager
+    def work_folder(self, work: Path | None = None) -> Iterator[Path]:
+        """Give a new work folder (or `work`, made before), and remove it if what is done with it fails.
+
+        A file of it that cannot be removed now (NFS keeps open ones under other names) hides no error, and goes with
+        the next `recover`.
+        """
+        work = work or self.new_work_folder()
+        try:
+            yield work
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
     def publish(self, work: Path, manifest: Mapping[str, Any]) -> str:
         """Make the complete folder `work` the next version, and `current` unless another one is pinned.
 
@@ -220,8 +234,8 @@ class Registry:
             return done
         for path in sorted(self.folder.iterdir()):
             if path.name.startswith(_WORK_PREFIX) and path.is_dir():
-                shutil.rmtree(path)
-                done.append(f"removed unfinished {path.name}")
+                shutil.rmtree(path, ignore_errors=True)
+                done.append(f"{'could not yet remove' if path.exists() else 'removed'} unfinished {path.name}")
             elif path.name.startswith(f".{_CURRENT}."):
                 path.unlink()
                 done.append(f"removed unfinished {path.name}")

@@ -38,6 +38,8 @@ class WalkerState:
         Failed healings in a row, without a safe step beyond the halted one in between.
     seed
         Seed of the velocities now in use.
+    engine
+        Who moves the atoms: the engine that evaluates in LAMMPS' library, or LAMMPS' own command.
     updated
         Seconds since the epoch, by the walker's host.
     """
@@ -57,6 +59,7 @@ class WalkerState:
     halted_step: int = 0
     reseeds: int = 0
     seed: int = 0
+    engine: str = ""
     updated: float = 0.0
 
     @property

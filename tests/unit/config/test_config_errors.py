@@ -79,7 +79,7 @@ def test_good_one_loads(tmp_path: Path) -> None:
         ("node", {"espresso": {"command": 5}}, ["node.espresso.command: 5: give text"]),
         ("training", {"reference_energies": {"Al": "x"}}, ["training.reference_energies.Al: 'x': give a number"]),
         ("oft", {}, ["oft", "unknown key", "'otf'"]),
-        ("labeller", {"engine": "vasp"}, ["labeller", "vasp", "espresso"]),
+        ("labeller", {"engine": "siesta"}, ["labeller", "siesta", "espresso"]),
         ("labeller", None, ["labeller"]),
         ("embedding", {"cutoff": -3}, ["embedding.cutoff", "-3"]),
         ("start", {"structure": "s", "potential": "p.yaml"}, ["start.potential", "start.dataset"]),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.daemons import stopping
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -23,7 +23,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def beat(run: RunDirectory, name: str, state: str, identity: ProcessIdentity) -> None:
     record = {"host": identity.host, "pid": identity.pid, "process_start": identity.start, "state": state, "counter": 1}
-    write_json(run.heartbeats / f"{name}.json", record)
+    write_json(run.heartbeats / f"{name}.json", {"name": name, "detail": {}, "updated": "", **record})
 
 
 def test_a_silent_process_of_another_host_is_told_not_killed(

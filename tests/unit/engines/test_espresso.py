@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
+from mlip_autopipec.core import periodic
 from mlip_autopipec.core.errors import (
     ConfigError,
     Crashed,
@@ -26,10 +28,10 @@ from mlip_autopipec.core.errors import (
     OutputUnreadable,
     TimedOut,
 )
-from mlip_autopipec.engines.espresso import inputs, ladder
+from mlip_autopipec.core.program import Ended, Stop
+from mlip_autopipec.engines.espresso import ladder
 from mlip_autopipec.engines.espresso.failures import Kind, Report, classify
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.engines.espresso.process import Ended, Stop
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 CHEAP = {"ecutwfc_ry": 12, "kspacing": 0.9}
@@ -98,9 +100,11 @@ def test_a_run_that_does_not_converge_is_no_label(pw_x: str, tmp_path: Path) -> 
 def test_too_few_steps_are_rescued_from_the_density(pw_x: str, tmp_path: Path) -> None:
     label = labeller(electron_maxstep=4, conv_thr_ry=1e-9).label(aluminium(), tmp_path)
     assert label.energy == pytest.approx(-225.13199, abs=1e-4)
-    assert label.info["rungs"] == [
-        {"rung": "as wanted", "end": "not converged"}, {"rung": "more steps", "end": "converged"},
+    assert [(run["rung"], run["end"]) for run in label.info["rungs"]] == [
+        ("as wanted", "not converged"), ("more steps", "converged"),
     ]  # fmt: skip
+    assert sum(run["seconds"] for run in label.info["rungs"]) == pytest.approx(label.info["seconds"], abs=0.02)
+    assert label.info["cores"] == 1
     assert "startingpot" in (tmp_path / "espresso.pwi").read_text()
 
 
@@ -202,7 +206,7 @@ def test_an_old_crash_file_is_not_this_runs(pw_x: str, tmp_path: Path) -> None:
 
 
 def test_merged_force_columns_are_overlapping_atoms(pw_x: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "SHORTEST_DISTANCE_A", 1e-4)
+    monkeypatch.setattr(periodic, "SHORTEST_DISTANCE_A", 1e-4)
     atoms = aluminium()
     atoms.positions[1] = atoms.positions[0] + [0.001, 0, 0]
     with pytest.raises(DataError, match="atoms overlap"):
@@ -213,8 +217,33 @@ def test_merged_force_columns_are_overlapping_atoms(pw_x: str, tmp_path: Path, m
 def test_spin_lowers_the_energy_of_a_hydrogen_atom(pw_x: str, tmp_path: Path) -> None:
     common = {"pseudopotentials": {"H": "H.pz-vbc.UPF"}, "ecutwfc_ry": 25, "isolated_box": 6.0, "degauss_ry": 0.002}
     plain = labeller(**common).isolated_atom_energy("H", tmp_path)
-    spin = labeller(**common, nspin=2, starting_magnetization={"H": 1.0}).isolated_atom_energy("H", tmp_path)
-    assert plain - 1.2 < spin < plain - 0.5
+    # Hydrogen starts with spin as a free atom although the run's hydrogen starts without.
+    both = {"H": "H.pz-vbc.UPF", "Al": "Al.pz-vbc.UPF", "Mg": "Mg.pz-n-vbc.UPF"}
+    spins = labeller(**common | {"pseudopotentials": both}, nspin=2, starting_magnetization={"Al": 0.4})
+    assert plain - 1.2 < spins.isolated_atom_energy("H", tmp_path) < plain - 0.5
+    # A closed shell has no moment, and pw.x insists on a start all the same.
+    spins.isolated_atom_energy("Mg", tmp_path)
+    assert "total magnetization       =     0.00 Bohr" in (tmp_path / "espresso.pwo").read_text()
+
+
+def test_moments_stand_in_the_label(pw_x: str, tmp_path: Path) -> None:
+    atoms = Atoms("H", cell=[5, 5, 5], pbc=True)
+    spin = {"pseudopotentials": {"H": "H.pz-vbc.UPF"}, "degauss_ry": 0.002, "kspacing": 2.0}
+    info = labeller(**spin, nspin=2, starting_magnetization={"H": 1.0}).label(atoms, tmp_path).info
+    assert info["total_magnetization"] == pytest.approx(1.0, abs=0.01)
+    assert info["absolute_magnetization"] == pytest.approx(1.0, abs=0.01)
+    (moment,) = info["moments"]
+    assert 0.1 < moment < 1.01  # within a sphere around the atom
+
+
+def test_a_tighter_labeller_converges_further(pw_x: str, tmp_path: Path) -> None:
+    plain = labeller(conv_thr_ry=1e-5)
+    first = plain.label(aluminium(), tmp_path)
+    tight = plain.tighter()
+    assert isinstance(tight, EspressoLabeller)
+    second = tight.label(aluminium(), tmp_path)
+    assert second.info["scf_accuracy_ry"] < 1e-7 < first.info["scf_accuracy_ry"]
+    assert second.energy == pytest.approx(-225.13199, abs=1e-4)
 
 
 def test_scratch_of_the_node_is_used_and_emptied(pw_x: str, tmp_path: Path) -> None:

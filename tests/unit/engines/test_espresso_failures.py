@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlip_autopipec.core.errors import AutopipeError, OutputUnreadable
+from mlip_autopipec.core.program import Ended, Stop
 from mlip_autopipec.engines.espresso.failures import Failure, Kind, Report, classify
 from mlip_autopipec.engines.espresso.outputs import read_label
-from mlip_autopipec.engines.espresso.process import Ended, Stop
 from mlip_autopipec.engines.espresso.trace import Trace, states
 
 DATA = Path(__file__).parents[2] / "data" / "espresso"

@@ -17,11 +17,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, NotConverged, TimedOut
+from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, EngineError, NotConverged, TimedOut
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.engines.espresso.scratch import Scratch
+from mlip_autopipec.engines.espresso.scratch import Scratch, keep_density, lay_density, scratch_folder
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 FAKE = Path(__file__).parents[2] / "fakes" / "pw.x"
@@ -241,6 +241,52 @@ def test_rungs_share_the_time(play: Callable[..., Label], tmp_path: Path) -> Non
     limits = [float(run["max_seconds"]) for run in runs(tmp_path)]
     assert limits == sorted(limits, reverse=True)
     assert limits[0] <= 1.0
+
+
+def test_a_label_is_not_given_up_because_a_batch_job_ends(
+    play: Callable[..., Label], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the ladder would still have tried is for the next worker, and so is an SCF that there was no time for."""
+    ends: list[float] = []
+
+    def seconds_left(self: EspressoNode, now: float) -> float:
+        return min(self.max_seconds, ends[0] - now)
+
+    monkeypatch.setattr(EspressoNode, "seconds_left", seconds_left)
+    for number, scene in enumerate(
+        [
+            {"when": {}, "play": "oscillating", "code": 2, "slowly": 0.002},
+            {"when": {}, "play": "time-at-once", "code": 255},
+        ],
+        start=1,
+    ):
+        ends[:] = [time.monotonic() + 1.0]
+        with pytest.raises(EngineError) as caught:
+            play(scene, attempt=number)
+        assert caught.value.transient
+    ends[:] = [time.monotonic()]
+    before = len(runs(tmp_path))
+    with pytest.raises(TimedOut, match="no time is left") as caught:
+        play(GOOD, attempt=3)
+    assert caught.value.transient
+    assert len(runs(tmp_path)) == before
+
+
+def test_a_density_of_hdf5_is_continued_too(tmp_path: Path) -> None:
+    folder = tmp_path / "task" / "01-w"
+    folder.mkdir(parents=True)
+    with scratch_folder(folder, None) as scratch:
+        scratch.save.mkdir()
+        (scratch.save / "charge-density.hdf5").write_bytes(b"rho")
+        (scratch.save / "wfc1.hdf5").write_bytes(b"large")
+        assert scratch.has_density
+        scratch.remember()
+        assert keep_density(scratch, folder, "key")
+        assert scratch.recall()
+        assert [path.name for path in scratch.save.iterdir()] == ["charge-density.hdf5"]
+    with scratch_folder(folder, None) as scratch:
+        assert lay_density(scratch, folder, "key")
+        assert (scratch.save / "charge-density.hdf5").read_bytes() == b"rho"
 
 
 def test_scratch_of_a_killed_worker_is_removed_by_the_next(play: Callable[..., Label], tmp_path: Path) -> None:

@@ -249,6 +249,19 @@ def test_saving_takes_nothing_from_the_frame(md, tmp_path):
     assert (after.get_forces() == before.get_forces()).all()
 
 
+def test_a_perfect_tilted_crystal_is_restored(tmp_path):
+    """Atoms on the faces of the cell, before the first step."""
+    atoms = bulk("Ar", a=5.3, cubic=True).repeat(2)
+    tilt = np.array([[0, 0, 0], [0.7, 0, 0], [0.2, -0.4, 0]])
+    atoms.set_cell(atoms.cell.array + tilt, scale_atoms=True)
+    with LammpsMD(potential(), HOT) as md:
+        md.start(atoms)
+        md.run(0)
+        md.save(tmp_path / "state")
+        md.restore(tmp_path / "state")
+        assert md.run(2).step == 2
+
+
 def test_snapshots_are_whole_files(md, tmp_path):
     md.run(5)
     path = tmp_path / "with a space" / "state"

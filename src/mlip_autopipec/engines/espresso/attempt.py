@@ -16,16 +16,17 @@ from pathlib import Path
 
 from ase.calculators.espresso import EspressoProfile, EspressoTemplate
 
-from mlip_autopipec.core.errors import AutopipeError
+from mlip_autopipec.core.errors import AutopipeError, TimedOut
 from mlip_autopipec.core.files import write_json
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.core.periodic import Job
+from mlip_autopipec.core.program import run_program
 from mlip_autopipec.core.structure import structure_to_dict
 from mlip_autopipec.engines.espresso.choices import Choices
 from mlip_autopipec.engines.espresso.failures import Failure, Kind, Report, classify
-from mlip_autopipec.engines.espresso.inputs import Job, wanted_scf, write_input
+from mlip_autopipec.engines.espresso.inputs import wanted_scf, write_input
 from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, End, Rung, Scf, Step, climb
-from mlip_autopipec.engines.espresso.outputs import read_label
-from mlip_autopipec.engines.espresso.process import run_program
+from mlip_autopipec.engines.espresso.outputs import cores_of, read_label
 from mlip_autopipec.engines.espresso.scratch import (
     Scratch,
     forget_densities,
@@ -76,7 +77,8 @@ class Attempt:
         self._steps: list[Step] = []
         self._reports: list[Report] = []
         now = time.monotonic()
-        self._deadline = now + node.seconds_left(now)
+        left = node.seconds_left(now)
+        self._deadline, self._cut_short = now + left, left < node.max_seconds
         content = [structure_to_dict(job.atoms), settings.model_dump(mode="json"), job.kpoints]
         self._key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -88,6 +90,8 @@ class Attempt:
         EngineError, ConfigError, DataError
             Why there is no label. What may work when tried again is transient, and the density is kept for that.
         """
+        if self._cut_short and self._deadline - time.monotonic() <= _LEAST_S:
+            raise TimedOut("no time is left on this machine", "another worker takes the task", transient=True)
         with scratch_folder(self._folder, self._node.scratch) as scratch:
             end = self._climb(scratch)
             self._write_story(end)
@@ -175,7 +179,10 @@ class Attempt:
         label = read_label(self._reports[index], len(self._job.atoms), stress=self._job.stress)
         scf = self._steps[index].scf
         label.info["scf"] = asdict(scf)
-        label.info["rungs"] = [{"rung": s.rung, "end": s.record()["end"]} for s in self._steps]
+        label.info["rungs"] = [
+            {"rung": s.rung, "end": s.record()["end"], "seconds": round(s.seconds, 2)} for s in self._steps
+        ]
+        label.info["cores"] = self._cores()
         label.info["seconds"] = round(sum(step.seconds for step in self._steps), 2)
         label.info["smearing_changed"] = scf.degauss_ry != self._settings.degauss_ry
         return label
@@ -192,13 +199,13 @@ class Attempt:
         tried = [step.rung for step in self._steps[1:]]
         if failure.kind in LADDER:
             error.message += f"; {end.reason}" + (f"; tried: {', '.join(tried)}" if tried else "")
-        in_time = failure.kind is Kind.MAX_TIME and self._steps[-1].iterations > 0
-        if (error.transient or in_time) and keep_density(scratch, self._folder, self._key):
-            if in_time:
-                error.transient, error.hint = (
-                    True,
-                    "the next attempt continues it; else raise node.espresso.max_seconds",
-                )
+        last_in_time = failure.kind is not Kind.MAX_TIME or last.iterations > 0
+        out_of_time = end.reason == _TIME_OVER or failure.kind is Kind.MAX_TIME
+        kept = (error.transient or (out_of_time and last_in_time)) and keep_density(scratch, self._folder, self._key)
+        # Another attempt gets further: from the density, or with the time that this machine did not have.
+        if out_of_time and (kept or self._cut_short):
+            error.transient = True
+            error.hint = "the next attempt continues it; else raise node.espresso.max_seconds"
         elif not error.transient:
             forget_densities(self._folder, self._key)
         return error
@@ -207,8 +214,15 @@ class Attempt:
         """Write `rungs.json`: every run so far, and how it ended."""
         write_json(
             self._folder / "rungs.json",
-            {"rungs": [step.record() for step in self._steps], "end": end.reason if end else "climbing"},
+            {
+                "rungs": [step.record() for step in self._steps],
+                "end": end.reason if end else "climbing",
+                "cores": self._cores(),
+            },
         )
+
+    def _cores(self) -> int:
+        return max((cores_of(report.output) for report in self._reports), default=1)
 
     def _aside(self, index: int) -> Path:
         return self._folder / f"rung-{index}"

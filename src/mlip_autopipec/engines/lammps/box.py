@@ -14,6 +14,9 @@ from mlip_autopipec.core.interfaces import FloatArray
 # Open directions get at least this much room, A; LAMMPS widens them itself as atoms leave.
 _MARGIN = 1.0
 _FLAT = 1e-6
+# Where a periodic box begins, A: no atom of a perfect crystal may lie on its faces, since LAMMPS rounds such atoms out
+# of a tilted box when it reads its restart.
+CORNER = (-0.0171, -0.0137, -0.0113)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ class BoxMap:
     def region(self, atoms: Atoms) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return LAMMPS' box: lows (3,), highs (3,), tilts (xy, xz, yz), A."""
         box = _complete(self.cell, self.pbc, self.dimension) @ self.rotation.T
-        low, high = np.zeros(3), np.diag(box).copy()
+        low = np.array(CORNER)
+        high = low + np.diag(box)
         x = self.to_lammps(atoms.positions)
         for k in range(3):
             if self.dimension == 2 and k == 2:

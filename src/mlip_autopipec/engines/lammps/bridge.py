@@ -23,7 +23,7 @@ class Bridge(Forces):
 
     def __init__(self, lmp: Any, evaluator: Evaluator, type_elements: tuple[str, ...]) -> None:
         super().__init__(lmp, type_elements)
-        self._force_gamma = False
+        self._force_gamma = self._blind = False
         self._left_at: float | None = None
         self.use(evaluator)
 
@@ -57,16 +57,16 @@ class Bridge(Forces):
             self._species[i + 1] = evaluator.elements.index(element) if element in evaluator.elements else -1
         self._has_gamma = evaluator.has_gamma
 
-    def before_set_up(self) -> None:
-        self._force_gamma = True
+    def before_set_up(self, *, look: bool = True) -> None:
+        self._force_gamma, self._blind = look, not look
         self._left_at = None
         # The pair style or the order of the atoms may have changed.
         self._reader.forget()
 
-    def run_command(self, steps: int) -> str:
+    def run_command(self, steps: int, window: str = "") -> str:
         # The time until now was not LAMMPS'.
         self._left_at = None
-        return f"run {steps} pre no post no"
+        return f"run {steps} pre no post no{window}"
 
     def after_run(self) -> None:
         """Everything was said in the callback."""
@@ -91,10 +91,11 @@ class Bridge(Forces):
         before = self._reader.rebuilds
         frame = self._reader.read(tags, x, self._species)
         read = time.perf_counter()
-        gamma = self._has_gamma and (self._force_gamma or step % self.gamma_every == 0)
+        wanted = self._force_gamma or (step % self.gamma_every == 0 and not self._blind)
+        gamma = self._has_gamma and wanted
         evaluation = self.evaluator.evaluate(frame, gamma=gamma)
         evaluated = time.perf_counter()
-        self._force_gamma = False
+        self._force_gamma = self._blind = False
         if not (np.isfinite(evaluation.energy) and np.isfinite(evaluation.forces).all()):
             raise Crashed(f"MD exploded: the forces of step {step} are not finite", EXPLOSION_ADVICE)
         move = self._reader.largest_move(evaluation.forces)

@@ -95,12 +95,12 @@ class Forces(ABC):
         """Take another potential from the next set-up on."""
 
     @abstractmethod
-    def before_set_up(self) -> None:
-        """Prepare for a `run 0`, which looks at gamma whatever the step."""
+    def before_set_up(self, *, look: bool = True) -> None:
+        """Prepare for a `run 0`, which looks at gamma whatever the step, or not at all."""
 
     @abstractmethod
-    def run_command(self, steps: int) -> str:
-        """Return the command that goes on after a set-up or an earlier run."""
+    def run_command(self, steps: int, window: str = "") -> str:
+        """Return the command that goes on after a set-up or an earlier run; `window` are more arguments for it."""
 
     @abstractmethod
     def after_run(self) -> None:

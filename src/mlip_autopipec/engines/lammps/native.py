@@ -82,11 +82,8 @@ class NativeForces(Forces):
         self._last_check = -1
 
     def pair_commands(self) -> list[str]:
-        potential = self._potential
-        files = " ".join(f'"{file}"' for file in potential.files)
-        kinds = " ".join(e if e in potential.elements else "NULL" for e in self._type_elements)
         # From nothing, so that it reads the files again.
-        return ["pair_style none", f"pair_style {potential.style}", f"pair_coeff * * {files} {kinds}"]
+        return ["pair_style none", *pair_commands(self._potential, self._type_elements)]
 
     def fix_commands(self) -> tuple[list[str], list[str]]:
         virial = " ".join(f"c_virial[{k}]" for k in range(1, 7))
@@ -109,15 +106,18 @@ class NativeForces(Forces):
         self._potential = evaluator
         self.evaluation = None
 
-    def before_set_up(self) -> None:
+    def before_set_up(self, *, look: bool = True) -> None:
         self._last_check = -1
-        self._watch(1, self.halt_above)
+        if look:
+            self._watch(1, self.halt_above)
+        else:
+            self._unwatch()
 
-    def run_command(self, steps: int) -> str:
+    def run_command(self, steps: int, window: str = "") -> str:
         if self._watched == (self.gamma_every, self.halt_above):
-            return f"run {steps} pre no post no"
+            return f"run {steps} pre no post no{window}"
         self._watch(self.gamma_every, self.halt_above)
-        return f"run {steps} post no"
+        return f"run {steps} post no{window}"
 
     def after_run(self) -> None:
         before, self.step = self.step, present_step(self._lmp)
@@ -149,7 +149,9 @@ class NativeForces(Forces):
 
     def _read_check(self) -> None:
         """Note the last step on which LAMMPS looked at gamma; it keeps no earlier ones."""
-        every = 1 if self._watched is None else self._watched[0]
+        if self._watched is None:
+            return
+        every = self._watched[0]
         step = self.step - self.step % every
         if step >= self._watched_since and step > self._last_check:
             self._last_check = step
@@ -175,6 +177,13 @@ class NativeForces(Forces):
 
     def _per_atom(self, values: Any) -> FloatArray:
         return np.array(values[: self._lmp.extract_global("nlocal")], dtype=float)
+
+
+def pair_commands(potential: NativePotential, type_elements: tuple[str, ...]) -> list[str]:
+    """Return the pair style and its files; types of elements that it does not know must have no atoms."""
+    files = " ".join(f'"{file}"' for file in potential.files)
+    kinds = " ".join(e if e in potential.elements else "NULL" for e in type_elements)
+    return [f"pair_style {potential.style}", f"pair_coeff * * {files} {kinds}"]
 
 
 def watch_commands(potential: NativePotential, every: int, threshold: float) -> list[str]:

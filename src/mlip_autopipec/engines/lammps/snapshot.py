@@ -32,16 +32,37 @@ def save_snapshot(lmp: Any, origin: Origin, path: Path) -> None:
         restart = Path(folder) / _RESTART
         lmp.command(f'write_restart "{restart}"')
         content = restart.read_bytes()
-    about = {"schema": _SCHEMA, "elements": list(origin.elements), "structure": origin.box.to_dict()}
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as target:
-        target.writestr(_STRUCTURE, json.dumps(about, indent=1))
-        target.writestr(_RESTART, content)
-    write_bytes(path, archive.getvalue())
+    pack(origin, content, int(lmp.extract_global("ntimestep")), path)
 
 
 def load_snapshot(lmp: Any, path: Path) -> Origin:
     """Read the state in `path` into the empty `lmp`.
+
+    Raises
+    ------
+    DataError
+        `path` is missing or no snapshot of ours.
+    """
+    origin, content, _ = unpack(path)
+    with tempfile.TemporaryDirectory(prefix="autopipe-") as folder:
+        restart = Path(folder) / _RESTART
+        restart.write_bytes(content)
+        lmp.command(f'read_restart "{restart}"')
+    return origin
+
+
+def pack(origin: Origin, restart: bytes, step: int, path: Path) -> None:
+    """Write a snapshot from LAMMPS' binary restart in one atomic replacement."""
+    about = {"schema": _SCHEMA, "step": step, "elements": list(origin.elements), "structure": origin.box.to_dict()}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as target:
+        target.writestr(_STRUCTURE, json.dumps(about, indent=1))
+        target.writestr(_RESTART, restart)
+    write_bytes(path, archive.getvalue())
+
+
+def unpack(path: Path) -> tuple[Origin, bytes, int | None]:
+    """Return what is in a snapshot: origin, LAMMPS' restart, step (None in those of earlier versions).
 
     Raises
     ------
@@ -54,13 +75,8 @@ def load_snapshot(lmp: Any, path: Path) -> Origin:
             content = source.read(_RESTART)
         if about["schema"] != _SCHEMA:
             raise DataError(f"{path}: snapshot of schema {about['schema']}, this program knows {_SCHEMA}")
-        origin = Origin(tuple(about["elements"]), BoxMap.from_dict(about["structure"]))
+        return Origin(tuple(about["elements"]), BoxMap.from_dict(about["structure"])), content, about.get("step")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such snapshot") from error
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a snapshot: {error}", "go back to an older one") from error
-    with tempfile.TemporaryDirectory(prefix="autopipe-") as folder:
-        restart = Path(folder) / _RESTART
-        restart.write_bytes(content)
-        lmp.command(f'read_restart "{restart}"')
-    return origin

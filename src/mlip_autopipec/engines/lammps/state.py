@@ -14,6 +14,8 @@ from mlip_autopipec.engines.lammps.snapshot import Origin
 
 # LAMMPS' metal units measure velocities in A/ps.
 VELOCITY = 1000.0 * units.fs
+# Of 1 u/A^3.
+_GRAMS_PER_CM3 = units._amu * 1e3 * 1e24
 
 
 def read_frame(lmp: Any, origin: Origin, evaluation: Evaluation | None, tags: IntArray) -> Atoms:
@@ -24,20 +26,51 @@ def read_frame(lmp: Any, origin: Origin, evaluation: Evaluation | None, tags: In
     evaluation, tags
         What the potential says about this very step, for the atoms `tags` (N,); None if nobody asked it.
     """
-    box = origin.box
     order = np.argsort(owned(lmp, "id"))
+    said = None if evaluation is None else sorted_by(evaluation, np.argsort(tags))
+    positions, velocities = owned(lmp, "x")[order], owned(lmp, "v")[order]
+    named, box = symbols(lmp, origin, order), box_vectors(lmp)
+    return frame_of(origin, named, positions, velocities, box, present_step(lmp), said, _masses(lmp)[order])
+
+
+def frame_of(
+    origin: Origin,
+    symbols: list[str],
+    positions: FloatArray,
+    velocities: FloatArray,
+    box: FloatArray,
+    step: int,
+    evaluation: Evaluation | None,
+    masses: FloatArray | None = None,
+) -> Atoms:
+    """Return LAMMPS' numbers, by atom id, as atoms in the orientation of the start structure.
+
+    Parameters
+    ----------
+    positions, velocities : (N, 3) A and A/ps
+    box : (3, 3) A
+    masses : (N,) u; by default those of the elements
+    """
+    turned = origin.box
     atoms = Atoms(
-        symbols(lmp, origin, order),
-        positions=box.positions_back(owned(lmp, "x")[order]),
-        cell=box.cell_back(box_vectors(lmp)),
-        pbc=box.pbc,
-        masses=_masses(lmp)[order],
+        symbols, positions=turned.positions_back(positions), cell=turned.cell_back(box), pbc=turned.pbc, masses=masses
     )
-    atoms.set_velocities(box.turn_back(owned(lmp, "v")[order] / VELOCITY))
-    atoms.info["step"] = present_step(lmp)
+    atoms.set_velocities(turned.turn_back(velocities / VELOCITY))
+    atoms.info["step"] = step
     if evaluation is not None:
-        _attach(atoms, origin, evaluation, np.argsort(tags))
+        _attach(atoms, origin, evaluation)
     return atoms
+
+
+def sorted_by(evaluation: Evaluation, order: Any) -> Evaluation:
+    """Return the same for the atoms in another order."""
+    return Evaluation(
+        evaluation.energy,
+        evaluation.energies[order],
+        evaluation.forces[order],
+        evaluation.virial,
+        None if evaluation.gamma is None else evaluation.gamma[order],
+    )
 
 
 def read_thermo(lmp: Any, origin: Origin, evaluation: Evaluation | None) -> dict[str, float | None]:
@@ -62,6 +95,11 @@ def heat(lmp: Any, origin: Origin) -> tuple[float, float]:
     twice = lmp.extract_global("mvv2e") * float((_masses(lmp)[:, None] * owned(lmp, "v") ** 2).sum())
     freedom = origin.box.dimension * (lmp.get_natoms() - 1)
     return 0.5 * twice, twice / (freedom * lmp.extract_global("boltz")) if freedom else 0.0
+
+
+def density(lmp: Any) -> float:
+    """Return the mass density of a three-dimensional run, g/cm^3."""
+    return float(_masses(lmp).sum() / np.prod(np.diag(box_vectors(lmp))) * _GRAMS_PER_CM3)
 
 
 def present_step(lmp: Any) -> int:
@@ -98,13 +136,13 @@ def _volume(lmp: Any, origin: Origin) -> float | None:
     return float(np.prod(lengths)) if all(origin.box.pbc) else None
 
 
-def _attach(atoms: Atoms, origin: Origin, evaluation: Evaluation, order: Any) -> None:
+def _attach(atoms: Atoms, origin: Origin, evaluation: Evaluation) -> None:
     box = origin.box
-    results: dict[str, Any] = {"energy": evaluation.energy, "forces": box.turn_back(evaluation.forces[order])}
+    results: dict[str, Any] = {"energy": evaluation.energy, "forces": box.turn_back(evaluation.forces)}
     if all(box.pbc) and box.dimension == 3:
         xx, yy, zz, yz, xz, xy = stress_from_virial(evaluation.virial, atoms.get_volume())
         turned = box.tensor_back(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
         results["stress"] = voigt_from_tensor(turned)
     atoms.calc = SinglePointCalculator(atoms, **results)
     if evaluation.gamma is not None:
-        atoms.arrays["gamma"] = evaluation.gamma[order]
+        atoms.arrays["gamma"] = np.array(evaluation.gamma)
