@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vesin import NeighborList
 
+from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.structures.collisions import COLLISION_FRACTION
 from mlip_autopipec.structures.embedding import extract_periodic_subsystem
+from mlip_autopipec.structures.neutrality import NotNeutral
+from mlip_autopipec.structures.wholecell import whole_cell
 
 SEEDS = st.integers(0, 2**32 - 1)
 PBC = st.tuples(st.booleans(), st.booleans(), st.booleans())
@@ -180,3 +183,40 @@ def test_nothing_is_lost_in_silence(seed: int, pbc: tuple, mode: str, buffer_siz
     assert all(any(str(int(i)) in w for w in carved.warnings) for i in lost)
     wanted = len(carved.atoms) if mode == "cell" else int(whole.core.sum()) - len(lost)
     assert carved.force_mask.sum() == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, MODES, st.sampled_from([{}, {"Mg": 2.0, "Cl": -1.0}]))
+def test_a_molten_salt_is_neutral_and_the_core_is_whole(seed: int, mode: str, states: dict[str, float]) -> None:
+    atoms = liquid(seed, (True, True, True))
+    atoms = atoms[: 3 * (len(atoms) // 3)]
+    rng = np.random.default_rng(seed)
+    atoms.numbers[:] = np.where(rng.permutation(len(atoms)) < len(atoms) // 3, 12, 17)
+    center = seed % len(atoms)
+    free = extract_periodic_subsystem(atoms, center, 2.5, 2.5, mode, neutral=False)
+    try:
+        carved = extract_periodic_subsystem(atoms, center, 2.5, 2.5, mode, oxidation_states=states)
+    except NotNeutral:
+        # Nothing but the core's own surplus can be the reason.
+        core = free.atoms.numbers[free.core]
+        assert 2 * np.sum(core == 12) != np.sum(core == 17)
+        return
+    assert 2 * np.sum(carved.atoms.numbers == 12) == np.sum(carved.atoms.numbers == 17)
+    assert np.array_equal(free.parent_indices[free.core], carved.parent_indices[carved.core])
+    assert len(free.atoms) - len(carved.atoms) == sum(r.reason == "neutrality" for r in carved.removed)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(16, 40))
+def test_whole_cells_keep_density_and_have_no_seam(seed: int, n_atoms: int) -> None:
+    atoms = liquid(seed, (True, True, True), n=260)
+    atoms.numbers[:] = 13
+    try:
+        cell = whole_cell(atoms, n_atoms, seed)
+    except DataError:
+        return  # a refusal is legal; how rare it is in real melts is measured elsewhere
+    assert abs(len(cell) / cell.get_volume() / (len(atoms) / abs(atoms.get_volume())) - 1.0) < 1e-6 or len(cell) == len(
+        atoms
+    )
+    # The parent has no pair below 2.2 A.
+    assert not len(neighbor_list("i", cell, 0.9 * 2.2))

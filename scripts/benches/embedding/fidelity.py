@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from materials import Material
+from vesin import NeighborList
 
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator
 from mlip_autopipec.stages.carve import EmbeddingSettings, NoFaithfulCell, choose_cell
@@ -22,38 +23,41 @@ SIZES = (32, 48, 64, 80, 100)
 
 @dataclass(frozen=True)
 class Parent:
-    """A large frame, with the teacher's forces (N, 3) and what the trained potential says."""
+    """A large frame, with the teacher's forces (N, 3) and what the trained potential says.
+
+    `too_near`: A; no contact of the frame's own is shorter, and none that is left at a seam may be.
+    """
 
     atoms: Atoms
     forces: np.ndarray
     said: Evaluation
+    too_near: float
 
 
 def parents(material: Material, frames: Iterable[Atoms], evaluator: Evaluator) -> list[Parent]:
     """Label the frames."""
-    return [Parent(atoms, material.forces(atoms), evaluate(evaluator, atoms)) for atoms in frames]
+    found = []
+    for atoms in frames:
+        distances = nearest(atoms)
+        too_near = min(COLLISION_FRACTION * float(np.median(distances)), float(distances.min()))
+        found.append(Parent(atoms, material.forces(atoms), evaluate(evaluator, atoms), too_near))
+    return found
 
 
-def nearest(atoms: Atoms) -> float:
-    """Return the shortest distance between two atoms, images included, A."""
-    from vesin import NeighborList
-
-    reach = 4.0
-    while True:
-        (found,) = NeighborList(cutoff=reach, full_list=False).compute(
-            atoms.positions, np.asarray(atoms.cell), atoms.pbc, "d"
-        )
-        if len(found):
-            return float(found.min())
-        reach *= 2.0
+def nearest(atoms: Atoms) -> np.ndarray:
+    """Return (N,) the distance from each atom to the nearest, images included, A; infinite beyond 6 A."""
+    first, distances = NeighborList(cutoff=6.0, full_list=True).compute(
+        atoms.positions, np.asarray(atoms.cell), atoms.pbc, "id"
+    )
+    found = np.full(len(atoms), np.inf)
+    np.minimum.at(found, first.astype(int), distances)
+    return found
 
 
 def row(material: Material, parent: Parent, carved: Carved, evaluator: Evaluator) -> dict[str, float]:
     """Return what one cell is worth."""
     error, largest = force_errors(carved, material.forces(carved.atoms), parent.forces)
     told = measure(carved, evaluate(evaluator, carved.atoms), parent.said)
-    distances = parent.atoms.get_all_distances(mic=True)[np.ix_(carved.parent_indices, carved.parent_indices)]
-    np.fill_diagonal(distances, np.inf)
     return {
         "atoms": len(carved.atoms),
         "error": error,
@@ -61,7 +65,7 @@ def row(material: Material, parent: Parent, carved: Carved, evaluator: Evaluator
         "told": told.force_error,
         "gamma_ratio": float(told.gamma_ratio or np.nan),
         "contacts": carved.contacts,
-        "left": int(nearest(carved.atoms) < COLLISION_FRACTION * float(np.median(distances.min(axis=1)))),
+        "left": int(nearest(carved.atoms).min() < parent.too_near - 1e-6),
         "removed": len(carved.removed),
     }
 

@@ -34,8 +34,8 @@ from mlip_autopipec.store.task import Task
 
 log = logging.getLogger(__name__)
 
-# Cells of one halted frame; then the walker goes on elsewhere.
-_MOST_CARVES = 3
+# Larger cells of one halted frame; then the walker goes on elsewhere.
+_MOST_RETRIES = 2
 
 
 class Healing:
@@ -257,7 +257,7 @@ class Healing:
 
         The task goes into the queue before the halt names it: a kill in between repeats this, with the same task.
         """
-        if len(halt.task_ids) >= _MOST_CARVES:
+        if halt.retries >= _MOST_RETRIES:
             return None
         frame = halt.atoms()
         frame.arrays["gamma"] = self._gamma_now(halt, version, evaluator)
@@ -276,7 +276,7 @@ class Healing:
         self._tell_exceeded(task, now)
         self._publish(task, now)
         # The halt's own version stays: it tells that a later one is current.
-        self.halt = replace(larger, version=halt.version)
+        self.halt = replace(larger, version=halt.version, retries=halt.retries + 1)
         self.halts.open(self.halt)
         return task
 

@@ -35,6 +35,8 @@ class Halt:
         Tasks published for it: one, or more where a label did not heal it.
     carves
         Centre atom and number of atoms of each of them, as {"atom", "atoms"}.
+    retries
+        Larger cells that were asked for since a label did not heal it.
     refusal
         Why no cell was sent; empty if one was.
     ended
@@ -51,6 +53,7 @@ class Halt:
     task_ids: list[str]
     warnings: list[str] = field(default_factory=list)
     carves: list[dict[str, int]] = field(default_factory=list)
+    retries: int = 0
     refusal: str = ""
     ended: dict[str, Any] | None = None
 
