@@ -309,7 +309,7 @@ def test_keys_of_info(tmp_path):
         "     absolute magnetization    =     1.55 Bohr mag/cell\n"
     )
     info = read_label(Report(Ended(0, 1.0), output + spin, "", ""), 4, stress=True).info
-    told = {key.strip() for row in table("Key of info") for key in row[0].split(",")}
+    told = {key.strip() for row in table("Key of `info`") for key in row[0].split(",")}
     assert set(info) <= told
     ours = {"labeller", "wall_s", "likeness", "reused_from", "flags", "recheck", "cores", "rungs", "scf"}
     ours |= {"smearing_changed", "engine", "kpoints", "ecutwfc_ry", "ecutrho_ry", "pseudopotentials"}
