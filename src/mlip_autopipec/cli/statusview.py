@@ -39,11 +39,11 @@ def _labels(facts: dict[str, Any]) -> list[str]:
     """Return what labels cost, and how many are kept in spite of a doubt."""
     costs, lines = facts["costs"], []
     if costs["core_s"] > 0:
-        per = "" if costs["core_s_per_label"] is None else f", {costs['core_s_per_label']:.3g} for each"
+        each = "" if costs["core_s_per_label"] is None else f" ({costs['core_s_per_label']:.3g} for each)"
         lines.append(
-            f"cost: {costs['labels']} labels took {costs['core_s']:.3g} core-s{per}; {costs['without_label']} attempts "
-            f"without a label {costs['core_s_without_label']:.3g} of them; {costs['reused']} labels reused: "
-            "autopipe dft costs"
+            f"cost: {costs['core_s']:.3g} core-s for {costs['labels']} labels{each}, "
+            f"{costs['core_s_without_label']:.3g} of them in {costs['without_label']} attempts without one; "
+            f"{costs['reused']} labels reused: autopipe dft costs"
         )
     if facts["flagged"]:
         lines.append(f"flagged: {facts['flagged']} labels are kept, but odd: autopipe dft flagged")
