@@ -29,13 +29,9 @@ from mlip_autopipec.core.errors import (
     OutputUnreadable,
     TimedOut,
 )
-<<<<<<< HEAD
+from mlip_autopipec.core.likeness import matching
 from mlip_autopipec.core.program import Ended, Stop
 from mlip_autopipec.engines.espresso import ladder
-=======
-from mlip_autopipec.core.likeness import matching
-from mlip_autopipec.engines.espresso import inputs, ladder
->>>>>>> labels
 from mlip_autopipec.engines.espresso.failures import Kind, Report, classify
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
