@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
@@ -23,6 +24,8 @@ from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings
 from mlip_autopipec.stages.publish import write_grades
 from mlip_autopipec.stages.train import TrainingSettings
+from mlip_autopipec.structures.snapping import repeats
+from mlip_autopipec.structures.window import complete_parent
 
 SYSTEMS = ("bulk", "vacancy", "surface", "liquid")
 
@@ -67,7 +70,7 @@ class Material:
 MATERIALS = (
     Material("Al", 4.0, 650.0, 1250.0, 2600.0, 1.03, 3.0, 6.0, 2.0),
     Material("Cu", 3.6, 900.0, 1600.0, 3200.0, 1.03, 3.0, 5.5, 2.0),
-    Material("Ar", 5.3, 50.0, 95.0, 250.0, 1.03, 4.4, 8.5, 5.0),
+    Material("Ar", 5.3, 50.0, 95.0, 500.0, 1.09, 4.4, 8.5, 5.0),
 )
 
 
@@ -96,7 +99,7 @@ def teacher_frames(material: Material, system: str, frames: int) -> list[Atoms]:
     )
     if system == "liquid":
         dynamics.set_temperature(temperature_K=material.melt)
-        dynamics.run(120)
+        dynamics.run(200)
         dynamics.set_temperature(temperature_K=target)
     found = []
     dynamics.run(40)
@@ -147,7 +150,7 @@ def parents_of(material: Material, system: str, evaluator: Evaluator, frames: in
     md = _langevin(evaluator, temperature, material)
     # Half of the kinetic energy of a perfect crystal becomes potential energy.
     md.start(atoms, velocity_seed=7)
-    md.run(400)
+    md.run(1000 if system == "liquid" else 400)
     if system == "liquid":
         melted = md.frame()
         md.close()
@@ -159,6 +162,12 @@ def parents_of(material: Material, system: str, evaluator: Evaluator, frames: in
         md.run(100)
         found.append(md.frame())
     md.close()
+    last = found[-1]
+    if (
+        system == "liquid"
+        and repeats(complete_parent(last.cell.array, last.pbc), last.numbers, last.positions).max() > 1
+    ):
+        raise click.ClickException(f"{material.symbol}: the liquid is a crystal: raise `melt` or `expansion`")
     return found
 
 
