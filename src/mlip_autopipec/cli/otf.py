@@ -1,4 +1,4 @@
-"""`autopipe otf`: start, stop and revive a run, and say how wrong its potential is."""
+"""`autopipe otf`: start, stop, pause and revive a run, and say how wrong its potential is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlip_autopipec.store.rundir import RunDirectory
 
 @click.group()
 def otf() -> None:
-    """Start, stop and revive on-the-fly learning."""
+    """Start, stop, pause and revive on-the-fly learning."""
 
 
 @otf.command()
@@ -75,8 +75,41 @@ def stop(run: RunDirectory, timeout: float, dry_run: bool, as_json: bool) -> Non
         if not report.stopped and not report.killed and not report.unknown:
             click.echo("nothing was running", err=True)
     if report.unknown:
-        click.echo(f"on other hosts, no sign that they ended yet: {', '.join(report.unknown)}", err=True)
+        click.echo(f"no sign that they ended (on other hosts, or stuck): {', '.join(report.unknown)}", err=True)
         raise SystemExit(3)
+
+
+@otf.command()
+@run_option
+@dry_run_option
+def pause(run: RunDirectory, dry_run: bool) -> None:
+    """Let the dft-workers of every node claim nothing any more, until `resume`.
+
+    Labels in work are finished. Walkers and trainer go on with what there is; a pause outlasts stop and start.
+    """
+    _wish(run, "paused", dry_run, wanted=True)
+
+
+@otf.command()
+@run_option
+@dry_run_option
+def resume(run: RunDirectory, dry_run: bool) -> None:
+    """Let the dft-workers claim tasks again, after `pause`."""
+    _wish(run, "resumed", dry_run, wanted=False)
+
+
+def _wish(run: RunDirectory, done: str, dry_run: bool, *, wanted: bool) -> None:
+    from mlip_autopipec.store.control import Control
+
+    control = Control(run.control)
+    if control.wants("pause") is wanted:
+        click.echo(f"already {done}" if wanted else "not paused", err=True)
+        return
+    if not dry_run and wanted:
+        control.ask("pause", "autopipe otf pause")
+    elif not dry_run:
+        control.withdraw("pause")
+    click.echo(f"would be {done}" if dry_run else done, err=True)
 
 
 @otf.command()

@@ -31,6 +31,7 @@ EVENTS: Final = frozenset(TASK_STORY) | {
     "reseeded",
     "heal_failed",
     "carve_refused",
+    "rewound",
     "dataset_rebuilt",
     "current_repaired",
 }

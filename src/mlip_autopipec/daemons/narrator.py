@@ -47,6 +47,7 @@ def line_of(record: Mapping[str, Any], threshold: float) -> str | None:
         "swapped": f"{walker} swapped to {version} at step {step}",
         "md_started": f"{walker} started with {version}",
         "md_completed": f"{walker} {record.get('ended', 'ended')} at step {step}" + (f": {reason}" if reason else ""),
+        "rewound": f"{walker} step {step}: {reason}; goes back to its last snapshot and looks at every step",
         "reseeded": f"{walker} goes on from its last snapshot with new velocities: {reason}",
         "walker_revived": f"{walker} gets another chance, as asked",
         "dataset_rebuilt": f"{reason}: rebuilt with {record.get('labels')} labels",

@@ -252,6 +252,15 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         events=events,
         make_evaluator=lambda version: make_evaluator(version, engine, threads),
         make_md=lambda evaluator: make_md(evaluator, settings, lammps_log, config.lammps, folder),
+        on_potential=lambda version, evaluator: write_script(
+            folder,
+            read_structures(structure, "start.structure")[0],
+            evaluator,
+            registry.path(version),
+            settings,
+            plan,
+            config.otf,
+        ),
         moved_by=engine if config.lammps.command is None else config.lammps.command,
         chunk_s=None if config.lammps.command is None else config.lammps.block_s,
     )
@@ -283,6 +292,26 @@ def md_settings(plan: WalkerPlan, otf: OtfSettings, dimension: Literal[2, 3]) ->
         density_every=otf.check_frequency,
         monte_carlo=plan.monte_carlo,
     )
+
+
+def write_script(
+    folder: Path,
+    start: Atoms,
+    evaluator: Evaluator,
+    version: Path,
+    settings: MDSettings,
+    plan: WalkerPlan,
+    otf: OtfSettings,
+) -> None:
+    """Write `in.lammps` and `start.data` into the walker's folder: the whole walk with this version, to run by hand."""
+    from mlip_autopipec.engines.lammps.native import NativePotential
+    from mlip_autopipec.engines.lammps.script import Watch, write_whole_script
+
+    potential = NativePotential(
+        evaluator, ((version / "potential.yaml").resolve(), (version / "potential.asi").resolve())
+    )
+    watch = Watch(otf.check_frequency, otf.uncertainty_threshold)
+    write_whole_script(folder, start, settings, potential, watch, plan.steps)
 
 
 def make_md(

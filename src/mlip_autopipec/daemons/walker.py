@@ -12,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import ase.io
+from ase import Atoms
+
 from mlip_autopipec.core.clock import Clock, SystemClock
 from mlip_autopipec.core.errors import Crashed, EngineError
 from mlip_autopipec.core.events import EventLog
@@ -23,7 +26,7 @@ from mlip_autopipec.daemons.walkerrecord import WalkerRecord
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.swap import Decision
-from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan
+from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan, spike, too_close
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.snapshots import Snapshots
 from mlip_autopipec.store.walkerstate import WalkerState
@@ -55,6 +58,8 @@ class Walker:
         Gives the MD engine for an evaluator.
     moved_by
         What the status says of the engine: its name, or LAMMPS' command.
+    on_potential
+        Called with version and evaluator whenever MD begins with another one.
     chunk_s
         s that one call of the MD engine should take; None: as little as a daemon's step may.
     """
@@ -72,6 +77,7 @@ class Walker:
         make_evaluator: Callable[[Path], Evaluator],
         make_md: Callable[[Evaluator], MovingAtoms],
         moved_by: str = "",
+        on_potential: Callable[[str, Evaluator], None] = lambda *_: None,
         chunk_s: float | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -82,7 +88,7 @@ class Walker:
         self.healing = healing
         self.registry = registry
         self.make_md = make_md
-        self.snapshots = Snapshots(folder)
+        self.snapshots = Snapshots(folder, kept=2 + -(-otf.rewind_steps // otf.snapshot_interval))
         self.record = WalkerRecord(folder, plan, registry, events, clock or SystemClock())
         self.md: MovingAtoms | None = None
         self.current = CurrentPotential(registry, make_evaluator)
@@ -90,6 +96,7 @@ class Walker:
         self._looked_with: str | None = None
         self.pace = Pace(otf, chunk_s)
         self._moved_by = moved_by
+        self._on_potential = on_potential
         self._safe = False  # the present frame was looked at, and is below the threshold
         self._draining = False
         self._stress_in: str | None = None  # version that was found to be good enough for npt
@@ -149,6 +156,7 @@ class Walker:
         elif self.current.version != self.state.version:
             self._md().swap(self.current.evaluator)
             self.record.swapped(str(self.current.version))
+            self._on_potential(str(self.current.version), self.current.evaluator)
         return self._move()
 
     def drain(self) -> None:
@@ -196,6 +204,7 @@ class Walker:
             self.md.start(read_structures(self.structure, "start.structure")[0], velocity_seed=self.state.seed)
         else:
             self.md.restore(self.snapshots.path(self.state.snapshot))
+        self._on_potential(str(self.current.version), self.current.evaluator)
         self.record.note(step=self.state.snapshot_step)
 
     def _move(self) -> Outcome:
@@ -214,7 +223,7 @@ class Walker:
             return Outcome.WORKED
         self.pace.took(steps, time.monotonic() - begin)
         if outcome.halted:
-            self._halted(outcome.step)
+            self._halted(outcome.step, next_snapshot)
             return Outcome.WORKED
         self.record.note(step=outcome.step, gamma=outcome.gamma_max, temperature=md.set_points().temperature)
         if outcome.escaped:
@@ -249,12 +258,16 @@ class Walker:
 
     # --- halting and healing ----------------------------------------------------------------------------------
 
-    def _halted(self, step: int) -> None:
+    def _halted(self, step: int, next_snapshot: int) -> None:
         """Ask for a label and let MD go: waiting costs no CPU and no memory."""
+        frame = self._md().frame()
+        if wrong := self._beyond_sense(frame, step):
+            self._rewind(frame, step, wrong, next_snapshot)
+            return
         if not self.healing.may_extract(self.otf.max_extractions):
             self._end("done", f"gamma exceeded again at step {step} after otf.max_extractions regions")
             return
-        halt = self.healing.open(self._md().frame(), step, str(self.state.version), self.current.evaluator)
+        halt = self.healing.open(frame, step, str(self.state.version), self.current.evaluator)
         self.record.save(
             state="halted",
             step=step,
@@ -313,6 +326,8 @@ class Walker:
         if older is not None and self.state.halted_step <= self.state.snapshot_step:
             # The snapshot itself is no longer safe: new velocities alone would halt at once again.
             self.record.note(snapshot=older[0], snapshot_step=older[1])
+            if (tail := self.snapshots.abandon(older[1])) is not None:
+                log.info("%s: goes on from step %d; what came after is in %s", self.plan.name, older[1], tail)
         self.record.note(reseeds=self.state.reseeds + failed, seed=self.state.seed % _LARGEST_SEED + 1)
         self._new_md()
         self._md().reseed(self.state.seed)
@@ -321,6 +336,23 @@ class Walker:
             # The branch with new velocities must survive a kill, else the old one would come back.
             self._snapshot()
 
+    def _beyond_sense(self, frame: Atoms, step: int) -> str:
+        """Return why a halted frame is not asked about; empty if it is."""
+        limits, thermostat = self.otf.sense, None
+        if wrong := too_close(frame, limits):
+            return wrong
+        if step <= self.pace.careful_until:  # every step was looked at: no earlier frame is above the threshold
+            return ""
+        if self.plan.ensemble != "nve":
+            thermostat = self._md().set_points().temperature
+        return spike(frame, limits, self.otf.uncertainty_threshold, thermostat)
+
+    def _rewind(self, frame: Atoms, step: int, wrong: str, next_snapshot: int) -> None:
+        """Keep what makes no sense for people to see, and go back to where gamma says so earlier."""
+        ase.io.write(self.folder / "excursions" / f"beyond-sense-step{step}.extxyz", frame)
+        self.record.rewound(step, wrong)
+        self._exploded(Crashed(f"the frame of step {step} makes no sense: {wrong}"), step, next_snapshot)
+
     def _exploded(self, error: Crashed, step: int, next_snapshot: int) -> None:
         """MD broke down between two looks at gamma: go back, look at every step, and so halt before it breaks."""
         if step > self.pace.careful_until:
@@ -328,7 +360,7 @@ class Walker:
             self.pace.careful_until = max(step, next_snapshot) + self.otf.check_frequency
             self._new_md()
             return
-        reason = f"MD broke down with no gamma above the threshold: {error.message}"
+        reason = f"MD broke down with no gamma above the threshold before: {error.message}"
         if self.state.reseeds + 1 >= self.otf.reseed_limit:
             self.record.stuck(reason, [])
             self.close()

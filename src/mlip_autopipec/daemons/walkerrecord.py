@@ -30,10 +30,10 @@ class WalkerRecord:
         self._clock = clock
 
     def resume(self) -> WalkerState | None:
-        """Take the state of an earlier process up, with the steps and temperature of now; return it as it was."""
+        """Take the state of an earlier process up, with the steps that are wanted now; return it as it was."""
         found = read_state(self._folder)
         if found is not None:
-            self.state = replace(found, steps=self._plan.steps, temperature=self._plan.temperature)
+            self.state = replace(found, steps=self._plan.steps)
         return found
 
     def note(self, **changes: Any) -> None:
@@ -56,6 +56,9 @@ class WalkerRecord:
         new = [task for task in self._registry.labels(version) if task not in held]
         self._tell("swapped", version=version, from_version=before, task_ids=new)
         self.save(version=version)
+
+    def rewound(self, step: int, reason: str) -> None:
+        self._events.emit("rewound", walker=self._plan.name, step=step, version=self.state.version, reason=reason)
 
     def reseeded(self, reason: str, tasks: list[str]) -> None:
         self._tell("reseeded", task_ids=tasks, seed=self.state.seed, reason=reason)

@@ -19,7 +19,7 @@ from mlip_autopipec.store.task import Task
 
 LINES: Final = 10
 _SHOWN_ATTEMPTS: Final = 3
-_COUNTED: Final = {"claimed": "claimed", "retry": "put off", "lost": "lost with its worker", "given_back": "given back"}
+_COUNTED: Final = {"retry": "put off", "lost": "lost with its worker", "given_back": "given back"}
 _NEXT: Final = {
     "failed": "autopipe queue retry {id}",
     "cancelled": "autopipe queue requeue {id}, if it is wanted after all",

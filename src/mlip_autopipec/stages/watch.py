@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.engines.lammps.schedule import Schedule
 from mlip_autopipec.engines.lammps.settings import MonteCarlo
 
@@ -29,6 +31,23 @@ Steps = Annotated[int, Field(ge=1, description="MD steps of one walker")]
 
 # Each is a process with a LAMMPS of its own (some 200 MB) on the otf-runner's host: the cores of a large node.
 _MOST_WALKERS = 256
+
+
+class SenseSettings(BaseModel):
+    """Beyond which a halted frame makes no sense: its walker goes back, looks at every step, and halts earlier."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    contact: float = Field(
+        0.5, ge=0, lt=1, description="shortest distance / sum of the covalent radii; no bond is shorter than 0.8"
+    )
+    force: float = Field(100.0, gt=0, description="eV/A, largest force on an atom; a molten metal has about 10")
+    temperature: float = Field(
+        10.0, gt=1, description="largest temperature / what the thermostat is set to; not in nve"
+    )
+    gamma: float = Field(
+        100.0, gt=1, description="gamma / uncertainty_threshold above which an earlier frame says more"
+    )
 
 
 class WalkerOverrides(BaseModel):
@@ -144,6 +163,10 @@ class OtfSettings(BaseModel):
         None, ge=0, description="regions that all walkers together may send; null: only the limit of each walker"
     )
     snapshot_interval: int = Field(100, ge=1, description="MD steps between safe snapshots: what a kill can cost")
+    rewind_steps: int = Field(
+        200, ge=1, description="MD steps that a walker can go back along its snapshots when a frame makes no sense"
+    )
+    sense: SenseSettings = Field(default_factory=SenseSettings, description="when a frame makes no sense")
     reseed_limit: int = Field(3, ge=1, description="failed healings in a row after which a walker gives up as stuck")
     thermostat_damping: float = Field(100.0, gt=0, description="fs; LAMMPS advises about 100 time steps")
     barostat_damping: float = Field(1000.0, gt=0, description="fs; LAMMPS advises about 1000 time steps")
@@ -192,6 +215,47 @@ def walker_plans(otf: OtfSettings) -> list[WalkerPlan]:
             values["steps"] = values["schedule"].steps
         plans.append(WalkerPlan(name=f"w{number:02d}", **values))
     return plans
+
+
+def too_close(frame: Atoms, limits: SenseSettings) -> str:
+    """Return which atoms are nearer than any bond, so that nobody should be asked about them; empty if none are."""
+    if len(frame) < 2 or not limits.contact:
+        return ""
+    radii = limits.contact * covalent_radii[frame.numbers]
+    near = neighbourhood(frame, float(2 * radii.max()), sorted(set(frame.get_chemical_symbols())))
+    one = np.repeat(np.arange(near.n_owned), np.diff(near.first))
+    two = near.owners[near.neighbours]
+    distances = np.linalg.norm(near.positions[near.neighbours] - near.positions[one], axis=1)
+    room = distances - radii[one] - radii[two]
+    if not len(room) or room.min() >= 0:
+        return ""
+    k = int(np.argmin(room))
+    return f"atoms {one[k]} and {two[k]} are {distances[k]:.2f} A apart"
+
+
+def spike(frame: Atoms, limits: SenseSettings, threshold: float, thermostat: float | None) -> str:
+    """Return what says that MD went wrong before this frame; empty if nothing does.
+
+    Such a frame may be a question all the same, if there was no better one before: what is wrong may be the potential.
+
+    Parameters
+    ----------
+    frame
+        With gamma, momenta, and forces in eV/A.
+    threshold
+        gamma above which MD halts.
+    thermostat
+        K that the thermostat is set to; None without one.
+    """
+    forces = np.linalg.norm(frame.get_forces(), axis=1)
+    if not forces.max() <= limits.force:
+        return f"the force on atom {int(np.argmax(forces))} is {forces.max():.3g} eV/A"
+    if thermostat is not None and frame.get_temperature() > limits.temperature * thermostat:
+        return f"the temperature is {frame.get_temperature():.0f} K, where the thermostat is set to {thermostat:.0f} K"
+    gamma = float(frame.arrays["gamma"].max())
+    if gamma > limits.gamma * threshold:
+        return f"gamma is {gamma:.3g}, far above {threshold:g}"
+    return ""
 
 
 # Infinity is a legal gamma (a pair that no basis function sees), but no legal JSON number.

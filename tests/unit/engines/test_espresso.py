@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -94,6 +95,7 @@ def test_a_run_that_does_not_converge_is_no_label(pw_x: str, tmp_path: Path) -> 
         labeller(electron_maxstep=2, max_rungs=0).label(aluminium(), tmp_path)
     assert "JOB DONE" in (tmp_path / "espresso.pwo").read_text()
     assert not caught.value.transient
+    assert _ends(tmp_path) == ["not converged"]
     assert not (tmp_path / "scratch").exists()
 
 
@@ -140,6 +142,7 @@ def test_a_stopped_scf_is_continued_by_the_next_attempt(pw_x: str, tmp_path: Pat
 def test_pw_x_stops_at_its_time_limit(pw_x: str, tmp_path: Path) -> None:
     with pytest.raises(TimedOut, match=r"stopped at its time limit.*max_seconds"):
         labeller(EspressoNode(max_seconds=0.01)).label(aluminium(), tmp_path)
+    assert _ends(tmp_path) == ["max time"]
 
 
 def test_a_key_that_pw_x_does_not_know(pw_x: str, tmp_path: Path) -> None:
@@ -184,8 +187,72 @@ def test_a_killed_pw_x_may_be_tried_again(pw_x: str, tmp_path: Path) -> None:
     assert not (tmp_path / "scratch").exists()
 
 
+OXYGEN = {
+    "pseudopotentials": {"O": "O.pz-rrkjus.UPF"}, "ecutwfc_ry": 12, "ecutrho_ry": 60, "kspacing": 5.0, "nspin": 2,
+    "starting_magnetization": {"O": 0.3}, "hopeless_iterations": 10,
+}  # fmt: skip
+
+
+def oxygen_atom() -> Atoms:
+    """Its spin oscillates between occupations, and the less smearing, the worse."""
+    return Atoms("O", positions=[[2, 2, 2]], cell=[4.0] * 3, pbc=True)
+
+
+def test_an_oscillating_spin_is_rescued(pw_x: str, tmp_path: Path) -> None:
+    label = labeller(**OXYGEN, degauss_ry=0.009).label(oxygen_atom(), tmp_path)
+    assert label.info["rungs"] == [
+        {"rung": "as wanted", "end": "oscillating"}, {"rung": "smaller mixing", "end": "converged"},
+    ]  # fmt: skip
+    assert label.energy == pytest.approx(-413.5592, abs=1e-3)
+    assert label.info["moments"] == pytest.approx([1.985], abs=0.01)
+    assert "was stopped, its residual does not fall" in _story(tmp_path)[0]["reason"]
+
+
+def test_an_oscillating_spin_that_no_rung_rescues(pw_x: str, tmp_path: Path) -> None:
+    with pytest.raises(NotConverged, match=r"all 1 rungs are used; tried: smaller mixing") as caught:
+        labeller(**OXYGEN, degauss_ry=0.003, max_rungs=1).label(oxygen_atom(), tmp_path)
+    assert not caught.value.transient
+    assert _ends(tmp_path) == ["oscillating", "oscillating"]
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_full_scratch_disk(pw_x: str, tmp_path: Path) -> None:
+    disk, folder = tmp_path / "disk", tmp_path / "attempt"
+    disk.mkdir()
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "test", str(disk)], capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        # A density of 40 kB has to be handed from one rung to the next.
+        small = labeller(EspressoNode(scratch=disk), electron_maxstep=4, conv_thr_ry=1e-9)
+        with pytest.raises(Crashed, match="disk") as caught:
+            small.label(aluminium(), folder)
+        assert caught.value.transient
+        assert "make room" in caught.value.hint
+        assert _ends(folder) == ["disk"]
+        assert list(disk.iterdir()) == []
+
+        # Full before pw.x is there at all.
+        (disk / "ballast").write_bytes(b"\0" * os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize)
+        with pytest.raises(Crashed, match="No space left") as caught:
+            small.label(aluminium(), folder)
+        assert caught.value.transient
+        (disk / "ballast").unlink()
+        assert list(disk.iterdir()) == []
+
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert small.label(aluminium(), folder).energy == pytest.approx(-225.13199, abs=1e-4)
+        assert _ends(folder) == ["not converged", "converged"]
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _story(folder: Path) -> list[dict[str, Any]]:
+    return list(json.loads((folder / "rungs.json").read_text())["rungs"])
+
+
 def _ends(folder: Path) -> list[str]:
-    return [rung["end"] for rung in json.loads((folder / "rungs.json").read_text())["rungs"]]
+    return [rung["end"] for rung in _story(folder)]
 
 
 def test_a_pseudopotential_that_vanishes_is_named(pw_x: str, tmp_path: Path) -> None:
@@ -196,6 +263,8 @@ def test_a_pseudopotential_that_vanishes_is_named(pw_x: str, tmp_path: Path) -> 
     (pseudo / "Al.UPF").unlink()
     with pytest.raises(ConfigError, match=r"pw\.x: readpp .*Al\.UPF not found"):
         late.label(aluminium(), tmp_path)
+    assert _ends(tmp_path) == ["missing pseudopotential"]
+    assert not (tmp_path / "scratch").exists()
 
 
 def test_an_old_crash_file_is_not_this_runs(pw_x: str, tmp_path: Path) -> None:
@@ -211,6 +280,7 @@ def test_merged_force_columns_are_overlapping_atoms(pw_x: str, tmp_path: Path, m
     atoms.positions[1] = atoms.positions[0] + [0.001, 0, 0]
     with pytest.raises(DataError, match="atoms overlap"):
         labeller().label(atoms, tmp_path)
+    assert _ends(tmp_path) == ["overlapping atoms"]
     assert "JOB DONE" in (tmp_path / "espresso.pwo").read_text()
 
 

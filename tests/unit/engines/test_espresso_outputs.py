@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mlip_autopipec.core.program import Ended
 from mlip_autopipec.engines.espresso.failures import Report
 from mlip_autopipec.engines.espresso.outputs import cores_of, read_label
-from mlip_autopipec.engines.espresso.process import Ended
 
 OUTPUT = (Path(__file__).parents[2] / "data" / "espresso" / "converged.pwo").read_text()
 SIX = """     Magnetic moment per site:

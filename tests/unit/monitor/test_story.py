@@ -130,7 +130,7 @@ def test_an_scf_that_failed_on_every_rung(desk: Desk) -> None:
     desk.attempt(task, "01-dft-0", *rungs, end="every rung for 'not converged' was tried")
     desk.queue.fail(desk.claim(), "NotConverged: SCF did not converge", transient=False)
     lines = desk.told(task)
-    assert lines[0].startswith("  history   claimed 1 x; last: failed at ")
+    assert lines[0].startswith("  history   last: failed at ")
     assert "as wanted: not converged (7 iterations, 2.5 s) -> 6 more -> rung 6: " in lines[1]
     assert lines[1].endswith("every rung for 'not converged' was tried")
     assert lines[2:] == [
@@ -164,7 +164,7 @@ def test_a_task_that_is_put_off_and_lost_again_and_again(desk: Desk) -> None:
         else:
             desk.queue.return_tasks_of("dft-0")
     lines = desk.told(task)
-    assert "claimed 6 x; put off 3 x; lost with its worker 3 x" in lines[0]
+    assert lines[0].startswith("  history   put off 3 x; lost with its worker 3 x; last: retry at ")
     assert sum("killed (7 iterations" in line for line in lines) == 3
     assert "(and 3 earlier: --json)" in lines[1]
 

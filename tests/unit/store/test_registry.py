@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from mlip_autopipec.core.errors import ModelError, NotFoundError
+from mlip_autopipec.core.errors import DataError, ModelError, NotFoundError
 from mlip_autopipec.store import registry as registry_module
 from mlip_autopipec.store.registry import FILES, Registry, folder_hash
 
@@ -201,3 +201,16 @@ def test_a_work_folder_stays_unless_its_work_fails(tmp_path):
         raise ModelError("gate")
     assert same == work
     assert not work.exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "null", '{"task_ids": 3}', '{"task_ids": [1]}', '{"task_ids": [], "files": []}']
+)
+def test_valid_json_that_is_no_manifest_is_damage(tmp_path, content):
+    registry = Registry(tmp_path)
+    publish(registry)
+    (registry.path("v0001") / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match=r"v0001/manifest.json: no manifest"):
+        registry.manifest("v0001")
+    assert registry.labels("v0001") == []
+    assert "no manifest" in registry.damage("v0001")

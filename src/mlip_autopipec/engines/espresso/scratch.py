@@ -10,7 +10,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +53,18 @@ class Scratch:
     @property
     def has_density(self) -> bool:
         return any((self.save / name).is_file() for name in _DENSITY)
+
+    def put_density(self, files: Mapping[str, bytes]) -> None:
+        """Write a density where pw.x looks for it."""
+        self.save.mkdir(exist_ok=True)
+        for name, content in files.items():
+            (self.save / name).write_bytes(content)
+
+    def read_density(self) -> dict[str, bytes]:
+        """Return the files of the density; empty if there is none."""
+        if not self.has_density:
+            return {}
+        return {name: (self.save / name).read_bytes() for name in _WANTED if (self.save / name).exists()}
 
     def is_full(self) -> bool:
         """True if nothing can be written any more."""

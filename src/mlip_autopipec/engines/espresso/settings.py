@@ -157,3 +157,7 @@ class EspressoNode(TimeLimit):
     )
     # Small carved cells do not fill several threads, and pw.x would take all cores of the node unasked.
     threads: int = Field(1, ge=1, le=1024, description="OpenMP threads of each MPI process")
+    # pw.x then writes its wave functions as well, which costs more than it saves unless labels are close neighbours.
+    remembered_densities: int = Field(
+        0, ge=0, le=1000, description="cells whose last density is where an SCF starts if no atom moved by 0.1 A; 0: no"
+    )

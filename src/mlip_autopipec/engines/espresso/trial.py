@@ -17,6 +17,7 @@ from ase.data import atomic_numbers, covalent_radii, reference_states
 
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.interfaces import FloatArray, Label
+from mlip_autopipec.core.launcher import split_command
 from mlip_autopipec.engines.espresso.choices import Choices, choose
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.launcher import (
@@ -24,7 +25,6 @@ from mlip_autopipec.engines.espresso.launcher import (
     has_launcher,
     processes_asked,
     processes_run,
-    split_command,
 )
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import Final
 import numpy as np
 from ase import Atoms
 
-from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.core.launcher import check_launcher, split_command
 from mlip_autopipec.core.periodic import Job, isolated_job, periodic_job
 from mlip_autopipec.core.program import run_program
 from mlip_autopipec.engines.vasp.failures import STDERR, STDOUT, Report, classify
@@ -46,19 +44,15 @@ class VaspLabeller:
     Raises
     ------
     ConfigError
-        The program or the folder of POTCARs is missing on this node.
+        The program or the folder of POTCARs is missing on this node, or the launcher is of another MPI.
     """
 
     def __init__(self, settings: VaspSettings, node: VaspNode | None = None, tether: Sequence[str] = ()) -> None:
         self.settings = settings
         self.node = node or VaspNode()
-        command = self.node.command
-        self._command = shlex.split(command) if isinstance(command, str) else list(command)
-        if not self._command or shutil.which(self._command[0]) is None:
-            raise ConfigError(
-                f"node.vasp.command: {self._command[0] if self._command else ''!r} was not found",
-                "give the path of vasp_std, with its launcher",
-            )
+        self._command = split_command(self.node.command)
+        hint = "give the path of vasp_std, with its launcher"
+        check_launcher(self._command, key="node.vasp.command", program="VASP", hint=hint)
         self._library = library_folder(settings, self.node)
         self._tether = list(tether)
 
