@@ -16,13 +16,14 @@ from ase.calculators.lj import LennardJones
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
+from mlip_autopipec.ace.formats.asi import write_asi
 from mlip_autopipec.ace.linear import LabelledDesign, fit
+from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import load_evaluator
 from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings
-from mlip_autopipec.stages.publish import write_grades
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.structures.snapping import repeats
 from mlip_autopipec.structures.window import complete_parent
@@ -128,7 +129,7 @@ def fit_potential(material: Material, frames: list[Atoms], folder: Path) -> Eval
         )  # fmt: skip
     folder.mkdir(parents=True)
     basis.write(fit(rows, basis.ranks).coefficients, {material.symbol: 0.0}, folder)
-    write_grades(folder, {material.symbol: np.vstack(environments)})
+    write_asi({material.symbol: active_set(np.vstack(environments)).inverse}, folder / "potential.asi")
     return load_evaluator(folder / "potential.yaml", folder / "potential.asi")
 
 
