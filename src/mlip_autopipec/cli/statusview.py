@@ -80,5 +80,7 @@ def _walker_row(walker: dict[str, Any]) -> tuple[Any, ...]:
     at_work = walker["state"] in ("starting", "running", "halted")
     state = f"{walker['state']} (gone)" if at_work and not walker["alive"] else walker["state"]
     told = walker["waiting_for"] or walker["reason"]
+    if not walker["planned"]:
+        told = f"otf.walkers asks for it no more; {told}".rstrip("; ")
     steps, temperature = f"{walker['step']}/{walker['steps']}", f"{walker['temperature']:g}"
     return walker["name"], state, steps, temperature, walker["gamma"], walker["version"], walker["engine"], told
