@@ -185,7 +185,7 @@ def test_nothing_is_lost_in_silence(seed: int, pbc: tuple, mode: str, buffer_siz
     assert carved.force_mask.sum() == wanted
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS, MODES, st.sampled_from([{}, {"Mg": 2.0, "Cl": -1.0}]))
 def test_a_molten_salt_is_neutral_and_the_core_is_whole(seed: int, mode: str, states: dict[str, float]) -> None:
     atoms = liquid(seed, (True, True, True))
@@ -193,9 +193,11 @@ def test_a_molten_salt_is_neutral_and_the_core_is_whole(seed: int, mode: str, st
     rng = np.random.default_rng(seed)
     atoms.numbers[:] = np.where(rng.permutation(len(atoms)) < len(atoms) // 3, 12, 17)
     center = seed % len(atoms)
-    free = extract_periodic_subsystem(atoms, center, 2.5, 2.5, mode, neutral=False)
+    # Random packing puts chlorine as near to chlorine as in its molecule.
+    options = {"cutoff": 2.5, "buffer_size": 2.5, "mode": mode, "whole_molecules": False}
+    free = extract_periodic_subsystem(atoms, center, neutral=False, **options)
     try:
-        carved = extract_periodic_subsystem(atoms, center, 2.5, 2.5, mode, oxidation_states=states)
+        carved = extract_periodic_subsystem(atoms, center, oxidation_states=states, **options)
     except NotNeutral:
         # Nothing but the core's own surplus can be the reason.
         core = free.atoms.numbers[free.core]
@@ -206,7 +208,7 @@ def test_a_molten_salt_is_neutral_and_the_core_is_whole(seed: int, mode: str, st
     assert len(free.atoms) - len(carved.atoms) == sum(r.reason == "neutrality" for r in carved.removed)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(SEEDS, st.integers(16, 40))
 def test_whole_cells_keep_density_and_have_no_seam(seed: int, n_atoms: int) -> None:
     atoms = liquid(seed, (True, True, True), n=260)

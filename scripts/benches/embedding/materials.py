@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
@@ -15,14 +16,17 @@ from ase.calculators.lj import LennardJones
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
+from mlip_autopipec.ace.formats.asi import write_asi
 from mlip_autopipec.ace.linear import LabelledDesign, fit
+from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import load_evaluator
 from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings
-from mlip_autopipec.stages.publish import write_grades
 from mlip_autopipec.stages.train import TrainingSettings
+from mlip_autopipec.structures.snapping import repeats
+from mlip_autopipec.structures.window import complete_parent
 
 SYSTEMS = ("bulk", "vacancy", "surface", "liquid")
 
@@ -67,7 +71,7 @@ class Material:
 MATERIALS = (
     Material("Al", 4.0, 650.0, 1250.0, 2600.0, 1.03, 3.0, 6.0, 2.0),
     Material("Cu", 3.6, 900.0, 1600.0, 3200.0, 1.03, 3.0, 5.5, 2.0),
-    Material("Ar", 5.3, 50.0, 95.0, 250.0, 1.03, 4.4, 8.5, 5.0),
+    Material("Ar", 5.3, 50.0, 95.0, 500.0, 1.09, 4.4, 8.5, 5.0),
 )
 
 
@@ -96,7 +100,7 @@ def teacher_frames(material: Material, system: str, frames: int) -> list[Atoms]:
     )
     if system == "liquid":
         dynamics.set_temperature(temperature_K=material.melt)
-        dynamics.run(120)
+        dynamics.run(200)
         dynamics.set_temperature(temperature_K=target)
     found = []
     dynamics.run(40)
@@ -125,7 +129,7 @@ def fit_potential(material: Material, frames: list[Atoms], folder: Path) -> Eval
         )  # fmt: skip
     folder.mkdir(parents=True)
     basis.write(fit(rows, basis.ranks).coefficients, {material.symbol: 0.0}, folder)
-    write_grades(folder, {material.symbol: np.vstack(environments)})
+    write_asi({material.symbol: active_set(np.vstack(environments)).inverse}, folder / "potential.asi")
     return load_evaluator(folder / "potential.yaml", folder / "potential.asi")
 
 
@@ -147,7 +151,7 @@ def parents_of(material: Material, system: str, evaluator: Evaluator, frames: in
     md = _langevin(evaluator, temperature, material)
     # Half of the kinetic energy of a perfect crystal becomes potential energy.
     md.start(atoms, velocity_seed=7)
-    md.run(400)
+    md.run(1000 if system == "liquid" else 400)
     if system == "liquid":
         melted = md.frame()
         md.close()
@@ -159,6 +163,12 @@ def parents_of(material: Material, system: str, evaluator: Evaluator, frames: in
         md.run(100)
         found.append(md.frame())
     md.close()
+    last = found[-1]
+    if (
+        system == "liquid"
+        and repeats(complete_parent(last.cell.array, last.pbc), last.numbers, last.positions).max() > 1
+    ):
+        raise click.ClickException(f"{material.symbol}: the liquid is a crystal: raise `melt` or `expansion`")
     return found
 
 

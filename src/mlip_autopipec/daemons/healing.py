@@ -116,7 +116,10 @@ class Healing:
         """
         if self.collector is not None:
             carve = self._carver(step, version, evaluator)
-            self.collector.passed(frame, step, gamma, self.halt_level, self._halts, version, carve)
+            # An audit that is left out because its cell is poor would make the sample a biased one.
+            lenient = self.embedding.model_copy(update={"max_core_force_error": None})
+            audit = self._carver(step, version, evaluator, lenient)
+            self.collector.passed(frame, step, gamma, self.halt_level, self._halts, version, carve, audit)
 
     def open(self, frame: Atoms, step: int, version: str, evaluator: Evaluator) -> Halt:
         """Write the halt, then publish its task: a kill in between is mended by `republish`."""
@@ -249,8 +252,10 @@ class Healing:
             self._gammas[version] = gamma
         return self._gammas[version]
 
-    def _carver(self, step: int, version: str, evaluator: Evaluator) -> Callable[[Atoms, int], Extraction]:
-        return lambda frame, atom: self._extract(frame, atom, step, version, evaluator)
+    def _carver(
+        self, step: int, version: str, evaluator: Evaluator, settings: EmbeddingSettings | None = None
+    ) -> Callable[[Atoms, int], Extraction]:
+        return lambda frame, atom: self._extract(frame, atom, step, version, evaluator, settings=settings)
 
     def _carve_larger(self, halt: Halt, version: str, evaluator: Evaluator) -> Task | None:
         """Publish a larger cell, around the atom that is uncertain now, for a halt that its labels did not heal.
@@ -308,13 +313,14 @@ class Healing:
         evaluator: Evaluator,
         more_than: int = 0,
         published: Collection[str] = (),
+        settings: EmbeddingSettings | None = None,
     ) -> Extraction:
         """Carve the region around one atom; never one whose label the version has, or that is among `published`."""
         known = {*self.registry.labels(version), *published}
         extraction = carve_task(
             frame,
             atom,
-            settings=self.embedding,
+            settings=settings or self.embedding,
             potential_cutoff=evaluator.cutoff,
             labeller=self.labeller,
             origin={"walker": self.name, "step": step, "version": version},

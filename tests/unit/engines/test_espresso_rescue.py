@@ -107,6 +107,14 @@ def test_more_steps_go_on_from_the_density(play: Callable[..., Label], tmp_path:
     assert second["startingpot"] == "file"
 
 
+def test_loose_forces_are_settled_by_a_tighter_threshold(play: Callable[..., Label], tmp_path: Path) -> None:
+    scenes = ({"when": {"conv_thr": "1e-10"}, "play": "converged"}, {"when": {}, "play": "loose-forces"})
+    label = play(*scenes)
+    assert [(r["rung"], r["end"]) for r in label.info["rungs"]] == [
+        ("as wanted", "loose forces"), ("tighter threshold", "converged"),
+    ]  # fmt: skip
+
+
 def test_an_oscillating_density_is_not_continued(play: Callable[..., Label], tmp_path: Path) -> None:
     play(
         {"when": {"mixing_beta": "0.2"}, "play": "converged"},
@@ -160,6 +168,7 @@ def test_a_label_of_another_smearing_only_if_wanted(play: Callable[..., Label]) 
         ({"play": "missing-pseudopotential", "code": 1}, ConfigError, "not found"),
         ({"play": "killed", "signal": int(signal.SIGKILL)}, Crashed, "signal 9"),
         ({"play": "disk", "code": 1}, Crashed, "seqopn"),
+        ({"play": "mpirun-as-root", "code": 1}, ConfigError, "attempt to run as root.*--allow-run-as-root"),
     ],
 )
 def test_what_cannot_be_rescued_runs_once(
@@ -172,7 +181,9 @@ def test_what_cannot_be_rescued_runs_once(
     assert not (tmp_path / "task/01-w/scratch").exists()
 
 
-@pytest.mark.parametrize("name", ["aborted-in-iteration", "bands-not-converged", "charge-is-wrong", "memory"])
+@pytest.mark.parametrize(
+    "name", ["aborted-in-iteration", "bands-not-converged", "charge-is-wrong", "cholesky", "memory"]
+)
 def test_conjugate_gradients_help(play: Callable[..., Label], tmp_path: Path, name: str) -> None:
     label = play({"when": {"diagonalization": "cg"}, "play": "converged"}, {"when": {}, "play": name, "code": 43})
     assert [r["rung"] for r in label.info["rungs"]] == ["as wanted", "conjugate gradients"]
