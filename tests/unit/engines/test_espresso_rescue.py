@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +24,13 @@ from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, EngineEr
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.engines.espresso.scratch import Scratch, keep_density, lay_density, scratch_folder
+from mlip_autopipec.engines.espresso.scratch import (
+    Scratch,
+    keep_density,
+    lay_density,
+    remove_abandoned,
+    scratch_folder,
+)
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 FAKE = Path(__file__).parents[2] / "fakes" / "pw.x"
@@ -318,6 +327,32 @@ def test_scratch_of_a_killed_worker_is_removed_by_the_next(play: Callable[..., L
     assert not (earlier / "scratch").exists()
     play(GOOD, attempt=3, node={"scratch": node_local})
     assert list(node_local.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "is_held", "stays"),
+    [
+        (socket.gethostname(), False, False),
+        (socket.gethostname(), True, True),
+        # NFS without lock manager grants the lock of a living process of another host.
+        ("another-host", False, True),
+        ("", False, False),  # of a version that did not write its host
+    ],
+)
+def test_only_scratch_of_dead_processes_of_this_host_is_removed(
+    tmp_path: Path, owner: str, is_held: bool, stays: bool
+) -> None:
+    base, attempt = tmp_path / "fast", tmp_path / "01-w"
+    with contextlib.ExitStack() as stack:
+        for scratch in (base / "pw-x", attempt / "scratch"):
+            (scratch / "pwscf.save").mkdir(parents=True)
+            (scratch / "owner.lock").write_text(owner)
+            lock = stack.enter_context((scratch / "owner.lock").open())
+            if is_held:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_abandoned(base, [attempt, tmp_path / "without"])
+    assert (base / "pw-x").exists() is stays
+    assert (attempt / "scratch").exists() is stays
 
 
 def test_a_full_disk_is_no_label(play: Callable[..., Label], monkeypatch: pytest.MonkeyPatch) -> None:
