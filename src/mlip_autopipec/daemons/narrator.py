@@ -39,7 +39,11 @@ def line_of(record: Mapping[str, Any], threshold: float) -> str | None:
     if event in _SILENT or (event in _TOLD_OF_WALKERS_ONLY and not walker):
         return None
     lines = {
-        "gamma_exceeded": f"{walker} step {step}: gamma {gamma} above {threshold:g} -> task {ids}",
+        "gamma_exceeded": f"{walker} step {step}: gamma {gamma} above {threshold:g}"
+        + (f" -> task {ids}" if ids else ""),
+        "carve_refused": f"{walker} step {step}: nothing sent to labelling: {reason}",
+        "heal_failed": f"{walker} step {step}: {version} has the label of task {ids}, but gamma {gamma} is still above "
+        f"{threshold:g}: a larger cell follows",
         "label_done": f"task {ids} of {walker} labelled",
         "label_failed": f"task {ids}: no label ({record.get('outcome')}): {reason}",
         "train_started": f"training {version or 'the next version'} with {count} new labels",

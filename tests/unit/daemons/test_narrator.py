@@ -25,6 +25,21 @@ ID = "1b1a" + "0" * 16
             {"walker": "w02", "step": 220, "gamma": 5.94, "task_ids": [ID]},
             "w02 step 220: gamma 5.94 above 5 -> task 1b1a0000",
         ),
+        (
+            "gamma_exceeded",
+            {"walker": "w02", "step": 220, "gamma": 5.94, "task_ids": []},
+            "w02 step 220: gamma 5.94 above 5",
+        ),
+        (
+            "carve_refused",
+            {"walker": "w02", "step": 220, "reason": "no cell is faithful"},
+            "w02 step 220: nothing sent to labelling: no cell is faithful",
+        ),
+        (
+            "heal_failed",
+            {"walker": "w02", "step": 220, "gamma": 7.0, "version": "v0003", "task_ids": [ID]},
+            "w02 step 220: v0003 has the label of task 1b1a0000, but gamma 7 is still above 5: a larger cell follows",
+        ),
         ("version_published", {"version": "v0002", "task_ids": [ID] * 3}, "v0002 published with 3 new labels"),
         ("swapped", {"walker": "w02", "version": "v0002", "step": 220}, "w02 swapped to v0002 at step 220"),
         ("label_done", {"walker": "w02", "task_ids": [ID]}, "task 1b1a0000 of w02 labelled"),
