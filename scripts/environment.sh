@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export NUMBA_THREADING_LAYER=workqueue OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+# GPAW comes as source; half a minute of gcc.
+export GPAW_CONFIG="${GPAW_CONFIG:-$PWD/scripts/gpaw_siteconfig.py}"
 
 make_environment() {
   local extras=${1:-} stamp=.venv/.installed wanted
@@ -11,7 +13,7 @@ make_environment() {
   if [ "$(cat $stamp 2>/dev/null || true)" != "$wanted" ]; then
     echo "installing into $PWD/.venv (extras: ${extras:-none}; about two minutes the first time) ..."
     [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}" 2>&1 | grep -v '^WARNING: Location' || true
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}" 2>&1 | { grep -v '^WARNING: Location' || true; }
     .venv/bin/python -c 'import mlip_autopipec'
     echo "$wanted" > $stamp
     echo "compiling the kernels of the potentials (about a minute, once) ..."

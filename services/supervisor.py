@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from autopipe_services.options import service_options
-from mlip_autopipec.config import Config, freeze, load, load_frozen
+from mlip_autopipec.config import Config, freeze, load, load_frozen, load_in_force
+from mlip_autopipec.daemons.inoffice import InOffice, supervisors_office
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.seeding import publish_seeds
 from mlip_autopipec.daemons.stopping import forget_strangers, living
@@ -21,11 +22,18 @@ from mlip_autopipec.store.rundir import RunDirectory
 @service_options("supervisor")
 @click.option("--foreground", is_flag=True, help="End when the run is done.")
 @click.option("--no-daemons", is_flag=True, help="Start no daemons: systemd keeps them alive.")
-def main(folder: Path, name: str, foreground: bool, no_daemons: bool) -> None:
+@click.option("--freeze", "anew", is_flag=True, help="Freeze autopipe.yaml first, as `autopipe otf start` wants it.")
+def main(folder: Path, name: str, foreground: bool, no_daemons: bool, anew: bool) -> None:
     """Keep the daemons of a run alive, merge its events; one per run."""
 
-    def make(run: RunDirectory) -> Supervisor:
-        config = _begin(run) if no_daemons else load_frozen(run)
+    def make(run: RunDirectory) -> InOffice:
+        office = supervisors_office(run, load_in_force(run).queue.lease_s)
+        return InOffice(office, lambda: begin(run), wait=False)
+
+    def begin(run: RunDirectory) -> Supervisor:
+        if anew:
+            freeze(run, load(run))
+        config = _begin_by_systemd(run, name) if no_daemons else load_frozen(run)
         names = {name, *(service for _, service in default_services(config))}
         names |= {plan.name for plan in walker_plans(config.otf)}
         return Supervisor(
@@ -41,9 +49,9 @@ def main(folder: Path, name: str, foreground: bool, no_daemons: bool) -> None:
     sys.exit(launch(folder, name, make, wait_s=1.0))
 
 
-def _begin(run: RunDirectory) -> Config:
+def _begin_by_systemd(run: RunDirectory, name: str) -> Config:
     """Freeze the configuration as `autopipe otf start` does, unless daemons are at work by the earlier one."""
-    at_work = any(process.identity.is_local() for process in living(run))
+    at_work = any(process.identity.is_local() and process.name != name for process in living(run))
     if not at_work or not run.frozen_config.exists():
         freeze(run, load(run))
     return load_frozen(run)

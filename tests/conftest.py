@@ -47,3 +47,12 @@ def pw_x() -> str:
     if found is None:
         missing("pw.x (apt-get install quantum-espresso quantum-espresso-data)")
     return str(found)
+
+
+@pytest.fixture(scope="session")
+def gpaw() -> None:
+    """GPAW, an extra that is compiled."""
+    try:
+        import gpaw.cgpaw  # noqa: F401
+    except ImportError:
+        missing("GPAW (scripts/test installs it)")

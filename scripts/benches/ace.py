@@ -162,7 +162,7 @@ def verdicts(result: dict[str, Any]) -> list[tuple[str, float, float | None, str
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True)
-@click.option("--rounds", default=4, show_default=True, help="Repeats of each evaluation of 2048 atoms.")
+@click.option("--rounds", default=12, show_default=True, help="How often all evaluations are repeated.")
 @click.option("--case", "cases", multiple=True, help='Only e.g. "Cu", "5.5", "256"; may be repeated.')
 def main(as_json: bool, rounds: int, cases: tuple[str, ...]) -> None:
     """Measure everything, one part after the other."""

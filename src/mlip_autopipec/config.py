@@ -16,11 +16,15 @@ from mlip_autopipec.core.errors import AutopipeError, ConfigError
 from mlip_autopipec.core.files import write_text
 from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
+from mlip_autopipec.engines.calculators.settings import AseSettings
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
+from mlip_autopipec.engines.gpaw.settings import GpawSettings
 from mlip_autopipec.engines.lammps.settings import LammpsSettings
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
+from mlip_autopipec.engines.vasp.settings import VaspSettings
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.explore import StartSettings
+from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.rundir import RunDirectory
@@ -50,8 +54,6 @@ _PLAIN: Final = {
 class NotStarted(AutopipeError):  # noqa: N818  says what is
     """Nobody has started this run yet, so nothing is frozen."""
 
-    exit_code = 75
-
 
 class Config(BaseModel):
     """The whole of `autopipe.yaml`."""
@@ -59,8 +61,11 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     start: StartSettings = Field(description="where the run begins")
-    labeller: Annotated[TeacherSettings | EspressoSettings, Field(discriminator="engine")] = Field(
-        description="who computes energies and forces; the same for all labels of a run"
+    labeller: Annotated[
+        TeacherSettings | EspressoSettings | GpawSettings | VaspSettings | AseSettings, Field(discriminator="engine")
+    ] = Field(description="who computes energies and forces; the same for all labels of a run")
+    labelling: LabellingSettings = Field(
+        default_factory=LabellingSettings, description="which labels are accepted, and which are marked"
     )
     otf: OtfSettings = Field(default_factory=OtfSettings, description="molecular dynamics under watch")
     lammps: LammpsSettings = Field(default_factory=LammpsSettings, description="how LAMMPS is run")

@@ -15,11 +15,18 @@ from ase.constraints import FixAtoms
 
 from mlip_autopipec.core.conventions import voigt_from_tensor
 from mlip_autopipec.core.errors import ConfigError
-from mlip_autopipec.core.interfaces import Label, Labeller
+from mlip_autopipec.core.interfaces import Label, Labeller, Tightenable
+from mlip_autopipec.engines.calculators.labeller import AseLabeller
+from mlip_autopipec.engines.calculators.settings import AseSettings
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
+from mlip_autopipec.engines.gpaw.labeller import GpawLabeller
+from mlip_autopipec.engines.gpaw.settings import GpawSettings
 from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
+from mlip_autopipec.engines.vasp.labeller import VaspLabeller
+from mlip_autopipec.engines.vasp.settings import VaspSettings
+from vasp_parts import fake_vasp
 
 
 @dataclass
@@ -34,7 +41,7 @@ class Case:
     step: float
 
 
-def _argon() -> Case:
+def _argon(_: Path) -> Case:
     # 4 atoms in a 5.3 A cell with a cutoff of 6 A: several images of each neighbour.
     atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
     atoms.rattle(0.15, seed=1)
@@ -42,31 +49,58 @@ def _argon() -> Case:
     return Case(TeacherLabeller(settings), atoms, 1e-10, 1e-6, 1e-8, 1e-4)
 
 
-def _copper_gold() -> Case:
+def copper_gold() -> Atoms:
     atoms = bulk("Cu", cubic=True, a=3.75)
-    atoms.numbers[0] = 79
+    atoms.numbers[1] = 79  # neither first nor last, for engines that sort by element
     atoms.rattle(0.1, seed=2)
-    return Case(TeacherLabeller(TeacherSettings(model="emt")), atoms, 1e-10, 1e-5, 1e-7, 1e-4)
+    return atoms
 
 
-def _aluminium() -> Case:
+def aluminium() -> Atoms:
     # Compressed, so that the stress is large against the Pulay stress of a low cutoff.
     atoms = bulk("Al", "bcc", a=2.9, cubic=True)
     atoms.rattle(0.15, seed=3)
+    return atoms
+
+
+def _emt(_: Path) -> Case:
+    return Case(TeacherLabeller(TeacherSettings(model="emt")), copper_gold(), 1e-10, 1e-5, 1e-7, 1e-4)
+
+
+def _ase(_: Path) -> Case:
+    settings = AseSettings(calculator="ase.calculators.emt.EMT", elements=["Al", "Cu", "Au"])
+    return Case(AseLabeller(settings), copper_gold(), 1e-10, 1e-5, 1e-7, 1e-4)
+
+
+def _vasp(folder: Path) -> Case:
+    # Files as VASP writes them, with EMT's numbers: to 1e-8 eV, so that steps must not be smaller.
+    labeller = VaspLabeller(VaspSettings(), fake_vasp(folder, "Al", "Cu", "Au"))
+    return Case(labeller, copper_gold(), 1e-6, 1e-3, 1e-4, 0.01)
+
+
+def _gpaw(_: Path) -> Case:
+    labeller = GpawLabeller(GpawSettings(ecut_ev=200, kspacing=1.2, density_tolerance=1e-7, isolated_box=7.0))
+    return Case(labeller, aluminium(), 2e-5, 3e-3, 2e-3, 0.02)
+
+
+def _espresso(_: Path) -> Case:
     settings = EspressoSettings(
         pseudopotentials={"Al": "Al.pz-vbc.UPF"}, ecutwfc_ry=14, kspacing=1.2, conv_thr_ry=1e-10, isolated_box=8.0
     )
-    return Case(EspressoLabeller(settings), atoms, 2e-6, 3e-3, 2e-3, 0.02)
+    return Case(EspressoLabeller(settings), aluminium(), 2e-6, 3e-3, 2e-3, 0.02)
 
 
-CASES: dict[str, Callable[[], Case]] = {"lj": _argon, "emt": _copper_gold, "espresso": _aluminium}
+CASES: dict[str, Callable[[Path], Case]] = {
+    "lj": _argon, "emt": _emt, "espresso": _espresso, "gpaw": _gpaw, "vasp": _vasp, "ase": _ase
+}  # fmt: skip
+NEEDS = {"espresso": "pw_x", "gpaw": "gpaw"}
 
 
 @pytest.fixture(scope="module", params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    if request.param == "espresso":
-        request.getfixturevalue("pw_x")
-    return CASES[request.param]()
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    if request.param in NEEDS:
+        request.getfixturevalue(NEEDS[request.param])
+    return CASES[request.param](tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +137,7 @@ def test_shapes_and_json(case: Case, label: Label) -> None:
     assert label.forces.shape == (len(case.atoms), 3)
     assert label.stress is not None
     assert label.stress.shape == (6,)
-    assert json.loads(json.dumps(label.info, allow_nan=False))["engine"] in ("teacher", "espresso")
+    assert json.loads(json.dumps(label.info, allow_nan=False))["engine"] in case.labeller.name
 
 
 def test_forces_are_minus_the_gradient_of_the_energy(case: Case, label: Label, tmp_path: Path) -> None:
@@ -141,6 +175,15 @@ def test_the_same_twice(case: Case, label: Label, tmp_path: Path) -> None:
     again = case.labeller.label(case.atoms, tmp_path)
     assert again.energy == pytest.approx(label.energy, abs=1e-9)
     assert np.allclose(again.forces, label.forces, atol=1e-9)
+
+
+def test_what_can_be_tighter_says_the_same(case: Case, label: Label, tmp_path: Path) -> None:
+    analytic = case.labeller.name.startswith(("teacher", "ase"))
+    assert isinstance(case.labeller, Tightenable) is not analytic
+    if isinstance(case.labeller, Tightenable):
+        tight = case.labeller.tighter().label(case.atoms, tmp_path)
+        assert tight.energy == pytest.approx(label.energy, abs=case.energy)
+        assert np.allclose(tight.forces, label.forces, atol=case.force / 10)
 
 
 def test_nothing_depends_on_the_way_of_writing(case: Case, label: Label, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 import os
 
-import psutil
 import pytest
 
 from mlip_autopipec.core.clock import ManualClock, SystemClock
 from mlip_autopipec.core.errors import DataError, NotFoundError, QueueError
 from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.store.document import read_document
 from mlip_autopipec.store.layout import STATES
 from queue_tools import LEASE_S, converge, files_of, make_record, make_task, open_queue
@@ -365,10 +365,22 @@ def test_a_name_that_another_process_uses_is_refused(tmp_path):
     queue = open_queue(tmp_path, "w1", SystemClock())
     queue.layout.create()
     parent = os.getppid()
-    lease = {"worker": "w1", "pid": parent, "process_start": psutil.Process(parent).create_time(), "counter": 1}
-    write_json(queue.layout.lease_path("w1"), {**lease, "host": os.uname().nodename})
+    identity = ProcessIdentity.of(parent)
+    write_json(queue.layout.lease_path("w1"), {"worker": "w1", **identity.to_dict(), "counter": 1})
     with pytest.raises(QueueError, match=f"in use by process {parent}"):
         queue.claim()
+
+
+@pytest.mark.parametrize("changes", [{"start": "0badb007-1-17"}, {"start": None, "process_start": 1.5}])
+def test_a_process_of_another_boot_or_of_an_older_version_is_waited_for(tmp_path, clock, changes):
+    """Its id says nothing here; the wall clock, by which older versions told starts, may have been set since."""
+    queue = open_queue(tmp_path, "w1", clock)
+    queue.publish(make_task(1))
+    lease = {"worker": "w1", **ProcessIdentity.own().to_dict(), "pid": 2**22 + 1, "counter": 1, **changes}
+    write_json(queue.layout.lease_path("w1"), lease)
+    assert queue.claim() is None
+    clock.advance(LEASE_S)
+    assert queue.claim() is not None
 
 
 def test_a_name_that_another_host_uses_waits_for_the_end_of_its_lease(tmp_path, clock):

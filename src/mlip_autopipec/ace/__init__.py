@@ -21,8 +21,8 @@ _HOMES = {
     "AceBasis": "fitting",
     "AceEvaluator": "evaluator",
     "load_potential": "loading",
-    "read_asi": "asi",
-    "write_asi": "asi",
+    "read_asi": "formats.asi",
+    "write_asi": "formats.asi",
 }
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from mlip_autopipec.ace.coupling import compress, generalised_clebsch_gordan
 from mlip_autopipec.ace.records import Block, Bond, Configuration, Embedding, FloatArray, FunctionSpec, IntArray
 
@@ -133,8 +131,3 @@ def _block_functions(
         )
         result.append((key, function))
     return result
-
-
-def count_functions(basis: Basis) -> IntArray:
-    """Return the number of B-functions per central species."""
-    return np.array([len(functions) for functions in basis.functions], dtype=np.int32)

@@ -84,7 +84,10 @@ def choose_basis(
     ------
     DataError
         No atom has a neighbour.
+    ModelError
+        There is no such rung.
     """
+    _check_rung(rung)
     elements = tuple(sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}))
     around = surroundings(structures, LONGEST_CUTOFF if cutoff is None else cutoff)
     if cutoff is None:
@@ -113,8 +116,7 @@ def rung_configuration(elements: Sequence[str], rung: int, cutoff: float) -> Con
     ModelError
         There is no such rung.
     """
-    if rung not in RUNGS:
-        raise ModelError(f"rung {rung} is not between {RUNGS[0]} and {RUNGS[-1]}")
+    _check_rung(rung)
     degrees = {1: math.inf} | {rank: rung + extra for rank, extra in _EXTRA.items() if rung + extra >= 0}
     ranks = [rank for rank in degrees if rank > 1]
     limits = FunctionLimits(
@@ -132,6 +134,11 @@ def rung_configuration(elements: Sequence[str], rung: int, cutoff: float) -> Con
             for block in whole.blocks
         ),
     )
+
+
+def _check_rung(rung: int) -> None:
+    if rung not in RUNGS:
+        raise ModelError(f"rung {rung} is not between {RUNGS[0]} and {RUNGS[-1]}")
 
 
 def count_functions(configuration: Configuration) -> int:

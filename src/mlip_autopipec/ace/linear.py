@@ -124,16 +124,21 @@ class RowReducer:
         self._n_rows += other.n_rows - len(other.matrix) - 1
 
     def triangle(self) -> Triangle:
-        """Return the triangle of all rows so far."""
-        self._reduce()
-        matrix = self._triangle[: self._columns, :-1]
-        rest = float(np.sum(self._triangle[self._columns :, -1] ** 2))
-        return Triangle(matrix, self._triangle[: self._columns, -1], rest, self._n_rows)
+        """Return the triangle of all rows so far.
+
+        Asking changes nothing: rows that come later are reduced to the same bits as if nobody had asked.
+        """
+        triangle = self._reduced()
+        rest = float(np.sum(triangle[self._columns :, -1] ** 2))
+        return Triangle(triangle[: self._columns, :-1], triangle[: self._columns, -1], rest, self._n_rows)
 
     def _reduce(self) -> None:
-        stacked = np.concatenate([self._triangle, *self._waiting])
-        self._triangle = np.asarray(np.linalg.qr(stacked, mode="r") if len(stacked) else stacked, dtype=float)
+        self._triangle = self._reduced()
         self._waiting, self._n_waiting = [], 0
+
+    def _reduced(self) -> FloatArray:
+        stacked = np.concatenate([self._triangle, *self._waiting])
+        return np.asarray(np.linalg.qr(stacked, mode="r") if len(stacked) else stacked, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ def fit(
     ranks
         (K,) correlation rank of each column.
     ridge, rank_stiffness, length_power
-        As in `solve`, where the stiffness of a column is ``rank_stiffness ** (rank - 1)``.
+        As in `solve` and `stiffness_of`.
 
     Raises
     ------
@@ -194,8 +199,12 @@ def fit(
     reducer = RowReducer(len(ranks))
     for structure in structures:
         reducer.add(*structure.rows())
-    stiffness = rank_stiffness ** (np.asarray(ranks, dtype=float) - 1.0)
-    return solve(reducer.triangle(), stiffness, ridge=ridge, length_power=length_power)
+    return solve(reducer.triangle(), stiffness_of(ranks, rank_stiffness), ridge=ridge, length_power=length_power)
+
+
+def stiffness_of(ranks: Sequence[int], rank_stiffness: float) -> FloatArray:
+    """Return (K,) how much closer to zero each column is held: ``rank_stiffness ** (rank - 1)``."""
+    return np.asarray(rank_stiffness ** (np.asarray(ranks, dtype=float) - 1.0), dtype=float)
 
 
 def solve(

@@ -31,7 +31,7 @@ doi:10.1137/100788926); then passes exchange rows until one of them finds nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -142,6 +142,39 @@ def extended(active: ActiveSet, rows: Rows, *, resolution: float = RESOLUTION) -
     return active_set([active.rows, *([rows] if isinstance(rows, np.ndarray) else rows)], resolution=resolution)
 
 
+def continued(active: ActiveSet, new: FloatArray, everything: Callable[[], Rows], *, n_old: int) -> ActiveSet:
+    """Return the active set of old and `new` rows, on from that of the old ones: gamma <= 1.001 on all of them.
+
+    Parameters
+    ----------
+    active
+        Of the old rows.
+    new
+        (m, k) rows, beside `active` all that is looked at where none of them lies outside.
+    everything
+        Gives all rows, the `n_old` old ones first.
+
+    Raises
+    ------
+    ValueError
+        As for `active_set`.
+    """
+    if not np.isfinite(new).all():
+        raise ValueError("rows: expected finite numbers")
+    resolved, rest = np.split(active.inverse, [len(active.rows)], axis=1)
+    if len(new) and np.abs(new @ rest).max(initial=0.0) > _TOLERANCE:
+        return active_set(everything())  # a direction that was below the resolution
+    graded = np.abs(new @ resolved).max(axis=1, initial=0.0)
+    if graded.max(initial=0.0) <= _TOLERANCE:
+        return active
+    # The new rows among themselves first, so that the passes over all have little left to exchange.
+    near = graded > _NEAR
+    start = (active.indices.copy(), active.rows.copy(), resolved)
+    start = _settled(*start, n_old + np.flatnonzero(near), new[near])[:3]
+    picked, chosen, found = _exchanged(everything(), *start)
+    return ActiveSet(picked, np.ascontiguousarray(np.concatenate([found, rest], axis=1)), chosen)
+
+
 def maxvol(matrix: FloatArray) -> IndexArray:
     """Return r rows of `matrix` (n, r), of full column rank, whose determinant no single exchange enlarges by 0.1 %."""
     return _select(matrix, np.eye(matrix.shape[1]))[0]
@@ -216,22 +249,36 @@ def _select(rows: Rows, whitening: FloatArray) -> tuple[IndexArray, FloatArray, 
     picked (r,), rows[picked] (r, k), and (k, r) what grades a row: whitening @ inverse of the picked.
     """
     picked, chosen = _pivots(rows, whitening)
-    grading = whitening @ np.linalg.inv(chosen @ whitening)
+    return _exchanged(rows, picked, chosen, whitening)
+
+
+def _exchanged(
+    rows: Rows, picked: IndexArray, chosen: FloatArray, whitening: FloatArray
+) -> tuple[IndexArray, FloatArray, FloatArray]:
+    """Exchange rows until no further one would enlarge the volume; spoils `picked` and `chosen`."""
     for _ in range(_MOST_SWEEPS):
-        numbers, near = _nearly_outside(rows, grading)
-        settled = True
-        for _ in range(_MOST_SWEEPS):
-            exchanges = list(_exchanges(near @ grading))
-            if not exchanges:
-                break
-            settled = False
-            for place, row in exchanges:
-                picked[place], chosen[place] = numbers[row], near[row]
-            # From scratch: rank-one updates gather rounding errors.
-            grading = whitening @ np.linalg.inv(chosen @ whitening)
+        numbers, near = _nearly_outside(rows, whitening @ np.linalg.inv(chosen @ whitening))
+        picked, chosen, _, settled = _settled(picked, chosen, whitening, numbers, near)
         if settled:
             break
-    return picked, chosen, grading
+    return picked, chosen, whitening @ np.linalg.inv(chosen @ whitening)
+
+
+def _settled(
+    picked: IndexArray, chosen: FloatArray, whitening: FloatArray, numbers: IndexArray, near: FloatArray
+) -> tuple[IndexArray, FloatArray, FloatArray, bool]:
+    """Exchange with the rows `near` until they settle; the last says whether nothing had to be exchanged."""
+    settled = True
+    for _ in range(_MOST_SWEEPS):
+        # From scratch: rank-one updates gather rounding errors.
+        grading = whitening @ np.linalg.inv(chosen @ whitening)
+        exchanges = list(_exchanges(near @ grading))
+        if not exchanges:
+            break
+        settled = False
+        for place, row in exchanges:
+            picked[place], chosen[place] = numbers[row], near[row]
+    return picked, chosen, whitening, settled
 
 
 def _nearly_outside(rows: Rows, grading: FloatArray) -> tuple[IndexArray, FloatArray]:

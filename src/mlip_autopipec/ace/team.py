@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 
 
@@ -40,15 +41,23 @@ class Team:
             self._hire()
         for inbox in self._inboxes[: members - 1]:
             inbox.put(work)
-        problems: list[BaseException | None] = []
+        problems: list[BaseException] = []
         try:
             work(0)
-        finally:
-            # Others may still use the caller's arrays: never leave before they are done.
-            problems += [self._done.get() for _ in range(members - 1)]
-        for problem in problems:
+        except BaseException as error:
+            problems.append(error)
+        waits = members - 1
+        while waits:
+            # Others may still use the caller's arrays: never leave before they are done, not even when interrupted.
+            try:
+                problem = self._done.get()
+                waits -= 1
+            except BaseException as interrupt:
+                problem = interrupt
             if problem is not None:
-                raise problem
+                problems.append(problem)
+        if problems:
+            raise problems[0]
 
     def _hire(self) -> None:
         """Start the other threads (again after a fork, which keeps only the forking thread)."""
@@ -57,12 +66,14 @@ class Team:
         self._inboxes = [queue.SimpleQueue() for _ in range(self.size - 1)]
         for number, inbox in enumerate(self._inboxes, start=1):
             threading.Thread(target=_serve, args=(number, inbox, self._done), name=f"ace-{number}", daemon=True).start()
+        # Every swap of a potential leaves a team behind: its threads must not stay.
+        weakref.finalize(self, _dismiss, self._inboxes)
 
-    def close(self) -> None:
-        """Send the other threads home."""
-        for inbox in self._inboxes:
-            inbox.put(None)
-        self._inboxes, self._pid = [], 0
+
+def _dismiss(inboxes: list[queue.SimpleQueue[Callable[[int], None] | None]]) -> None:
+    """Send threads home."""
+    for inbox in inboxes:
+        inbox.put(None)
 
 
 def _serve(
@@ -74,9 +85,10 @@ def _serve(
         work = inbox.get()
         if work is None:
             return
+        problem: BaseException | None = None
         try:
             work(number)
         except BaseException as error:
-            done.put(error)
-        else:
-            done.put(None)
+            problem = error
+        done.put(problem)
+        work = problem = None  # they hold the evaluator, which could never be freed while this thread waits

@@ -30,13 +30,6 @@ class SparseRows:
     def n_rows(self) -> int:
         return len(self.first) - 1
 
-    def dot(self, x: FloatArray) -> FloatArray:
-        """Return the product with a dense array of any trailing shape."""
-        out = np.zeros((self.n_rows, *x.shape[1:]))
-        weights = self.values.reshape(-1, *([1] * (x.ndim - 1)))
-        np.add.at(out, np.repeat(np.arange(self.n_rows), np.diff(self.first)), weights * x[self.columns])
-        return out
-
 
 @dataclass(frozen=True, eq=False)
 class SpeciesTerms:

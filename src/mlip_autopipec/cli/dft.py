@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mlip_autopipec.cli.options import json_option, run_option
+from mlip_autopipec.cli.dft_labels import costs, flagged, why
+from mlip_autopipec.cli.dft_runs import convergence, trial
+from mlip_autopipec.cli.options import json_option
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
-    from mlip_autopipec.store.rundir import RunDirectory
 
 
 @click.group()
@@ -53,7 +52,7 @@ def show_input(
     from mlip_autopipec.stages.explore import read_structures
 
     atoms = read_structures(structure, "STRUCTURE")[-1]
-    settings, node = _settings(atoms, run_folder)
+    settings, node = settings_for(atoms.get_chemical_symbols(), run_folder)
     if pseudo_dir is not None:
         node = node.model_copy(update={"pseudo_dir": pseudo_dir})
     text, reasons = commented_input(atoms, settings, node)
@@ -65,13 +64,13 @@ def show_input(
     click.echo(json.dumps({"input": text, "reasons": reasons}) if as_json else text, nl=as_json)
 
 
-def _settings(atoms: Atoms, run_folder: Path | None) -> tuple[EspressoSettings, EspressoNode]:
-    """Return the run's settings, or those that follow from the structure alone."""
+def settings_for(symbols: Collection[str], run_folder: Path | None) -> tuple[EspressoSettings, EspressoNode]:
+    """Return the run's settings, or those that follow from the elements alone."""
     from mlip_autopipec.core.errors import ConfigError
     from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
     if run_folder is None:
-        return EspressoSettings(elements=sorted(set(atoms.get_chemical_symbols()))), EspressoNode()
+        return EspressoSettings(elements=sorted(set(symbols))), EspressoNode()
     from mlip_autopipec.config import load_in_force
     from mlip_autopipec.store.rundir import RunDirectory
 
@@ -84,29 +83,5 @@ def _settings(atoms: Atoms, run_folder: Path | None) -> tuple[EspressoSettings, 
     return config.labeller, config.node.espresso
 
 
-@dft.command()
-@click.argument("task")
-@run_option
-@json_option
-def why(run: RunDirectory, task: str, as_json: bool) -> None:
-    """Tell how the label of TASK (its id, or the beginning of it) was made, or why there is none."""
-    from mlip_autopipec.core.errors import NotFoundError
-    from mlip_autopipec.core.files import read_json
-
-    found = sorted(path for path in run.attempts.glob(f"{glob.escape(task)}*") if path.is_dir())
-    if len(found) != 1:
-        raise NotFoundError(
-            f"{task}: {'several tasks begin so' if found else 'no attempt at a label of pw.x was made'}",
-            "`autopipe queue ls` shows tasks and their states",
-        )
-    stories = {path.parent.name: read_json(path) for path in sorted(found[0].glob("*/rungs.json"))}
-    if as_json:
-        click.echo(json.dumps({"task": found[0].name, "attempts": stories}))
-        return
-    click.echo(f"task {found[0].name}, files in {found[0]}")
-    for attempt, story in stories.items():
-        click.echo(f"{attempt}: {story['end']}")
-        for rung in story["rungs"]:
-            click.echo(f"  {rung['rung']}: {rung['end']} ({rung['iterations']} iterations, {rung['seconds']:g} s)")
-        if story["rungs"] and story["rungs"][-1]["reason"]:
-            click.echo(f"  {story['rungs'][-1]['reason']}")
+for command in (trial, convergence, why, costs, flagged):
+    dft.add_command(command)

@@ -31,9 +31,7 @@ def disk_errors() -> Iterator[None]:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
         message = f"{name}: {error.strerror}" if name else str(error)
         if error.errno in _FULL:
-            full = AutopipeError(message, "make room, then try again", transient=True)
-            full.exit_code = 75
-            raise full from error
+            raise AutopipeError(message, "make room, then try again", transient=True) from error
         if name and error.errno in _HINTS:
             raise ConfigError(message, _HINTS[error.errno]) from error
         raise

@@ -1,16 +1,17 @@
-"""`autopipe otf`: start, stop and revive a run."""
+"""`autopipe otf`: start, stop, pause and revive a run, and say how wrong its potential is."""
 
 from __future__ import annotations
 
 import click
 
+from mlip_autopipec.cli.calibration import calibration
 from mlip_autopipec.cli.options import dry_run_option, json_option, run_option
 from mlip_autopipec.store.rundir import RunDirectory
 
 
 @click.group()
 def otf() -> None:
-    """Start, stop and revive on-the-fly learning."""
+    """Start, stop, pause and revive on-the-fly learning."""
 
 
 @otf.command()
@@ -25,7 +26,7 @@ def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
     With --foreground the exit code says how the run ended: 0 done, 3 a walker gave up, 130 Ctrl-C, 75 stopped before it
     was done.
     """
-    from mlip_autopipec.config import check_frozen, freeze, load
+    from mlip_autopipec.config import check_frozen, load
     from mlip_autopipec.daemons.preflight import preflight
     from mlip_autopipec.daemons.starting import already_running, begin, supervise
     from mlip_autopipec.daemons.supervisor import default_services
@@ -41,10 +42,10 @@ def start(run: RunDirectory, foreground: bool, dry_run: bool) -> None:
         for module, name in [("autopipe_services.supervisor", "supervisor"), *default_services(config)]:
             click.echo(f"would start {name} ({module})", err=True)
         return
-    freeze(run, config)
+    # The supervisor freezes what was checked here, once it knows that no other host works by an earlier one.
     if foreground:
         supervise(run)
-    pid, is_new = begin(run)
+    pid, is_new = begin(run, say=lambda text: click.echo(text, err=True))
     what = "started" if is_new else "already running:"
     click.echo(f"{what} supervisor, pid {pid}; see  autopipe status -C {run.root}", err=True)
 
@@ -74,8 +75,41 @@ def stop(run: RunDirectory, timeout: float, dry_run: bool, as_json: bool) -> Non
         if not report.stopped and not report.killed and not report.unknown:
             click.echo("nothing was running", err=True)
     if report.unknown:
-        click.echo(f"on other hosts, no sign that they ended yet: {', '.join(report.unknown)}", err=True)
+        click.echo(f"no sign that they ended (on other hosts, or stuck): {', '.join(report.unknown)}", err=True)
         raise SystemExit(3)
+
+
+@otf.command()
+@run_option
+@dry_run_option
+def pause(run: RunDirectory, dry_run: bool) -> None:
+    """Let the dft-workers of every node claim nothing any more, until `resume`.
+
+    Labels in work are finished. Walkers and trainer go on with what there is; a pause outlasts stop and start.
+    """
+    _wish(run, "paused", dry_run, wanted=True)
+
+
+@otf.command()
+@run_option
+@dry_run_option
+def resume(run: RunDirectory, dry_run: bool) -> None:
+    """Let the dft-workers claim tasks again, after `pause`."""
+    _wish(run, "resumed", dry_run, wanted=False)
+
+
+def _wish(run: RunDirectory, done: str, dry_run: bool, *, wanted: bool) -> None:
+    from mlip_autopipec.store.control import Control
+
+    control = Control(run.control)
+    if control.wants("pause") is wanted:
+        click.echo(f"already {done}" if wanted else "not paused", err=True)
+        return
+    if not dry_run and wanted:
+        control.ask("pause", "autopipe otf pause")
+    elif not dry_run:
+        control.withdraw("pause")
+    click.echo(f"would be {done}" if dry_run else done, err=True)
 
 
 @otf.command()
@@ -100,3 +134,6 @@ def revive(run: RunDirectory, names: tuple[str, ...], dry_run: bool) -> None:
         click.echo("nothing has given up", err=True)
     elif asleep(run):
         click.echo(f"next: autopipe otf start -C {run.root}", err=True)
+
+
+otf.add_command(calibration)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mlip_autopipec.cli.figures import require_matplotlib
 from mlip_autopipec.cli.options import json_option
 from mlip_autopipec.cli.potential_inputs import (
     bad_input,
@@ -127,7 +128,7 @@ def compare(
     from mlip_autopipec.monitor.parity import Parity, plot
 
     if figure is not None:
-        _require_matplotlib(figure)
+        require_matplotlib(figure)
         check_target(figure, replace)
     one, two = (load(find_potential(name, run_folder).potential, None, threads) for name in (first, second))
     parity = Parity(one, two)
@@ -205,13 +206,3 @@ def _energies(words: tuple[str, ...]) -> dict[str, float]:
 
 def _listed(values: list[Any]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
-
-
-def _require_matplotlib(figure: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("a plot needs matplotlib", "pip install 'mlip-autopipec[plot]'") from error
-    known = sorted(Figure().canvas.get_supported_filetypes())
-    if figure.suffix.removeprefix(".") not in known:
-        raise click.UsageError(f"{figure}: its name must end in one of {', '.join('.' + kind for kind in known)}")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 _USAGE = 2
-_AGAIN = 75
 
 
 class QueueGroup(click.Group):
@@ -28,7 +27,7 @@ class QueueGroup(click.Group):
             return super().invoke(ctx)
         except (QueueError, DataError) as error:
             if error.exit_code == AutopipeError.exit_code:
-                error.exit_code = _AGAIN if error.transient else _USAGE
+                error.exit_code = _USAGE
             raise
 
 

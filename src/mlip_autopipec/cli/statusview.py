@@ -22,6 +22,8 @@ def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: boo
         map(_walker_row, facts["walkers"]),
     )
     print("queue: " + ", ".join(f"{state} {count}" for state, count in facts["queue"].items()))
+    for line in _labels(facts):
+        print(line)
     versions = facts["versions"] if all_versions else facts["versions"][-_SHOWN_VERSIONS:]
     hidden = len(facts["versions"]) - len(versions)
     print_table(
@@ -31,6 +33,21 @@ def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: boo
     )
     for line in trouble:
         print(f"needs you: {line}")
+
+
+def _labels(facts: dict[str, Any]) -> list[str]:
+    """Return what labels cost, and how many are kept in spite of a doubt."""
+    costs, lines = facts["costs"], []
+    if costs["core_s"] > 0:
+        each = "" if costs["core_s_per_label"] is None else f" ({costs['core_s_per_label']:.3g} for each)"
+        lines.append(
+            f"cost: {costs['core_s']:.3g} core-s for {costs['labels']} labels{each}, "
+            f"{costs['core_s_without_label']:.3g} of them in {costs['without_label']} attempts without one; "
+            f"{costs['reused']} labels reused: autopipe dft costs"
+        )
+    if facts["flagged"]:
+        lines.append(f"flagged: {facts['flagged']} labels are kept, but odd: autopipe dft flagged")
+    return lines
 
 
 def _current(facts: dict[str, Any]) -> str:

@@ -17,8 +17,6 @@ _SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP")
 class NotRunning(AutopipeError):  # noqa: N818  says what is
     """The run takes no workers now."""
 
-    exit_code = 75
-
 
 @click.group()
 def worker() -> None:

@@ -41,11 +41,6 @@ def virial_to_lammps(virial: Array) -> Array:
     return reorder_voigt(virial)
 
 
-def stress_from_lammps_pressure(pressure_bar: Array) -> Array:
-    """Return stress (6,), eV/A^3, from LAMMPS' pressure tensor (6,), bar, order xx yy zz xy xz yz."""
-    return -reorder_voigt(pressure_bar) / EV_PER_A3_IN_BAR
-
-
 def stress_from_espresso(stress_ry_bohr3: Array) -> Array:
     """Return stress (3, 3), eV/A^3, from Quantum ESPRESSO's (3, 3), Ry/Bohr^3, which has the opposite sign."""
     return -np.asarray(stress_ry_bohr3, dtype=float) * RYDBERG_EV / BOHR_A**3

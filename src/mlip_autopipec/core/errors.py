@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_TRY_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h
+
 
 class AutopipeError(Exception):
     """Base of every error that a user may see.
@@ -14,6 +18,10 @@ class AutopipeError(Exception):
         One line: what the user can do.
     transient
         True if the same action may succeed later without any change.
+
+    Attributes
+    ----------
+    exit_code : of a command or process that ends by it; 75 (try again) for all that are transient
     """
 
     exit_code = 1
@@ -23,6 +31,8 @@ class AutopipeError(Exception):
         self.message = message
         self.hint = hint
         self.transient = transient
+        if transient:
+            self.exit_code = _TRY_AGAIN
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

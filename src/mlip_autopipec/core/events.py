@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, Final
 
 from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
 from mlip_autopipec.core.files import append_line
+
+logger = logging.getLogger(__name__)
 
 # In causal order for one task id: an event is never merged before the ones on its left with the same id.
 TASK_STORY: Final = (
@@ -26,6 +29,8 @@ EVENTS: Final = frozenset(TASK_STORY) | {
     "walker_stuck",
     "walker_revived",
     "reseeded",
+    "heal_failed",
+    "carve_refused",
     "rewound",
     "dataset_rebuilt",
     "current_repaired",
@@ -61,10 +66,24 @@ class EventLog:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return the events of one file; a half-written last line of a running writer is left out."""
+    """Return the events of one file; a half-written last line of a running writer is left out, as is what is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         return []
-    whole, _, _ = text.rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines() if line]
+    whole, _, _ = data.rpartition(b"\n")
+    parsed = (parse_event(line, f"{path}:{number}") for number, line in enumerate(whole.splitlines(), start=1) if line)
+    return [record for record in parsed if record is not None]
+
+
+def parse_event(line: bytes, where: str) -> dict[str, Any] | None:
+    """Return the event that a line holds; None, and a warning that names `where`, if it holds none."""
+    try:
+        record = json.loads(line)
+        if isinstance(record, dict) and isinstance(record["event"], str):
+            return record
+    except (ValueError, KeyError):
+        pass
+    # A writer that was cut off in mid-line; what it says is recovered from the files that prove it.
+    logger.warning("%s: not an event, left out", where)
+    return None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlip_autopipec.core.errors import DataError
+
+T = TypeVar("T")
 
 
 def fsync_directory(folder: Path) -> None:
@@ -55,6 +59,17 @@ def write_json(path: Path, value: Any, *, fsync: bool = True) -> None:
     write_text(path, dump_json(value), fsync=fsync)
 
 
+def again_if_stale(read: Callable[[], T]) -> T:
+    """Return `read()`, tried twice more after ESTALE: over NFS a file may be replaced between opening and reading."""
+    for _ in range(2):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return read()
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -66,17 +81,36 @@ def read_json(path: Path) -> Any:
         The file is not valid UTF-8 JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(again_if_stale(lambda: path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid JSON: {error}", "repair or remove the file") from error
 
 
 def append_line(path: Path, line: str, *, fsync: bool = False) -> None:
-    """Append one line in a single `write`, so that lines of a crashed writer are whole or absent."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    """Append one line (or frame of lines) in a single `write`, so that those of a crashed writer are whole or absent.
+
+    Raises
+    ------
+    OSError
+        The disk took nothing, or (ENOSPC) only a part, which is removed again.
+    """
+    data = line.rstrip("\n").encode() + b"\n"
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(fd, line.rstrip("\n").encode() + b"\n")
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            data = b"\n" + data  # half a line that a power cut left must not swallow this one
+        if (written := os.write(fd, data)) < len(data):
+            _take_back(fd, written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if fsync:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _take_back(fd: int, written: int) -> None:
+    """Remove what was appended last, unless another process has appended since."""
+    end = os.lseek(fd, 0, os.SEEK_CUR)
+    if os.fstat(fd).st_size == end:
+        os.ftruncate(fd, end - written)

@@ -116,6 +116,15 @@ class Labeller(Protocol):
         ...
 
 
+@runtime_checkable
+class Tightenable(Protocol):
+    """A labeller that can do the same with less numerical noise; analytic ones cannot."""
+
+    def tighter(self) -> Labeller:
+        """Return a labeller of the same physical settings that converges further, and starts from scratch."""
+        ...
+
+
 @dataclass(frozen=True)
 class Design:
     """Rows of the linear design matrix of one structure, columns in the basis' coefficient order.

@@ -20,6 +20,7 @@ from mlip_autopipec.stages.publish import check
 from mlip_autopipec.stages.train import Prediction, errors
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import DatasetRow
+from mlip_autopipec.store.labelrange import KEY, label_range
 
 
 def known_elements(potential: Path) -> tuple[str, ...]:
@@ -65,7 +66,8 @@ def adopt(
         result = evaluate(folder / "potential.yaml", folder / "potential.asi", row.atoms)
         said[row.task_id] = Prediction(result.energy, result.forces)
     check(folder, samples(rows, said, forces_entered=False), isolated, evaluate)
-    write_json(folder / "metrics.json", errors(rows, said, isolated))
+    seen = label_range(rows, isolated)
+    write_json(folder / "metrics.json", {**errors(rows, said, isolated), KEY: seen and seen.to_dict()})
     origin = {"trainer": "given", "potential": str(potential), "active_set": str(active_set)}
     energies = {element: float(isolated[element]) for element in elements}
     write_text(folder / "train_config.yaml", dump_mapping({**origin, "isolated_atom_energies": energies}))

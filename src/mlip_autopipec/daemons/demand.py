@@ -77,7 +77,7 @@ class Demand:
         """Return the ids of the labels that are in no version yet, those that were made again included."""
         intake = self._intake
         relabelled = {i for i, n in intake.editions.items() if n > self._editions.get(i, 0)}
-        return ((intake.labels - self._contained) | relabelled) - intake.refused
+        return ((intake.labels - self._contained) | relabelled) & intake.trainable
 
     def lost(self) -> str:
         """Say which labels of the newest version are nowhere any more: nobody wants the next one from fewer."""
@@ -152,6 +152,5 @@ class Demand:
             logger.debug("%s", result.traceback)
         if hopeless:
             # Walkers wait for these labels: they have to hear that none of them will come.
-            for task_id in new_ids:
-                self._intake.refuse(task_id, f"{NO_FIT}{self.error}")
+            self._intake.refuse_all(dict.fromkeys(new_ids, f"{NO_FIT}{self.error}"))
             self.error = f"{len(new_ids)} new label(s) were left out, since every fit with them failed: {self.error}"

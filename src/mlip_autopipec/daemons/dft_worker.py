@@ -12,24 +12,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError, QueueError, TimedOut
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Labeller
-from mlip_autopipec.daemons.labellers import make_labeller
+from mlip_autopipec.daemons.bench import Bench, BenchSettings
+from mlip_autopipec.daemons.expense import expense
+from mlip_autopipec.daemons.labellers import clean_up, make_labeller
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.daemons.walltime import Walltime
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
-from mlip_autopipec.stages.label import label_task
+from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.costs import CostLedger
 from mlip_autopipec.store.queue import Claim
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
-from mlip_autopipec.store.task import Task
+from mlip_autopipec.store.twins import Twins
+
+if TYPE_CHECKING:
+    from mlip_autopipec.stages.train import TrainingSettings  # the fit's libraries take a second to import
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +43,7 @@ _LONGEST_BEAT_S = 10.0
 _SWEEPS_PER_LEASE = 4
 _SWEEP_LEASES = 2  # within which a sweep converges
 _FULL_DISK_S = 5.0
+_DISK_HINT = "free some space or mend the disk; the task is labelled again"
 
 
 class WorkerConfig(Protocol):
@@ -52,23 +58,11 @@ class WorkerConfig(Protocol):
     @property
     def node(self) -> NodeSettings: ...
 
+    @property
+    def labelling(self) -> LabellingSettings: ...
 
-class _Bench:
-    """Lives in the child: keeps the labellers that were made, by their settings."""
-
-    def __init__(self, node: NodeSettings, worker: str, make: Callable[..., Labeller]) -> None:
-        self._node = node
-        self._worker = worker
-        self._make = make
-        self._labellers: dict[str, Labeller] = {}
-
-    def __call__(self, request: tuple[dict[str, Any], Path]) -> dict[str, Any]:
-        data, folder = request
-        task = Task.from_dict(data)
-        key = repr(sorted(task.labeller.items()))
-        if key not in self._labellers:
-            self._labellers[key] = self._make(task.labeller, self._node)
-        return label_task(self._labellers[key], task, folder, worker=self._worker, clock=SystemClock())
+    @property
+    def training(self) -> TrainingSettings: ...
 
 
 @dataclass(frozen=True)
@@ -77,6 +71,7 @@ class _Job:
     folder: Path
     begin: float
     deadline: float
+    since: float  # by the clock, whatever `step` is told
 
     @property
     def id(self) -> str:
@@ -124,7 +119,10 @@ class DftWorker:
         self.control = Control(run.control)
         ends = None if deadline_s is None else time.monotonic() + deadline_s - self.settings.label_grace_s
         # The engine stops by itself before, and leaves what the next worker goes on from.
-        self._bench = (config.node if ends is None else config.node.before(ends), name, make)
+        self._node = config.node if ends is None else config.node.before(ends)
+        self._bench = (BenchSettings(run.root, name, self._node, config.labelling, config.training.force_limit), make)
+        self._ledger = CostLedger(run.costs, name)
+        self._twins = Twins(self.queue.results)
         self._beat_s = min(_LONGEST_BEAT_S, config.queue.lease_s / _BEATS_PER_LEASE)
         self._sweep_s = config.queue.lease_s / _SWEEPS_PER_LEASE
         self._lease_s = config.queue.lease_s
@@ -136,7 +134,7 @@ class DftWorker:
         self._next_beat = 0.0
         self._busy_until: float | None = None  # the last moment with a task, for `idle_timeout_s`
         self._look_at, self._stay = float("-inf"), False
-        self._unsaved: dict[str, Any] | None = None  # a label that found the disk full
+        self._unsaved: dict[str, Any] | None = None  # a label that the disk did not take
         self._save_at = 0.0
         self._draining = False
         self._give_back_at = float("inf")
@@ -216,7 +214,7 @@ class DftWorker:
             return Outcome.IDLE
         folder = self.run.attempt(claim.task.id) / f"{claim.attempt:02d}-{self.name}"
         folder.mkdir(parents=True, exist_ok=True)
-        self._job = _Job(claim, folder, now, now + self.settings.label_timeout_s)
+        self._job = _Job(claim, folder, now, now + self.settings.label_timeout_s, time.monotonic())
         self.events.emit("task_claimed", **self._facts(self._job))
         self._ready_child().send((claim.task.to_dict(), folder))
         return Outcome.WORKED
@@ -230,14 +228,16 @@ class DftWorker:
 
     def _ready_child(self) -> Child:
         if self._child is None:
-            self._child = Child(_Bench, self._bench, f"{self.name} labeller", serves=True)
+            self._child = Child(Bench, self._bench, f"{self.name} labeller", serves=True)
         return self._child
 
-    def _kill_child(self) -> None:
+    def _kill_child(self, job: _Job | None) -> None:
+        """Kill the child, and remove what it could not remove itself."""
         if self._child is not None:
             self._child.kill()
             self._child.close()
             self._child = None
+            clean_up(self._node, [job.folder] if job else [])
 
     # --- looking after a label --------------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ class DftWorker:
 
     def _finish(self, job: _Job, result: Result, now: float) -> Outcome:
         if result.died:
-            self._kill_child()
+            self._kill_child(job)
         if isinstance(result.error, ConfigError):
             # This node cannot label at all: failing the task here would burn the attempts that another node can use.
             self._return(result.error.message)
@@ -272,14 +272,16 @@ class DftWorker:
         return Outcome.WORKED
 
     def _save(self, job: _Job, record: dict[str, Any], now: float) -> Outcome:
-        """Write the result; if the disk is full, keep the label in memory and try again."""
+        """Write the result; while the disk does not take it, keep the label in memory and try again."""
         if now < self._save_at:
             return Outcome.IDLE
         try:
             first = self.queue.complete(job.claim, record)
-        except QueueError as error:
-            if not error.transient or now >= self._give_back_at:
+        except (QueueError, OSError) as error:
+            if isinstance(error, QueueError) and not error.transient:
                 raise
+            if now >= self._give_back_at:
+                raise QueueError(f"task {job.id}: label not written: {error}", _DISK_HINT, transient=True) from error
             logger.warning("task %s: label not written yet: %s", job.id, error)
             self._unsaved, self._save_at = record, now + _FULL_DISK_S
             return Outcome.IDLE
@@ -288,6 +290,10 @@ class DftWorker:
             return Outcome.WORKED
         self._job = self._unsaved = None
         self._labelled += 1
+        reused = record["info"].get("reused_from")
+        self._ledger.add(expense(job.claim.task, job.folder, record["info"]["wall_s"], "reused" if reused else "done"))
+        if first and not reused:
+            self._twins.add(record["info"]["likeness"], job.id)
         if first:
             self.events.emit("label_done", **self._facts(job))
         else:
@@ -300,6 +306,7 @@ class DftWorker:
         self._failed += 1
         reason = f"{type(error).__name__}: {error}"
         outcome = self.queue.fail(job.claim, reason, transient=error.transient)
+        self._ledger.add(expense(job.claim.task, job.folder, time.monotonic() - job.since, outcome))
         logger.warning("task %s: %s: %s", job.id, outcome, reason)
         if trace:
             logger.debug("%s", trace)
@@ -309,9 +316,10 @@ class DftWorker:
     def _return(self, reason: str) -> None:
         """Stop the label in work and put its task back."""
         job, self._job, self._unsaved = self._job, None, None
-        self._kill_child()
+        self._kill_child(job)
         if job is not None:
             self.queue.give_back(job.claim, reason)
+            self._ledger.add(expense(job.claim.task, job.folder, time.monotonic() - job.since, "given back"))
             logger.info("task %s: given back: %s", job.id, reason)
 
     def _beat(self) -> None:

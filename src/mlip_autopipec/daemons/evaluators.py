@@ -34,7 +34,7 @@ def chosen_engine(engine: Engine, command: str | None = None) -> Engine:
 
 
 def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Evaluator:
-    """Return the evaluator, with gamma, of a version folder.
+    """Return the evaluator of a version folder, with gamma to which no pair is hidden.
 
     Parameters
     ----------
@@ -52,9 +52,18 @@ def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Ev
     for file in (potential, active_set):
         if not file.is_file():
             raise ModelError(f"{file}: missing, so this version cannot run", "roll back to another version")
+    from mlip_autopipec.ace.blind_pairs import SightedEvaluator, blind_below
+    from mlip_autopipec.ace.loading import load_potential
+
     evaluator = load_evaluator(potential, active_set, engine, threads)
+    limits = blind_below(load_potential(potential))
     if chosen_engine(engine) != "native":
-        return evaluator
+        return evaluator if limits is None else SightedEvaluator(evaluator, limits)
+    if limits is not None:
+        raise ModelError(
+            f"{potential}: inner_cutoff_type distance hides close pairs from LAMMPS' own gamma",
+            "use otf.engine: ace, or a potential with inner_cutoff_type: density",
+        )
     from mlip_autopipec.engines.lammps.native import NativePotential
 
     return NativePotential(evaluator, (potential, active_set))

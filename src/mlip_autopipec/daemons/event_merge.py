@@ -2,7 +2,7 @@
 
 The merged file is its own journal: every line names its `source` (file and line number), so what was merged before a
 kill is read from the output itself, and there are no two files to keep in step. A line is held back until its causes
-(`core.events.TASK_STORY`, per task id) and the earlier lines of its own file are written; after `patience_s` at the
+(`causes`, per task id) and the earlier lines of its own file are written; after `patience_s` at the
 head of its file it is written anyway, with `late: true`. A recovered event that turns out to be known is left out.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlip_autopipec.core.clock import Clock, SystemClock
+from mlip_autopipec.core.events import parse_event
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ def causes(record: dict[str, Any]) -> list[Fact]:
         return [("version_published", record["version"])] if record.get("version") else []
     if event == "task_published":
         # Tasks of the bootstrap have no walker, and so no gamma.
-        return [("gamma_exceeded", task_id) for task_id in task_ids] if record.get("walker") else []
+        halted = record.get("walker") and not record.get("collected")
+        return [("gamma_exceeded", task_id) for task_id in task_ids] if halted else []
     cause = _CAUSE_OF.get(event)
     return [(cause, task_id) for task_id in task_ids] if cause else []
 
@@ -192,7 +194,7 @@ class EventMerger:
         if whole < len(data):
             os.truncate(self.merged, whole)
         for number, line in enumerate(data[:whole].splitlines(), start=1):
-            record = _parse(line, f"{self.merged}:{number}")
+            record = parse_event(line, f"{self.merged}:{number}")
             if record is None or ":" not in str(record.get("source")):
                 continue
             process, _, text = record["source"].rpartition(":")
@@ -212,7 +214,7 @@ class EventMerger:
             for line in _new_lines(source):
                 source.line += 1
                 name = f"{path.stem}:{source.line}"
-                record = _parse(line, f"{path}:{source.line}")
+                record = parse_event(line, f"{path}:{source.line}")
                 if record is not None:
                     self._take(source, record, name)
 
@@ -291,15 +293,3 @@ def _new_lines(source: _Source) -> list[bytes]:
     whole = data.rfind(b"\n") + 1
     source.offset += whole
     return data[:whole].splitlines()
-
-
-def _parse(line: bytes, where: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-        if isinstance(record, dict) and isinstance(record["event"], str):
-            return record
-    except (ValueError, KeyError):
-        pass
-    # A writer that was cut off in mid-line; what it says is recovered from the files that prove it.
-    logger.warning("%s: not an event, left out", where)
-    return None

@@ -84,7 +84,7 @@ class EventRecovery:
 
     def _tell_task(self, task: Task) -> None:
         told = _origin(task)
-        if "walker" in told and not self._merger.knows(("gamma_exceeded", task.id)):
+        if "walker" in told and "collected" not in told and not self._merger.knows(("gamma_exceeded", task.id)):
             self._emit("gamma_exceeded", task_ids=[task.id], **told)
         self._emit("task_published", task_ids=[task.id], **told)
 
@@ -105,5 +105,7 @@ class EventRecovery:
 
 
 def _origin(task: Task) -> dict[str, Any]:
-    told: dict[str, Any] = {key: task.origin[key] for key in ("walker", "step", "version") if key in task.origin}
+    told: dict[str, Any] = {
+        key: task.origin[key] for key in ("walker", "step", "version", "collected") if key in task.origin
+    }
     return {**told, "gamma": task.priority}

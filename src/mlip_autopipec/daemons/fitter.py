@@ -5,27 +5,32 @@ The child reads the dataset and writes one work folder; publishing that is the t
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mlip_autopipec.ace.growing import GrowingRows, GrownSet, grown_set
 from mlip_autopipec.core.clock import iso_time
-from mlip_autopipec.core.errors import EngineError, ModelError
+from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError, ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.gate import evaluation_by, samples
+from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
-from mlip_autopipec.stages.publish import check, write_grades
-from mlip_autopipec.stages.train import TrainingSettings, hashes, train
+from mlip_autopipec.stages.calibrate import AUDIT
+from mlip_autopipec.stages.curate import left_out
+from mlip_autopipec.stages.label import LabellingSettings
+from mlip_autopipec.stages.publish import check, read_grades, write_grades
+from mlip_autopipec.stages.train import TrainingSettings, active_rows, count_active_rows, hashes, train
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
+from mlip_autopipec.store.keptrows import KeptRows
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -43,6 +48,7 @@ class FitJob:
     potential : .yaml that the user gave, if any: all fits keep its functions, whatever `training` says of the basis
     labeller : settings as they stand in task files
     engine : that walkers use, so that the gate sees what they will see
+    labelling : which labels are accepted
     """
 
     root: Path
@@ -52,6 +58,7 @@ class FitJob:
     elements: tuple[str, ...]
     potential: Path | None = None
     engine: Engine = "ace"
+    labelling: LabellingSettings = field(default_factory=LabellingSettings)
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,12 @@ class FitRequest:
     ----------
     task_ids : rows of the dataset that take part
     given : (.yaml, .asi) of a potential to publish as it is instead of fitting
+    parent : version whose active set is extended if its labels are still the same
     """
 
     task_ids: tuple[str, ...]
     given: tuple[Path, Path] | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,22 +94,25 @@ class FitAnswer:
 
 
 class DesignCache:
-    """Design rows by task id, up to a size in bytes; the longest unused go first."""
+    """Design rows by task id, up to a size in bytes.
+
+    What came first stays: fits read all rows in turn, and would find none of them if the longest unused went.
+    """
 
     def __init__(self, basis: LinearBasis, limit: int = _CACHE_BYTES) -> None:
         self.basis = basis
+        self.growing = GrowingRows(basis.n_coefficients)
         self._limit = limit
-        self._kept: OrderedDict[str, Design] = OrderedDict()
+        self._kept: dict[str, Design] = {}
         self._size = 0
 
     def __call__(self, row: DatasetRow) -> Design:
         found = self._kept.get(row.task_id)
         if found is None:
-            found = self._kept[row.task_id] = self.basis.design(row.atoms)
-            self._size += _size(found)
-        self._kept.move_to_end(row.task_id)
-        while self._size > self._limit and len(self._kept) > 1:
-            self._size -= _size(self._kept.popitem(last=False)[1])
+            found = self.basis.design(row.atoms)
+            if self._size + _size(found) <= self._limit:
+                self._kept[row.task_id] = found
+                self._size += _size(found)
         return found
 
 
@@ -124,6 +136,7 @@ class Fitter:
         self.job = job
         self.run = RunDirectory(job.root)
         self.registry = Registry(self.run.potentials)
+        self._rows = KeptRows(Dataset(self.run.dataset))
         self._designs: DesignCache | None = None
         # Imports, tables and compilation take up to a minute: better now than when walkers wait.
         warm_up(self._designs_of(job.elements).basis)
@@ -146,44 +159,102 @@ class Fitter:
     def _answer(self, request: FitRequest) -> FitAnswer:
         begin = time.monotonic()
         wanted = set(request.task_ids)
-        rows = [row for row in Dataset(self.run.dataset).rows() if row.task_id in wanted]
+        rows = [row for row in self._rows.rows() if row.task_id in wanted]
+        if asked := sorted(row.task_id for row in rows if row.config_type == AUDIT):
+            raise DataError(f"label {asked[0]}: an audit, which no fit may see", "this is a bug: report it")
         found = {*self.job.elements, *(symbol for row in rows for symbol in row.atoms.get_chemical_symbols())}
         elements = sorted(found)
         job = self.job
         priced = sorted(found.union(known_elements(request.given[0]) if request.given else ()))
         isolated = isolated_energies(self.run, priced, job.training.reference_energies, job.labeller, job.node)
-        folder = self.registry.new_work_folder()
-        try:
+        with self.registry.work_folder() as folder:
             unusable: dict[str, str] = {}
             if request.given is not None:
                 facts = adopt(rows, isolated, *request.given, folder, job.engine)
             else:
                 designs = self._designs_of(elements)
-                rows, unusable = _usable(rows, designs)
-                facts = self._fit(rows, isolated, designs, folder)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
+                rows, unusable = self._admitted(rows, isolated)
+                rows, without = _usable(rows, designs)
+                unusable |= without
+                facts = self._fit(rows, isolated, designs, folder, request.parent)
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
         return FitAnswer(folder, facts, unusable)
 
     def _fit(
-        self, rows: Sequence[DatasetRow], isolated: dict[str, float], designs: DesignCache, folder: Path
+        self,
+        rows: Sequence[DatasetRow],
+        isolated: dict[str, float],
+        designs: DesignCache,
+        folder: Path,
+        parent: str | None,
     ) -> dict[str, Any]:
-        settings = self.job.training
-        trained = train(rows, designs.basis, settings, isolated, folder, design_of=designs)
-        selected = write_grades(folder, trained.active_rows)
-        chosen = samples(rows, trained.predictions, forces_entered=settings.force_weight > 0)
-        check(folder, chosen, isolated, evaluation_by(self.job.engine))
-        return {
+        settings, basis = self.job.training, designs.basis
+        trained = train(rows, basis, settings, isolated, folder, design_of=designs, growing=designs.growing)
+        facts = {
             "task_ids": [row.task_id for row in rows],
             "editions": {row.task_id: row.edition for row in rows if row.edition},
-            "active_set": {element: len(found.indices) for element, found in selected.items()},
             # npt walkers wait until there is one.
-            "stress_labels": sum(row.stress is not None and bool(row.learned.all()) for row in rows),
-            **dict(hashes(settings, designs.basis.elements)),
+            "stress_labels": sum(row.stress is not None and row.whole for row in rows),
+            **dict(hashes(settings, basis.elements)),
             **({"basis_of": str(self.job.potential)} if self.job.potential is not None else {}),
         }
+        selected = self._select(rows, designs, facts, parent)
+        write_grades(folder, selected)
+        chosen = samples(rows, trained.predictions, forces_entered=settings.force_weight > 0)
+        check(folder, chosen, isolated, evaluation_by(self.job.engine))
+        return facts | {"active_set": {element: len(found.active.rows) for element, found in selected.items()}}
+
+    def _select(
+        self, rows: Sequence[DatasetRow], designs: DesignCache, facts: Mapping[str, Any], parent: str | None
+    ) -> dict[str, GrownSet]:
+        """Return the active sets: on from those of `parent`, if it is of the same functions and of the first labels.
+
+        They depend on files only, so that a trainer that was killed in between goes on with the same ones.
+        """
+        settings, basis = self.job.training, designs.basis
+        before, seen = self._parent_sets(facts, parent)
+        new = [row for row in rows if row.task_id not in seen]
+        counts = count_active_rows(rows, settings)
+        # Of all elements at once, and only if one needs them.
+        of_new = cache(lambda: active_rows(new, basis, settings, designs))
+        of_all = cache(lambda: active_rows(rows, basis, settings, designs))
+
+        def grown(element: str) -> GrownSet:
+            found = before.get(element)
+            return grown_set(found, counts[element], lambda: of_new()[element], lambda: of_all()[element])
+
+        return {element: grown(element) for element in basis.elements}
+
+    def _parent_sets(self, facts: Mapping[str, Any], parent: str | None) -> tuple[dict[str, GrownSet], set[str]]:
+        if parent is None:
+            return {}, set()
+        try:
+            manifest = self.registry.manifest(parent)
+        except AutopipeError:  # damaged or gone: the trainer says so
+            return {}, set()
+        seen = list(manifest.get("task_ids", ()))
+        same = all(manifest.get(key) == facts.get(key) for key in ("config_hash", "basis_hash", "basis_of"))
+        editions = {task: edition for task, edition in facts["editions"].items() if task in set(seen)}
+        if not same or manifest.get("editions") != editions or seen != facts["task_ids"][: len(seen)]:
+            return {}, set()
+        return read_grades(self.registry.path(parent)), set(seen)
+
+    def _admitted(
+        self, rows: Sequence[DatasetRow], isolated: dict[str, float]
+    ) -> tuple[list[DatasetRow], dict[str, str]]:
+        """Leave out what the settings of this run want left out.
+
+        Raises
+        ------
+        DataError
+            Nothing is left.
+        """
+        window, use = self.job.labelling.energy_window, self.job.training.use_changed_smearing
+        told = {row.task_id: left_out(row, isolated, window, use_changed_smearing=use) for row in rows}
+        reasons = {task_id: f"{LEFT_OUT}{reason}" for task_id, reason in told.items() if reason}
+        if rows and len(reasons) == len(rows):
+            raise DataError(f"all {len(rows)} labels are left out, e.g. {next(iter(reasons.values()))}")
+        return [row for row in rows if row.task_id not in reasons], reasons
 
     def _designs_of(self, elements: Sequence[str]) -> DesignCache:
         if self._designs is None or self._designs.basis.elements != tuple(elements):

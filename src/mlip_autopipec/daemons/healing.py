@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,19 @@ import ase.io
 from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
-from mlip_autopipec.core.errors import ModelError
+from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.events import EventLog, read_events
-from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.core.interfaces import Evaluator, FloatArray
 from mlip_autopipec.core.neighbours import neighbourhood
-from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task
+from mlip_autopipec.daemons.collector import Collector
+from mlip_autopipec.stages.carve import (
+    EmbeddingSettings,
+    Extraction,
+    NoFaithfulCell,
+    carve_task,
+    is_chosen,
+    whole_cell_task,
+)
 from mlip_autopipec.stages.swap import Decision, decide
 from mlip_autopipec.stages.watch import most_uncertain_atom
 from mlip_autopipec.store.halts import Halt, HaltStore, frame_to_dict
@@ -25,6 +33,9 @@ from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.task import Task
 
 log = logging.getLogger(__name__)
+
+# Larger cells of one halted frame; then the walker goes on elsewhere.
+_MOST_RETRIES = 2
 
 
 class Healing:
@@ -36,8 +47,12 @@ class Healing:
         `walkers/wNN/`.
     labeller
         Labeller settings that go into the tasks.
+    threshold, level
+        gamma above which MD halts; `level`, if given, says what it is now.
     refused
         Gives the task ids whose label the dataset refused.
+    collector
+        Takes candidates and audits from frames that do not halt; None: only halts ask for labels.
     """
 
     def __init__(
@@ -53,6 +68,8 @@ class Healing:
         events: EventLog,
         refused: Callable[[], set[str]],
         clock: Clock | None = None,
+        level: Callable[[], float] | None = None,
+        collector: Collector | None = None,
     ) -> None:
         self.folder = folder
         self.name = name
@@ -64,48 +81,113 @@ class Healing:
         self.events = events
         self.refused = refused
         self.clock = clock or SystemClock()
+        self.collector = collector
+        self._level = level
         self.halts = HaltStore(folder)
+        self._halts = self.halts.count()
         self.halt: Halt | None = self.halts.read()
-        self._gammas: dict[str, float] = {}  # of the open halt's frame, by version
+        self._gammas: dict[str, FloatArray] = {}  # of the open halt's frame, by version
+
+    @property
+    def halt_level(self) -> float:
+        """gamma above which MD halts now."""
+        return self.threshold if self._level is None else self._level()
+
+    @property
+    def extractions(self) -> int:
+        """Regions that this walker has sent to labelling, audits not counted."""
+        return self._halts + (self.collector.extra if self.collector else 0)
+
+    def may_extract(self, limit: int) -> bool:
+        """True if neither this walker (`limit`) nor the run has sent all the regions that it may."""
+        if self.collector is not None:
+            return self.collector.budget(self._halts) > 0
+        return self.extractions < limit
+
+    def passed(self, frame: Callable[[], Atoms], step: int, gamma: float, version: str, evaluator: Evaluator) -> None:
+        """Let candidates and audits be taken from a frame that is below the halt level.
+
+        Parameters
+        ----------
+        frame
+            Gives it, with the array `gamma`.
+        gamma
+            Its largest.
+        """
+        if self.collector is not None:
+            carve = self._carver(step, version, evaluator)
+            self.collector.passed(frame, step, gamma, self.halt_level, self._halts, version, carve)
 
     def open(self, frame: Atoms, step: int, version: str, evaluator: Evaluator) -> Halt:
         """Write the halt, then publish its task: a kill in between is mended by `republish`."""
         atom, gamma = most_uncertain_atom(frame)
-        task, warnings = self._carve(frame, atom, step, version, evaluator.cutoff)
+        number = self.halts.count()
         halt = Halt(
-            number=self.halts.count() + 1,
+            number=number + 1,
             walker=self.name,
             step=step,
             gamma=gamma,
             atom=atom,
             version=version,
             frame=frame_to_dict(frame),
-            task_ids=[task.id],
-            warnings=list(warnings),
+            task_ids=[],
+        )
+        try:
+            halt, task = self._with_task(halt, frame, atom, evaluator)
+        except NoFaithfulCell as error:
+            task = None
+            halt = replace(halt, refusal=error.message, warnings=[str(error)])
+            log.warning("%s step %d: %s", self.name, step, error)
+        regions = self._further_regions(frame, task, halt, evaluator)
+        halt = replace(
+            halt,
+            task_ids=[*halt.task_ids, *(each.id for each in regions)],
+            carves=[*halt.carves, *map(_size_of, regions)],
         )
         ase.io.write(self.folder / "excursions" / f"{halt.number:04d}-step{step}.extxyz", frame)
         self.halts.open(halt)
         self.halt = halt
-        self.events.emit("gamma_exceeded", task_ids=[task.id], **self._facts(halt))
-        self._publish(task, halt)
+        self._halts = halt.number
+        self.events.emit("gamma_exceeded", task_ids=halt.task_ids, **self._facts(halt))
+        if task is None:
+            self.events.emit("carve_refused", reason=halt.refusal, **self._facts(halt))
+        else:
+            self._publish(task, halt)
+        for each in regions:
+            self._publish(each, halt)
+        if self.collector is not None:
+            # MD waits in any case: what else is uncertain may come with the same version.
+            self.collector.send(version, halt.number)
         return halt
+
+    def _further_regions(self, frame: Atoms, first: Task | None, halt: Halt, evaluator: Evaluator) -> list[Task]:
+        """Choose what else of a halted frame is worth a label; nothing, if not even its worst atom could be carved."""
+        if self.collector is None or first is None:
+            return []
+        carve = self._carver(halt.step, halt.version, evaluator)
+        return self.collector.regions(frame, first, halt.version, self.halt_level, halt.number - 1, carve)
 
     def republish(self, evaluator: Evaluator) -> None:
         """Finish what a kill interrupted: tell of the open halt, and publish its task if it never reached the queue."""
         halt = self.halt
         if halt is None or all(self.queue.state(t) for t in halt.task_ids):
             return
-        task, _ = self._carve(halt.atoms(), halt.atom, halt.step, halt.version, evaluator.cutoff)
-        if halt.task_ids != [task.id]:  # the settings of the embedding were changed in between
-            self.halt = halt = replace(halt, task_ids=[task.id])
+        fresh, others = replace(halt, task_ids=[], carves=[]), halt.task_ids[1:]
+        try:
+            found, task = self._with_task(fresh, halt.atoms(), halt.atom, evaluator)
+        except NoFaithfulCell as error:  # settings or version were changed in between
+            self.halt = replace(fresh, task_ids=others, carves=halt.carves[1:], refusal=error.message)
+            self.halts.open(self.halt)
+            self.events.emit("carve_refused", reason=error.message, **self._facts(halt))
+            return
+        if halt.task_ids[:1] != found.task_ids:  # the settings of the embedding were changed in between
+            carves = [*found.carves, *halt.carves[1:]]
+            self.halt = halt = replace(found, task_ids=[*found.task_ids, *others], carves=carves)
             self.halts.open(halt)
-        told = any(
-            event["event"] == "gamma_exceeded" and task.id in event["task_ids"]
-            for event in read_events(self.events.path)
-        )
-        if not told:
-            self.events.emit("gamma_exceeded", task_ids=[task.id], recovered=True, **self._facts(halt))
+        self._tell_exceeded(task, halt)
         self._publish(task, halt)
+        if self.collector is not None:
+            self.collector.mend()
 
     def look(self, current_version: str, evaluator: Evaluator, *, reseeds_in_a_row: int, reseed_limit: int) -> Decision:
         """Decide how the open halt goes on."""
@@ -114,17 +196,23 @@ class Healing:
             raise ValueError("no halt is open")
         refused = self.refused()
         newest = self._newest(current_version)
-        return decide(
+        decision = decide(
             halted_version=halt.version,
             current_version=current_version,
             contained={*self.registry.labels(current_version), *self.registry.labels(newest)},
             holder=newest,
             task_states={t: "refused" if t in refused else self.queue.state(t) for t in halt.task_ids},
-            threshold=self.threshold,
+            threshold=self.halt_level,
             reseeds_in_a_row=reseeds_in_a_row,
             reseed_limit=reseed_limit,
-            gamma_now=lambda: self._gamma_now(halt, current_version, evaluator),
+            gamma_now=lambda: float(self._gamma_now(halt, current_version, evaluator).max()),
+            refusal=halt.refusal,
         )
+        if decision.heal_failed:
+            larger = self._carve_larger(halt, current_version, evaluator)
+            if larger is not None:
+                return Decision("wait", f"label of a larger cell: {larger.id}; {decision.reason}", decision.gamma)
+        return decision
 
     def brought_labels(self, halt: Halt, version: str) -> bool:
         """True if `version` has labels of this halt that the halted one did not have."""
@@ -151,34 +239,137 @@ class Healing:
         # `newest` is replaced together with the current version: a version that is just being published is neither.
         return current.newest if current is not None and current.version == version else version
 
-    def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> float:
-        """Largest gamma of the halted frame under `version`."""
+    def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> FloatArray:
+        """Return (N,) gamma of the halted frame under `version`."""
         if version not in self._gammas:
             frame = neighbourhood(halt.atoms(), evaluator.cutoff, evaluator.elements)
             gamma = evaluator.evaluate(frame, gamma=True).gamma
             if gamma is None:
                 raise ModelError(f"{version}: has no active set, so nothing can be watched", "roll back to another")
-            self._gammas[version] = float(gamma.max())
+            self._gammas[version] = gamma
         return self._gammas[version]
 
-    def _carve(self, frame: Atoms, atom: int, step: int, version: str, cutoff: float) -> tuple[Task, tuple[str, ...]]:
+    def _carver(self, step: int, version: str, evaluator: Evaluator) -> Callable[[Atoms, int], Extraction]:
+        return lambda frame, atom: self._extract(frame, atom, step, version, evaluator)
+
+    def _carve_larger(self, halt: Halt, version: str, evaluator: Evaluator) -> Task | None:
+        """Publish a larger cell, around the atom that is uncertain now, for a halt that its labels did not heal.
+
+        The task goes into the queue before the halt names it: a kill in between repeats this, with the same task.
+        """
+        if halt.retries >= _MOST_RETRIES:
+            return None
+        frame = halt.atoms()
+        frame.arrays["gamma"] = self._gamma_now(halt, version, evaluator)
+        atom, gamma = most_uncertain_atom(frame)
+        sizes = [carve["atoms"] for carve in halt.carves if carve["atom"] == atom]
+        try:
+            larger, task = self._with_task(
+                replace(halt, version=version), frame, atom, evaluator, more_than=max(sizes, default=0)
+            )
+        except NoFaithfulCell as error:
+            log.warning("%s step %d: no larger cell: %s", self.name, halt.step, error)
+            return None
+        now = replace(halt, version=version, gamma=gamma, atom=atom)
+        if self.queue.state(task.id) is None:
+            self.events.emit("heal_failed", task_ids=halt.task_ids, **self._facts(now))
+        self._tell_exceeded(task, now)
+        self._publish(task, now)
+        # The halt's own version stays: it tells that a later one is current.
+        self.halt = replace(larger, version=halt.version, retries=halt.retries + 1)
+        self.halts.open(self.halt)
+        return task
+
+    def _with_task(
+        self, halt: Halt, frame: Atoms, atom: int, evaluator: Evaluator, more_than: int = 0
+    ) -> tuple[Halt, Task]:
+        """Return the halt with one more task, and that task.
+
+        Raises
+        ------
+        NoFaithfulCell
+            Nothing within the settings' limits is worth a label.
+        """
+        extraction = self._extract(frame, atom, halt.step, halt.version, evaluator, more_than, halt.task_ids)
+        task = extraction.task
+        return replace(
+            halt,
+            task_ids=[*halt.task_ids, task.id],
+            carves=[*halt.carves, _size_of(task)],
+            warnings=[*halt.warnings, *extraction.warnings],
+        ), task
+
+    def _extract(
+        self,
+        frame: Atoms,
+        atom: int,
+        step: int,
+        version: str,
+        evaluator: Evaluator,
+        more_than: int = 0,
+        published: Collection[str] = (),
+    ) -> Extraction:
+        """Carve the region around one atom; never one whose label the version has, or that is among `published`."""
+        known = {*self.registry.labels(version), *published}
         extraction = carve_task(
             frame,
             atom,
             settings=self.embedding,
-            potential_cutoff=cutoff,
+            potential_cutoff=evaluator.cutoff,
             labeller=self.labeller,
             origin={"walker": self.name, "step": step, "version": version},
             created=iso_time(self.clock.wall()),
+            evaluator=evaluator,
+            more_than=more_than,
+            is_known=known.__contains__,
         )
         for warning in extraction.warnings:
             log.warning("%s step %d: %s", self.name, step, warning)
-        return extraction.task, extraction.warnings
+        return extraction
+
+    def _tell_exceeded(self, task: Task, halt: Halt) -> None:
+        """Tell once why a task was asked for, whatever kill came before."""
+        told = any(
+            event["event"] == "gamma_exceeded" and task.id in event["task_ids"]
+            for event in read_events(self.events.path)
+        )
+        if not told:
+            recovered = {"recovered": True} if task.id in halt.task_ids else {}
+            self.events.emit("gamma_exceeded", task_ids=[task.id], **recovered, **self._facts(halt))
+
+    def _publish_whole_cell(self, task: Task, halt: Halt) -> None:
+        """Ask for a whole cell of the halted frame's phase: with a walker's first halt, then with a share of them."""
+        fraction, is_first = self.embedding.whole_cell_fraction, halt.number == 1 and halt.task_ids[0] == task.id
+        if fraction == 0.0 or not (is_first or is_chosen(task.id, fraction)):
+            return
+        facts = {"source": "whole_cell", "step": halt.step, "version": halt.version}
+        try:
+            whole = whole_cell_task(
+                halt.atoms(),
+                settings=self.embedding,
+                labeller=self.labeller,
+                origin={**facts, "of": self.name},
+                seed=int(task.id[:8], 16),
+                created=iso_time(self.clock.wall()),
+            )
+        except DataError as error:
+            log.warning("%s step %d: %s", self.name, halt.step, error)
+            return
+        if self.queue.publish(whole):
+            # Without a walker: nobody's gamma asked for it.
+            self.events.emit("task_published", task_ids=[whole.id], **facts)
 
     def _publish(self, task: Task, halt: Halt) -> None:
+        # First, so that a kill in between is mended together with the carved one.
+        self._publish_whole_cell(task, halt)
         if self.queue.publish(task):
             self.events.emit("task_published", task_ids=[task.id], **self._facts(halt))
 
     def _facts(self, halt: Halt) -> dict[str, Any]:
         facts = {"walker": self.name, "step": halt.step, "gamma": halt.gamma, "atom": halt.atom}
         return {**facts, "version": halt.version}
+
+
+def _size_of(task: Task) -> dict[str, int]:
+    """Return what a halt remembers of a carve."""
+    return {"atom": int(task.origin["center"]), "atoms": len(task.force_mask)}

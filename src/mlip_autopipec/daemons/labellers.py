@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -43,7 +44,35 @@ def make_labeller(settings: Mapping[str, Any], node: NodeSettings) -> Labeller:
         from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
         return EspressoLabeller(_checked(EspressoSettings, settings), node.espresso, tether=tethered([]))
-    raise DataError(f"labeller.engine: {engine!r} is not known here", "known are teacher and espresso")
+    if engine == "gpaw":
+        from mlip_autopipec.engines.gpaw.labeller import GpawLabeller
+        from mlip_autopipec.engines.gpaw.settings import GpawSettings
+
+        return GpawLabeller(_checked(GpawSettings, settings), node.gpaw)
+    if engine == "vasp":
+        from mlip_autopipec.engines.vasp.labeller import VaspLabeller
+        from mlip_autopipec.engines.vasp.settings import VaspSettings
+
+        return VaspLabeller(_checked(VaspSettings, settings), node.vasp, tether=tethered([]))
+    if engine == "ase":
+        from mlip_autopipec.engines.calculators.labeller import AseLabeller
+        from mlip_autopipec.engines.calculators.settings import AseSettings
+
+        return AseLabeller(_checked(AseSettings, settings), tether=tethered([]))
+    raise DataError(f"labeller.engine: {engine!r} is not known here", "known are teacher, espresso, gpaw, vasp and ase")
+
+
+def clean_up(node: NodeSettings, folders: Iterable[Path]) -> None:
+    """Remove what labellers of this host that were killed left on its disks.
+
+    Parameters
+    ----------
+    folders
+        Those of their attempts.
+    """
+    from mlip_autopipec.engines.espresso.scratch import remove_abandoned
+
+    remove_abandoned(node.espresso.scratch, folders)
 
 
 def _checked(model: type[Settings], settings: Mapping[str, Any]) -> Settings:

@@ -93,8 +93,6 @@ def launch(
 class AlreadyRunning(AutopipeError):  # noqa: N818  says what is, as in the field
     """Another process of this name serves the run."""
 
-    exit_code = 75
-
 
 @contextmanager
 def only_one(run: RunDirectory, name: str, wait_s: float) -> Iterator[None]:

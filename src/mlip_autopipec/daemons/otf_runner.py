@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from ase import Atoms
 
+from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.core.process import ProcessIdentity
+from mlip_autopipec.daemons.inoffice import runners_office
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.runtime.serve import Outcome, serve
@@ -57,13 +60,16 @@ class OtfRunner:
         The run and its configuration.
     name
         Of this process.
+    in_office
+        True: this process holds `daemons.inoffice.runners_office`, and its walkers end when it does so no more.
     """
 
-    def __init__(self, run: RunDirectory, config: Config, name: str = "otf-runner") -> None:
+    def __init__(self, run: RunDirectory, config: Config, name: str = "otf-runner", *, in_office: bool = False) -> None:
         self.run = run
         self.config = config
         self.name = name
         self.seats = [_Seat(plan) for plan in walker_plans(config.otf)]
+        self._holder = ProcessIdentity.own() if in_office else None
         self._control = Control(run.control)
         self._drain_until: float | None = None
 
@@ -118,7 +124,7 @@ class OtfRunner:
         name = seat.plan.name
         seat.child = Child(
             walker_process,
-            (str(self.run.root), self.config, seat.plan),
+            (str(self.run.root), self.config, seat.plan, self._holder),
             name,
             output=self.run.logs / f"{name}.log",
         )
@@ -167,19 +173,38 @@ class OtfRunner:
         log.warning("%s ended unexpectedly, starting it again: %s", name, reason)
 
 
-def walker_process(root: str, config: Config, plan: WalkerPlan) -> int:
-    """Run one walker in this process; returns its exit code."""
+def walker_process(root: str, config: Config, plan: WalkerPlan, holder: ProcessIdentity | None = None) -> int:
+    """Run one walker in this process; returns its exit code.
+
+    Parameters
+    ----------
+    holder
+        The otf-runner that must hold the office: else another one runs this walker, and this process may write nothing.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run = RunDirectory(Path(root))
     control = Control(run.control)
+    office = runners_office(run, config.queue.lease_s)
     heartbeat = Heartbeat(run.heartbeats / f"{plan.name}.json", plan.name)
-    return serve(build_walker(run, config, plan), heartbeat=heartbeat, stop=lambda: control.wants("stop"))
+
+    def stop() -> bool:
+        if holder is not None and not office.names(holder):
+            # Not drained: saving the state would overwrite what the walker of the new otf-runner saves.
+            raise QueueError(f"{plan.name}: another otf-runner has taken over: {office.holder()}", transient=True)
+        return control.wants("stop")
+
+    return serve(build_walker(run, config, plan), heartbeat=heartbeat, stop=stop)
 
 
 def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     """Plug a walker together."""
+    from mlip_autopipec.daemons.auditor import Auditor
+    from mlip_autopipec.daemons.collector import Collector
     from mlip_autopipec.daemons.evaluators import chosen_engine, make_evaluator, walker_threads
+    from mlip_autopipec.daemons.haltlevel import HaltLevel
     from mlip_autopipec.daemons.healing import Healing
+    from mlip_autopipec.daemons.labelcosts import LabelCosts
+    from mlip_autopipec.daemons.novelty import Novelty
     from mlip_autopipec.daemons.queues import dft_queue
     from mlip_autopipec.daemons.walker import Walker
     from mlip_autopipec.store.refusals import read_refusals
@@ -188,16 +213,29 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     folder = run.walker(plan.name)
     registry = Registry(run.potentials)
     events = EventLog(run.events, plan.name)
+    queue = dft_queue(run, config.queue, worker=plan.name)
+    collector = Collector(
+        folder,
+        config.otf,
+        auditor=Auditor(plan, config.otf, len(walker_plans(config.otf))),
+        novelty=Novelty(registry, queue),
+        queue=queue,
+        events=events,
+        apart=config.embedding.cutoff,
+        measured=LabelCosts(queue.results),
+    )
     healing = Healing(
         folder,
         plan.name,
         embedding=config.embedding,
         threshold=config.otf.uncertainty_threshold,
         labeller=config.labeller_settings(),
-        queue=dft_queue(run, config.queue, worker=plan.name),
+        queue=queue,
         registry=registry,
         events=events,
         refused=lambda: set(read_refusals(run)),
+        level=HaltLevel(run.calibration, config.otf),
+        collector=collector,
     )
     structure = config.path(run, plan.structure or config.start.structure)
     settings = md_settings(plan, config.otf, dimension_of(read_structures(structure, "start.structure")[0]))

@@ -105,7 +105,8 @@ def _check_program(config: Config) -> None:
 def _warnings(config: Config, structure: Atoms) -> list[str]:
     warnings = []
     reach = config.embedding.cutoff + config.embedding.buffer_size
-    if reach < config.training.basis.cutoff:
+    # Otherwise the buffer grows until the centre's grade in the cell is that in the frame.
+    if config.embedding.max_core_force_error is None and reach < config.training.basis.cutoff:
         warnings.append(
             f"embedding.cutoff + embedding.buffer_size is {reach:g} A, less than the potential's cutoff "
             f"{config.training.basis.cutoff:g} A: a carved cell does not repeat the centre's whole environment"

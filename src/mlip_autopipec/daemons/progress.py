@@ -36,6 +36,7 @@ class Progress:
         self._quiet_since: tuple[object, int] | None = None  # the trainer's process and counter at the first rest
         self._runner_beat: tuple[object, object] | None = None  # as first seen, perhaps left by an earlier start
         self.state = self._earlier()
+        self.phase: Phase | None = None  # as judged in this process; `state` may be one of an earlier start
 
     def update(self) -> Phase:
         """Judge again; returns the phase."""
@@ -46,6 +47,7 @@ class Progress:
             phase = ended if self._all_ingested() else phase
         else:
             self._quiet_since = None
+        self.phase = phase
         state = WorkflowState(generation, phase, pending)
         if state != self.state or not self.run.state.exists():
             if phase != self.state.phase:

@@ -10,16 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mlip_autopipec.core.process import ProcessIdentity, signal_name
 from mlip_autopipec.daemons.settings import SupervisorSettings
 from mlip_autopipec.runtime.child import child_environment
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.runtime.tether import tethered
 from mlip_autopipec.store.rundir import RunDirectory
 
 logger = logging.getLogger(__name__)
 
 _LOG_TAIL_BYTES = 4096
+_MOST_DOUBLINGS = 60  # 2.0**1024 is no number any more, and a daemon may crash as often in a night
 
 
 class ServiceProcess:
@@ -58,7 +59,12 @@ class ServiceProcess:
         if self._process is not None:
             return self._reap(self._process, now)
         if now >= self._start_at and not self._predecessor_lives(now):
-            self._start(now)
+            try:
+                self._start(now)
+            except OSError as error:  # no process, no memory or no disk for now: the others must live on
+                self._start_at = now + self._next_pause()
+                self.last_exit = f"not started: {error}"
+                logger.warning("%s: %s; trying again in %g s", self.name, self.last_exit, self._start_at - now)
         return False
 
     def terminate(self) -> None:
@@ -90,6 +96,7 @@ class ServiceProcess:
     # --- inside -----------------------------------------------------------------------------------------------
 
     def _start(self, now: float) -> None:
+        self.run.logs.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", self.module, "-C", str(self.run.root), "--name", self.name]
         with self._log_file().open("ab") as log:
             self._process = subprocess.Popen(
@@ -108,26 +115,35 @@ class ServiceProcess:
         # Who ran for long has recovered from what ended it before.
         if now - self._started > self._settings.restart_backoff_max_s:
             self._crashes_in_a_row = 0
-        pause = min(self._settings.restart_backoff_s * 2**self._crashes_in_a_row, self._settings.restart_backoff_max_s)
-        self._crashes_in_a_row += 1
+        pause = self._next_pause()
         self.restarts += 1
         self._start_at = now + pause
         logger.warning("%s: ended unasked (%s); starting it again in %g s", self.name, self.last_exit, pause)
         return True
 
+    def _next_pause(self) -> float:
+        """Return how long to wait before the next start, s: twice as long each time in a row, up to the limit."""
+        times, self._crashes_in_a_row = self._crashes_in_a_row, self._crashes_in_a_row + 1
+        longest_s = self._settings.restart_backoff_max_s
+        return min(self._settings.restart_backoff_s * 2.0 ** min(times, _MOST_DOUBLINGS), longest_s)
+
     def _describe_exit(self, code: int) -> str:
         if code < 0:
-            return f"killed by {signal.Signals(-code).name}"
-        return f"exit code {code}" + (f": {self._last_log_line()}" if code else "")
+            return f"killed by {signal_name(-code)}"
+        said = self._last_log_line() if code else ""
+        return f"exit code {code}" + (f": {said}" if said else "")
 
     def _log_file(self) -> Path:
         return self.run.logs / f"{self.name}.log"
 
     def _last_log_line(self) -> str:
-        with self._log_file().open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
+        try:
+            with self._log_file().open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()
+        except OSError:  # somebody tidied up
+            return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def _find_predecessor(self) -> ProcessIdentity | None:

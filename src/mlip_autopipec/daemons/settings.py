@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mlip_autopipec.engines.espresso.settings import EspressoNode
+from mlip_autopipec.engines.gpaw.settings import GpawNode
+from mlip_autopipec.engines.vasp.settings import VaspNode
 
 
 class SupervisorSettings(BaseModel):
@@ -51,7 +53,10 @@ class NodeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     espresso: EspressoNode = Field(default_factory=EspressoNode, description="Quantum ESPRESSO on this node")
+    gpaw: GpawNode = Field(default_factory=GpawNode, description="GPAW on this node")
+    vasp: VaspNode = Field(default_factory=VaspNode, description="VASP on this node")
 
     def before(self, deadline: float) -> NodeSettings:
         """Return these settings for a machine that is taken away at `deadline`, s of `time.monotonic` on it."""
-        return self.model_copy(update={"espresso": self.espresso.before(deadline)})
+        engines = {"espresso": self.espresso, "gpaw": self.gpaw, "vasp": self.vasp}
+        return self.model_copy(update={name: engine.before(deadline) for name, engine in engines.items()})

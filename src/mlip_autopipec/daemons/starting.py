@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from mlip_autopipec.core.errors import AutopipeError
+from mlip_autopipec.daemons.inoffice import WAITING
 from mlip_autopipec.daemons.launch import AlreadyRunning
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
 from mlip_autopipec.store.control import Control
@@ -19,6 +21,7 @@ _MODULE = "autopipe_services.supervisor"
 _START_S = 60.0
 _LOG_TAIL_LINES = 5
 _GONE = ("failed", "stopped")
+_TRY_AGAIN = 75
 
 
 def already_running(run: RunDirectory, *, foreground: bool) -> int | None:
@@ -43,11 +46,16 @@ def supervise(run: RunDirectory) -> NoReturn:
     Control(run.control).withdraw("stop")
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", _MODULE, "-C", str(run.root), "--foreground"])
+    os.execv(sys.executable, [sys.executable, "-m", _MODULE, "-C", str(run.root), "--freeze", "--foreground"])
 
 
-def begin(run: RunDirectory) -> tuple[int, bool]:
-    """Start a supervisor that outlives this process, and wait until it beats.
+def begin(run: RunDirectory, say: Callable[[str], None] = lambda text: None) -> tuple[int, bool]:
+    """Start a supervisor that outlives this process, and wait until it is at work.
+
+    Parameters
+    ----------
+    say
+        Shows a line to a person: who is waited for.
 
     Returns
     -------
@@ -57,7 +65,7 @@ def begin(run: RunDirectory) -> tuple[int, bool]:
     Raises
     ------
     AutopipeError
-        It ended at once, with the last lines of its log, or it does not come up.
+        It ended at once (one of another host is at work, say), with the last lines of its log, or it does not come up.
     """
     state, pid = _alive(run)
     if state not in (None, "draining"):
@@ -68,32 +76,43 @@ def begin(run: RunDirectory) -> tuple[int, bool]:
     with log_path.open("ab") as log:
         offset = log.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, "-C", str(run.root)],
+            [sys.executable, "-m", _MODULE, "-C", str(run.root), "--freeze"],
             start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
-    if _comes_up(run, process):
+    if _comes_up(run, process, say):
         return process.pid, True
     if process.poll() is None:
         raise AutopipeError(f"the supervisor (pid {process.pid}) does not come up", f"see {log_path}", transient=True)
     error = AutopipeError(f"the supervisor ended at once: {_tail(log_path, offset)}", f"see {log_path}")
-    error.exit_code = process.returncode
+    # Peaceful (0) or killed by a signal (negative), it is not there: no success, and no exit code of its own.
+    error.exit_code = process.returncode if process.returncode > 0 else _TRY_AGAIN
     raise error
 
 
-def _comes_up(run: RunDirectory, process: subprocess.Popen[bytes]) -> bool:
+def _comes_up(run: RunDirectory, process: subprocess.Popen[bytes], say: Callable[[str], None]) -> bool:
     """Wait until the supervisor is at work; False if it ends, or does not even begin to start.
 
-    Once its first heartbeat says `starting` it may take its time: publishing thousands of first tasks does.
+    Once its first heartbeat says `starting` it may take its time: publishing thousands of first tasks does. And where
+    one of another host has died it waits for as long as that might only be slow.
     """
     deadline = time.monotonic() + _START_S
+    told = ""
     while process.poll() is None:
         state, pid = _alive(run)
-        if pid == process.pid and state not in (None, "starting"):
+        if pid == process.pid and state not in (None, "starting", WAITING):
             return True
+        if state == WAITING and (waiting_for := _waiting_for(run)) != told:
+            told = waiting_for
+            say(f"waiting for {told}, unless it is dead")
         if pid != process.pid and time.monotonic() >= deadline:
             return False
         time.sleep(0.05)
     return False
+
+
+def _waiting_for(run: RunDirectory) -> str:
+    record = read_heartbeat(run.heartbeats / "supervisor.json") or {}
+    return str(record.get("detail", {}).get("waiting_for", "its office"))
 
 
 def _alive(run: RunDirectory) -> tuple[str | None, int]:

@@ -7,13 +7,15 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
 
 _OVER = ("stopped", "failed")
 _LOOK_S = 0.1
+# SIGKILL ends a process that waits for a disk (state D) only when the disk answers, which may be never.
+_DYING_S = 10.0
 # A process of another host is judged by its heartbeat's counter; one that has not moved for so long is not waited for.
 _SILENT_S = 10.0
 
@@ -29,7 +31,7 @@ class Living:
 
 @dataclass
 class Report:
-    """Names of the processes that ended by themselves, were killed, or are on other hosts and did not answer."""
+    """Names of the processes that ended by themselves, were killed, or did neither as far as can be seen from here."""
 
     stopped: list[str] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
@@ -76,18 +78,22 @@ def end(run: RunDirectory, *, timeout_s: float) -> Report:
     at_first = {process.name for process in living(run)}
     left = _wait(run, timeout_s)
     report = Report()
+    here = [process for process in left if process.identity.is_local()]
     # The supervisor first, or it would start the others again.
-    for process in sorted(left, key=lambda p: p.name != "supervisor"):
-        if process.identity.is_local():
-            process.identity.send(signal.SIGKILL, group=True)
-            report.killed.append(process.name)
-        else:
+    for process in sorted(here, key=lambda p: p.name != "supervisor"):
+        process.identity.send(signal.SIGKILL, group=True)
+    deadline = time.monotonic() + _DYING_S
+    while any(process.identity.alive() for process in here) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+    for process in left:
+        if process not in here:
             report.unknown.append(process.name)
             # Told once. If it lives after all, it writes its heartbeat again.
             (run.heartbeats / f"{process.name}.json").unlink(missing_ok=True)
-    for process in left:
-        while process.identity.alive():
-            time.sleep(_LOOK_S)
+        elif process.identity.alive():
+            report.unknown.append(process.name)
+        else:
+            report.killed.append(process.name)
     report.stopped = sorted(at_first - set(report.killed) - set(report.unknown))
     return report
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STATE_S = 1.0
-_OVER: Final = {"done": 0, "stuck": 3}  # phase -> exit code
+_OVER: Final[dict[str | None, int]] = {"done": 0, "stuck": 3}  # phase -> exit code
 _INTERRUPTED, _NOT_DONE = 130, 75
 # Fractions of the patience, so that a gap is filled before anything that waits for it is marked late.
 _GAP_FRACTION = 0.3
@@ -103,6 +103,7 @@ class Supervisor:
         self.narrator = None if say is None else Narrator(run, config.otf.uncertainty_threshold, say)
         self._next_state = self._next_scan = float("-inf")
         self._kill_at: float | None = None
+        self._dismissed = False
         self._clock = clock
 
     # --- life -------------------------------------------------------------------------------------------------
@@ -136,6 +137,10 @@ class Supervisor:
             for service in self.services:
                 service.terminate()
 
+    def dismiss(self) -> None:
+        """Write nothing any more: a supervisor of another host has the run."""
+        self._dismissed = True
+
     def close(self) -> None:
         """Leave no daemon behind, and no event unmerged (idempotent)."""
         deadline = time.monotonic() + self.settings.grace_s
@@ -145,17 +150,19 @@ class Supervisor:
             if time.monotonic() > deadline:
                 self._kill_all()
             time.sleep(0.02)
-        self.merger.merge()
-        self.recovery.scan(final=True)
-        self.merger.merge(final=True)
+        if not self._dismissed:
+            self.merger.merge()
+            self.recovery.scan(final=True)
+            self.merger.merge(final=True)
         self.queue.release()
 
     def ending(self, number: int | None) -> int:
         """Return the exit code; who waits for the run in a terminal or a script is told whether it is done."""
         if not self.foreground:
             return 0
-        code = _OVER.get(self.progress.state.phase)
-        if code is None:
+        if self.progress.phase in _OVER:
+            code = _OVER[self.progress.phase]
+        else:
             code = _INTERRUPTED if number == signal.SIGINT else _NOT_DONE
         if code and self.narrator is not None:
             self.narrator.part(self.progress.state)
@@ -172,19 +179,19 @@ class Supervisor:
 
     # --- inside -----------------------------------------------------------------------------------------------
 
-    def _phase(self) -> str:
+    def _phase(self) -> str | None:
         try:
             return self.progress.update()
         except OSError as error:  # a full disk must not end the run; a second later it is tried again
             logger.warning("state not written: %s", error)
-            return self.progress.state.phase
+            return self.progress.phase
 
     def _take_back(self, worker: str) -> None:
         """Return the tasks of a dead daemon at once, without waiting for its lease to run out."""
         try:
             for task_id in self.queue.return_tasks_of(worker):
                 logger.info("task %s: held by %s, back in the queue", task_id, worker)
-        except AutopipeError as error:
+        except (AutopipeError, OSError) as error:  # a sweep returns them after the lease
             logger.warning("tasks of %s: %s", worker, error)
 
     def _scan(self, now: float) -> None:

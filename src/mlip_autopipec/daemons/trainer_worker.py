@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import filelock
 from ase import Atoms
 
-from mlip_autopipec.core.clock import Clock, SystemClock
-from mlip_autopipec.core.errors import EngineError, QueueError
+from mlip_autopipec.core.clock import Clock
+from mlip_autopipec.core.errors import EngineError
 from mlip_autopipec.core.events import EventLog
+from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.demand import Demand
 from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
@@ -28,7 +28,6 @@ from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.publish import publish
 from mlip_autopipec.store.control import Control
-from mlip_autopipec.store.office import Office
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -54,7 +53,7 @@ class _Running:
 
 
 class TrainerWorker:
-    """A `runtime.serve.Daemon` that trains.
+    """A `runtime.serve.Daemon` that trains. One per run: whoever makes it holds `daemons.inoffice.trainers_office`.
 
     Parameters
     ----------
@@ -74,19 +73,19 @@ class TrainerWorker:
         self.name = name
         self.settings = config.training
         self.registry = Registry(run.potentials)
-        self.intake = Intake(run, config.labeller_settings(), force_limit=config.training.force_limit)
+        self.intake = Intake(
+            run, config.labeller_settings(),
+            force_limit=config.training.force_limit, moment_jump=config.labelling.moment_jump,
+        )  # fmt: skip
         self.queue = dft_queue(run, config.queue, worker=name)
         self.events = EventLog(run.events, name, clock)
         self._control = Control(run.control)
         self._upkeep = Upkeep(self.intake, self.registry, self.events)
+        self._calibrator = Calibrator(run.calibration, self.intake, self.registry, config.otf, config.training)
         self._demand = Demand(
             self.intake, self.registry, self.settings,
             has_given=config.start.potential is not None, unfinished=self.queue.unfinished,
         )  # fmt: skip
-        # The lock is for this host, where it answers at once; the office for all of them.
-        self._lock = filelock.FileLock(run.potentials / ".trainer.lock")
-        self._office = Office(run.potentials / ".trainer.lease", config.queue.lease_s, SystemClock())
-        self._opened = False
         self._elements: tuple[str, ...] = ()
         self._child: Child | None = None
         self._fit: _Running | None = None
@@ -97,50 +96,20 @@ class TrainerWorker:
     # --- life -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take the lock; begin, unless a trainer on another host is at work or has died less than a lease ago.
-
-        Raises
-        ------
-        QueueError
-            Another trainer of this run works on this host.
-        """
+        """Repair what a killed trainer left, take the start structures in, warm the child up."""
         self.run.potentials.mkdir(parents=True, exist_ok=True)
         self.run.attempts.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise QueueError(
-                f"{self.run.root}: another trainer works here", "one per run: stop the other one", transient=True
-            ) from error
-        self._open()
-
-    def _open(self) -> bool:
-        """Repair what a killed trainer left, take the start structures in, warm the child up; true once that is done.
-
-        Raises
-        ------
-        QueueError
-            A trainer on another host has taken this one for dead (transient).
-        """
-        if self._opened:
-            self._office.beat()
-            return True
-        if not self._office.take():
-            return False
-        self._opened = True
         for action in self.registry.recover():
             logger.warning("%s", action)
         self.intake.load()
         self._read_start()
         self._upkeep.look()
+        self._calibrator.load()
         self._demand.read_versions()
         self._ready_child()
-        return True
 
     def step(self, now: float) -> Outcome:
         """Look after the fit; take in new labels; begin a fit if it is time."""
-        if not self._open():
-            return Outcome.DONE if self._draining else Outcome.IDLE
         if self._fit is not None:
             outcome = self._look_after_fit(self._fit, now)
             if outcome is Outcome.WORKED or self._draining:
@@ -157,31 +126,32 @@ class TrainerWorker:
             self._demand.revive()
             self._control.withdraw(REVIVE_TRAINER)
         took_in = self.intake.take_results()
+        if self.intake.rest:
+            self._next_look = now
+            return Outcome.WORKED
         if self._fit is None and self._demand.is_due(now):
             self._begin()
             return Outcome.WORKED
-        return Outcome.WORKED if took_in else Outcome.IDLE
+        calibrated = self._calibrator.step()
+        return Outcome.WORKED if took_in or calibrated else Outcome.IDLE
 
     def drain(self) -> None:
         """Begin no fit any more; the one that runs may finish if it does so soon."""
         self._draining = True
 
     def close(self) -> None:
-        """End the child and free the lock (idempotent)."""
+        """End the child (idempotent)."""
         self._end_child()
-        self._office.drop()
-        self._lock.release()
 
     def status(self) -> tuple[str, dict[str, Any]]:
         """Return the state and what it waits for; `uningested` is 0 when no fit will come any more."""
-        if not self._opened:
-            return "waiting", {"waiting_for": f"the trainer that was {self._office.holder()}"}
         error = self._upkeep.trouble or self._demand.lost() or self._demand.error
         state = "training" if self._fit else "failing" if error else "idle"
         detail: dict[str, Any] = {
             "labels": len(self.intake.labels),
-            "uningested": len(self._demand.new()),
+            "uningested": len(self._demand.new()) + self.intake.rest,
             "refused": len(self.intake.refused),
+            **({"flagged": len(self.intake.flags)} if self.intake.flags else {}),
             "waiting_for": self._demand.waiting_for,
             "version": self._demand.version,
         }
@@ -206,7 +176,7 @@ class TrainerWorker:
         given = None
         if parent is None and start.potential is not None and start.active_set is not None:
             given = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
-        request = FitRequest(tuple(sorted(self.intake.labels - self.intake.refused)), given)
+        request = FitRequest(tuple(sorted(self.intake.trainable)), given, parent)
         self._fit = _Running(self.registry.next_version(), parent, request.task_ids, tuple(new))
         self._demand.began(len(request.task_ids))
         self.events.emit("train_started", version=self._fit.version, parent=parent, task_ids=new)
@@ -217,7 +187,7 @@ class TrainerWorker:
             given = self.config.start.potential
             job = FitJob(
                 self.run.root, self.settings, self.config.labeller_settings(), self.config.node, self._elements,
-                self.config.path(self.run, given) if given else None, self.config.otf.engine,
+                self.config.path(self.run, given) if given else None, self.config.otf.engine, self.config.labelling,
             )  # fmt: skip
             self._child = Child(Fitter, (job,), f"{self.name} fit", serves=True)
         return self._child
@@ -251,18 +221,14 @@ class TrainerWorker:
             error = EngineError(f"{len(unseen)} label(s) left the dataset during the fit", transient=True)
             self._demand.failed(fit.new_ids, Result(error=error), now)
             return
-        for task_id, reason in answer.unusable.items():
-            self.intake.refuse(task_id, reason)
+        self.intake.refuse_all(answer.unusable)
         self._publish(fit, answer)
         self._demand.succeeded()
 
     def _publish(self, fit: _Running, answer: FitAnswer) -> None:
         new = [task_id for task_id in fit.new_ids if task_id not in answer.unusable]
         manifest = {"parent": fit.parent, "new_task_ids": new, **answer.facts}
-        try:
-            version = publish(self.registry, answer.folder, manifest)
-        except BaseException:
-            shutil.rmtree(answer.folder, ignore_errors=True)
-            raise
+        with self.registry.work_folder(answer.folder) as folder:
+            version = publish(self.registry, folder, manifest)
         self.events.emit("version_published", version=version, parent=fit.parent, task_ids=new)
         logger.info("%s: %d labels, %d of them new", version, len(answer.facts["task_ids"]), len(new))

@@ -115,6 +115,8 @@ class Walker:
         found = self.record.resume()
         if found is None:
             return
+        if found.snapshot is not None:
+            self.snapshots.prune(found.snapshot)  # a kill may have left those of a branch that was given up
         if found.state == "running":
             # Killed, or ended by what MD did: look at every step until the next snapshot.
             self.pace.careful_until = found.snapshot_step + self.otf.snapshot_interval
@@ -124,7 +126,8 @@ class Walker:
         halt = self.healing.halt
         if halt is not None and not self.state.ended:
             # The kill may have come between the halt and its note in the state.
-            noted = {"step": halt.step, "halted_step": halt.step, "gamma": halt.gamma, "extractions": halt.number}
+            noted = {"step": halt.step, "halted_step": halt.step, "gamma": halt.gamma}
+            noted["extractions"] = self.healing.extractions
             self.record.save(state="halted", **noted)
 
     def step(self, now: float) -> Outcome:
@@ -185,7 +188,6 @@ class Walker:
         """Make the MD engine, at the last safe snapshot or, before the first one, at the start structure."""
         self.close()
         self.md = self.make_md(self.current.evaluator)
-        self.md.halt_above = self.otf.uncertainty_threshold
         if self.state.snapshot is None:
             self.md.start(read_structures(self.structure, "start.structure")[0], velocity_seed=self.state.seed)
         else:
@@ -195,6 +197,7 @@ class Walker:
 
     def _move(self) -> Outcome:
         md = self._md()
+        md.halt_above = self.healing.halt_level
         md.gamma_every = self.pace.gamma_every(self.state.step)
         next_snapshot = self.state.snapshot_step + self.otf.snapshot_interval
         fresh = self.state.snapshot is None
@@ -217,6 +220,10 @@ class Walker:
             return Outcome.WORKED
         # Only a frame whose gamma was looked at, and is below the threshold, is safe to come back to.
         self._safe = bool(outcome.checks) and outcome.checks[-1][0] == outcome.step
+        if self._safe:
+            version, gamma = str(self.state.version), outcome.checks[-1][1]
+            self.healing.passed(md.frame, outcome.step, gamma, version, self.current.evaluator)
+            self.record.note(extractions=self.healing.extractions)
         if self._safe and (fresh or outcome.step >= min(next_snapshot, self.plan.steps)):
             self._snapshot()
         else:
@@ -251,7 +258,7 @@ class Walker:
         if wrong:
             self._rewind(frame, step, wrong, next_snapshot)
             return
-        if self.state.extractions >= self.otf.max_extractions:
+        if not self.healing.may_extract(self.otf.max_extractions):
             self._end("done", f"gamma exceeded again at step {step} after otf.max_extractions regions")
             return
         halt = self.healing.open(frame, step, str(self.state.version), self.current.evaluator)
@@ -260,8 +267,8 @@ class Walker:
             step=step,
             halted_step=step,
             gamma=halt.gamma,
-            extractions=halt.number,
-            waiting_for=f"label of task {halt.task_ids[0]}",
+            extractions=self.healing.extractions,
+            waiting_for=f"label of task {halt.task_ids[0]}" if halt.task_ids else "",
         )
         self.close()
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mlip_autopipec.core.errors import AutopipeError, DataError, ModelError
 from mlip_autopipec.core.files import read_json
+from mlip_autopipec.monitor.costs import costs
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
@@ -36,6 +37,8 @@ def collect(run: RunDirectory) -> dict[str, Any]:
         "workflow": _workflow(run, damaged),
         **_current(registry, damaged),
         "labels": _labels(run, registry, daemons),
+        "flagged": max((int(d["detail"].get("flagged", 0)) for d in daemons if d["name"] == TRAINER), default=0),
+        "costs": costs(run),
         "daemons": daemons,
         "walkers": walkers,
         "queue": TaskQueue(run.queue / "dft", Results(run.results), worker="status", attempts=run.attempts).counts(),

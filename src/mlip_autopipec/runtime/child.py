@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mlip_autopipec.core.errors import AutopipeError, Crashed
-from mlip_autopipec.runtime.process import ProcessIdentity
+from mlip_autopipec.core.process import ProcessIdentity, signal_name
 
 # One thread per child: the run has several. Numba's omp layer dies after fork and was 3 times slower with 2 threads.
 DEFAULT_ENVIRONMENT = {"NUMBA_THREADING_LAYER": "workqueue", "OMP_NUM_THREADS": "1"}
@@ -201,5 +201,5 @@ class Child:
     def _death(self) -> str:
         code = self._process.returncode
         if code is not None and code < 0:
-            return f"killed by {signal.Signals(-code).name}"
+            return f"killed by {signal_name(-code)}"
         return f"ended without an answer, exit code {code}"

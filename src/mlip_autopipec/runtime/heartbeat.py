@@ -6,14 +6,16 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json, write_json
-from mlip_autopipec.runtime.process import ProcessIdentity
+from mlip_autopipec.core.process import ProcessIdentity
 
 logger = logging.getLogger(__name__)
+
+_KEYS: Final = frozenset({"name", "pid", "host", "process_start", "counter", "state", "detail", "updated"})
 
 
 class Heartbeat:
@@ -67,12 +69,12 @@ class Heartbeat:
 
 
 def read_heartbeat(path: Path) -> dict[str, Any] | None:
-    """Return the last heartbeat, None if there is none or it is unreadable."""
+    """Return the last heartbeat with all its keys; None if there is none, or it is unreadable or something else."""
     try:
         record = read_json(path)
-    except (FileNotFoundError, DataError):
+    except (OSError, DataError):
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and record.keys() >= _KEYS else None
 
 
 def heartbeat_identity(record: Mapping[str, Any]) -> ProcessIdentity | None:

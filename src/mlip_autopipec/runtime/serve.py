@@ -212,12 +212,13 @@ def serve(
         except KeyboardInterrupt:
             logger.warning("interrupted again: leaving without draining")
             state, code = "failed", _INTERRUPTED
-        except Exception:
+        except Exception:  # the boundary of the process: a bug becomes an exit code, a log entry and a last heartbeat
             logger.exception("unexpected error")
             state, code = "failed", 1
         finally:
             systemd.send("STOPPING=1")
-            code = _close(daemon) or code
+            closed = _close(daemon)
+            code = code or closed
             state = state if code == 0 else "failed"
             if code == 0 and isinstance(daemon, Judging):
                 code = daemon.ending(signals.first)
@@ -265,9 +266,13 @@ def _loop(
 
 
 def _close(daemon: Daemon) -> int:
+    # The boundary of the process: whatever goes wrong here is told, and the last heartbeat is written all the same.
     try:
         daemon.close()
     except Exception:
         logger.exception("unexpected error while closing")
         return 1
+    except KeyboardInterrupt:
+        logger.warning("interrupted again while closing")
+        return _INTERRUPTED
     return 0

@@ -13,9 +13,14 @@ import numpy as np
 from ase import Atoms
 
 from mlip_autopipec.core.errors import DataError
-from mlip_autopipec.core.structure import structure_id
+from mlip_autopipec.core.interfaces import FloatArray
+from mlip_autopipec.core.structure import finite_array, structure_id
+from mlip_autopipec.core.windows import check_energy, check_force, energy_per_atom
 from mlip_autopipec.store.dataset import DatasetRow
 from mlip_autopipec.store.task import Task
+
+# Element -> (mean size of the magnetic moments, size of their mean), Bohr magnetons per atom.
+Moments = Mapping[str, tuple[float, float]]
 
 
 def row_of_result(record: Mapping[str, Any], labeller: Mapping[str, Any], *, force_limit: float) -> DatasetRow:
@@ -51,9 +56,77 @@ def row_of_result(record: Mapping[str, Any], labeller: Mapping[str, Any], *, for
         config_type=task.config_type,
         uncertainty_gamma=task.priority,
         origin=task.origin,
+        moments=_moments(record),
+        flags=_flags(record),
     )
     check_forces(row, force_limit)
     return row
+
+
+def _moments(record: Mapping[str, Any]) -> FloatArray | None:
+    moments = record["info"].get("moments")
+    if moments is None:
+        return None
+    return finite_array(moments, (len(record["forces"]),), f"label {record['id']}: info.moments")
+
+
+def _flags(record: Mapping[str, Any]) -> dict[str, str]:
+    flags = record["info"].get("flags", {})
+    if not isinstance(flags, dict):
+        raise DataError(f"label {record['id']}: info.flags is no object", "results are never edited by hand")
+    return {str(name): str(told) for name, told in flags.items()}
+
+
+def mean_moments(row: DatasetRow) -> Moments:
+    """Return element -> (mean size of the moments, size of their mean), Bohr magnetons per atom; empty without spin."""
+    if row.moments is None:
+        return {}
+    symbols = np.asarray(row.atoms.get_chemical_symbols())
+    by_element = {str(element): row.moments[symbols == element] for element in set(symbols.tolist())}
+    return {element: (float(np.abs(m).mean()), float(abs(m.mean()))) for element, m in by_element.items()}
+
+
+def moment_jump(ours: Moments, theirs: Moments, threshold: float) -> str:
+    """Return how the magnetic moments of two labels differ; empty if they hardly do.
+
+    Compared are the mean of the moments' sizes, which spin transitions change, and the size of their mean, which a
+    change of the magnetic order does.
+
+    Parameters
+    ----------
+    ours, theirs
+        As `mean_moments` returns them.
+    threshold
+        Bohr magnetons per atom of an element.
+    """
+    jumps = []
+    for element in sorted(set(ours) & set(theirs)):
+        for word, mine, other in zip(("moment", "net moment"), ours[element], theirs[element], strict=True):
+            if abs(mine - other) > threshold:
+                jumps.append(f"{word} of {element} {mine:.2f} instead of {other:.2f} Bohr magnetons per atom")
+    return "; ".join(jumps)
+
+
+def left_out(
+    row: DatasetRow, isolated: Mapping[str, float], window: tuple[float, float], *, use_changed_smearing: bool
+) -> str:
+    """Return why a row takes no part in the fit; empty if it does.
+
+    Parameters
+    ----------
+    isolated
+        Energies of free atoms, eV.
+    window
+        eV per atom above isolated atoms.
+    """
+    if not use_changed_smearing and (told := row.flags.get("changed_smearing")):
+        return f"{told}, and training.use_changed_smearing is false"
+    try:
+        per_atom = energy_per_atom(row.energy, row.atoms.get_chemical_symbols(), isolated)
+        check_energy(f"label {row.task_id}", per_atom, window)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def row_of_frame(atoms: Atoms, number: int, labeller: Mapping[str, Any], *, force_limit: float) -> DatasetRow:
@@ -111,12 +184,7 @@ def check_forces(row: DatasetRow, force_limit: float) -> None:
     """
     if not row.learned.any():
         raise DataError(f"label {row.task_id}: all atoms are masked, so there is nothing to learn")
-    largest = float(np.linalg.norm(row.forces[row.learned], axis=1).max())
-    if not largest <= force_limit:
-        raise DataError(
-            f"label {row.task_id}: a force of {largest:.3g} eV/A is above training.force_limit {force_limit:g} eV/A",
-            "look at the structure; raise the limit if it is meant",
-        )
+    check_force(f"label {row.task_id}", row.forces, row.force_mask, force_limit)
 
 
 def _voigt(stress: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
 """potential -> publish: active set (.asi), gate checks -> potentials/v0007/, atomic `current`.
 
-Reads: the work folder of `train`. Writes: `potential.asi` into it; `potentials/vNNNN/`, `potentials/current.json`.
-Next: `swap`.
+Reads: the work folder of `train`. Writes: `potential.asi` and `active_rows.npz` into it; `potentials/vNNNN/`,
+`potentials/current.json`. Next: `swap`.
 """
 
 from __future__ import annotations
 
+import logging
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlip_autopipec.ace.formats.asi import write_asi
-from mlip_autopipec.ace.maxvol import ActiveSet, active_set
+from mlip_autopipec.ace.formats.asi import read_asi, write_asi
+from mlip_autopipec.ace.growing import GrownSet
+from mlip_autopipec.ace.maxvol import ActiveSet
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluation, FloatArray
 from mlip_autopipec.store.registry import Registry
@@ -23,6 +26,9 @@ from mlip_autopipec.store.registry import Registry
 # ``evaluate(potential, active_set or None, atoms)``: what the MD engine will compute; gamma if there is an active set.
 Evaluate = Callable[[Path, Path | None, Atoms], Evaluation]
 
+logger = logging.getLogger(__name__)
+
+_ACTIVE_ROWS = "active_rows.npz"
 # Relative to the size of what is compared: coefficients of 1e6 that cancel cost some of the 16 digits.
 _AGREEMENT = 1e-6
 # MaxVol stops at 1.001; the rest is rounding through an ill-conditioned inverse.
@@ -49,11 +55,30 @@ class Sample:
     entered: np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def write_grades(folder: Path, rows: Mapping[str, FloatArray]) -> dict[str, ActiveSet]:
-    """Select the active set of each element from its training rows (n, k) and write `potential.asi`."""
-    selected = {element: active_set(values) for element, values in rows.items()}
-    write_asi({element: found.inverse for element, found in selected.items()}, folder / "potential.asi")
-    return selected
+def write_grades(folder: Path, sets: Mapping[str, GrownSet]) -> None:
+    """Write `potential.asi`, and into `active_rows.npz` what the next version's active sets can begin with."""
+    write_asi({element: found.active.inverse for element, found in sets.items()}, folder / "potential.asi")
+    arrays: dict[str, Any] = {}
+    for element, found in sets.items():
+        counts = np.array([found.n_seen, found.n_selected])
+        named = {"rows": found.active.rows, "indices": found.active.indices, "counts": counts}
+        arrays |= {f"{element}.{name}": array for name, array in named.items()}
+    np.savez(folder / _ACTIVE_ROWS, **arrays)
+
+
+def read_grades(folder: Path) -> dict[str, GrownSet]:
+    """Return what `write_grades` wrote; nothing if a file is missing or damaged: then all is selected anew."""
+    try:
+        inverses = read_asi(folder / "potential.asi")
+        with (folder / _ACTIVE_ROWS).open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
+            found = {}
+            for element, inverse in inverses.items():
+                indices, rows, counts = (archive[f"{element}.{name}"] for name in ("indices", "rows", "counts"))
+                found[element] = GrownSet(ActiveSet(indices, inverse, rows), *map(int, counts))
+    except (ModelError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        logger.info("%s: active set is selected anew: %s", folder, error)
+        return {}
+    return found
 
 
 def check(folder: Path, samples: Sequence[Sample], isolated: Mapping[str, float], evaluate: Evaluate) -> None:

@@ -27,11 +27,14 @@ class Decision:
         For people: what is waited for, or why it ended so.
     gamma
         Largest gamma of the halted frame under the current version, if it was computed.
+    heal_failed
+        The current version has the halt's labels, and gamma of the halted frame is above the threshold nevertheless.
     """
 
     action: Literal["wait", "swap", "reseed", "stuck"]
     reason: str
     gamma: float | None = None
+    heal_failed: bool = False
 
 
 def decide(
@@ -45,6 +48,7 @@ def decide(
     reseeds_in_a_row: int,
     reseed_limit: int,
     gamma_now: Callable[[], float],
+    refusal: str = "",
 ) -> Decision:
     """Decide how a halt ends, or that it has to wait.
 
@@ -62,6 +66,8 @@ def decide(
         gamma above which MD halts.
     gamma_now
         Evaluates the halted frame with the current version; called only when that can have changed.
+    refusal
+        Why the halt has no task, if it has none.
     """
     changed = current_version != halted_version
     open_tasks = {task: state for task, state in task_states.items() if task not in contained and state not in HOPELESS}
@@ -72,14 +78,18 @@ def decide(
         waits = ", ".join(f"{task} ({state or 'not in the queue'})" for task, state in sorted(open_tasks.items()))
         return Decision("wait", f"label in a version: {waits}", gamma)
     hopeless = sorted({str(s) for t, s in task_states.items() if t not in contained and s in HOPELESS})
-    if hopeless:
+    heal_failed = False
+    if refusal and not task_states:
+        cause = refusal
+    elif hopeless:
         cause = f"task {', '.join(hopeless)}"
     elif holder == current_version:
         cause = f"{current_version} has its labels but gamma is still above"
+        heal_failed = gamma is not None and bool(task_states)
     else:
         cause = f"{holder} has its labels, but {current_version} is current and its gamma is still above"
     if gamma is not None:
         cause += f" (gamma {gamma:.2f})"
     if reseeds_in_a_row + 1 >= reseed_limit:
-        return Decision("stuck", f"{cause}; {reseed_limit} failed healings in a row", gamma)
-    return Decision("reseed", cause, gamma)
+        return Decision("stuck", f"{cause}; {reseed_limit} failed healings in a row", gamma, heal_failed)
+    return Decision("reseed", cause, gamma, heal_failed)

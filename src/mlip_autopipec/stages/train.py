@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,13 +24,15 @@ from mlip_autopipec.ace.generator import (
     RadialSettings,
     standard_configuration,
 )
-from mlip_autopipec.ace.linear import Fit, LabelledDesign, fit
+from mlip_autopipec.ace.growing import GrowingRows
+from mlip_autopipec.ace.linear import Fit, LabelledDesign, solve, stiffness_of
 from mlip_autopipec.ace.records import Configuration, Embedding
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.interfaces import Design, FloatArray, LinearBasis
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.store.dataset import DatasetRow
+from mlip_autopipec.store.labelrange import KEY, label_range
 
 # Six bodies around an atom are more than any published potential has.
 _LARGEST_RANK = 6
@@ -123,6 +126,9 @@ class TrainingSettings(BasisSettings):
     force_limit: float = Field(
         100.0, gt=0, description="eV/A; a label with a larger learned force is refused, with the reason"
     )
+    use_changed_smearing: bool = Field(
+        True, description="fit labels for which only a larger smearing converged (labeller.accept_changed_smearing)"
+    )
 
     @property
     def basis(self) -> BasisSettings:
@@ -145,12 +151,10 @@ class Trained:
     Attributes
     ----------
     fit : coefficients and report
-    active_rows : per element, (n, k) B-projections of the atoms whose labels entered the fit
     predictions : task id -> prediction, for every row
     """
 
     fit: Fit
-    active_rows: dict[str, FloatArray]
     predictions: dict[str, Prediction]
 
 
@@ -162,6 +166,7 @@ def train(
     folder: Path,
     *,
     design_of: Callable[[DatasetRow], Design],
+    growing: GrowingRows | None = None,
 ) -> Trained:
     """Fit all rows and write the potential with its metrics and settings.
 
@@ -173,6 +178,8 @@ def train(
         Existing work folder.
     design_of
         ``basis.design`` of a row's structure, or a cache of it; called more than once for each row.
+    growing
+        What earlier fits with the same basis and settings have reduced; None: nothing.
 
     Raises
     ------
@@ -180,18 +187,19 @@ def train(
         There is nothing to learn, for one element at least.
     """
     check_elements(rows, basis, isolated)
-    result = fit(
-        (labelled_design(row, design_of(row), settings, isolated) for row in rows),
-        basis.ranks,
-        ridge=settings.ridge,
-        rank_stiffness=settings.rank_stiffness,
+    growing = growing or GrowingRows(basis.n_coefficients)
+    triangle = growing.triangle(
+        [(row.task_id, row.edition, relative_energy(row, isolated)) for row in rows],
+        lambda place: labelled_design(rows[place], design_of(rows[place]), settings, isolated),
     )
+    result = solve(triangle, stiffness_of(basis.ranks, settings.rank_stiffness), ridge=settings.ridge)
     basis.write(result.coefficients, isolated, folder)
     predictions = {row.task_id: predict(design_of(row), result.coefficients) for row in rows}
-    metrics = {**errors(rows, predictions, isolated), "fit": asdict(result.report)}
+    seen = label_range(rows, isolated)
+    metrics = {**errors(rows, predictions, isolated), KEY: seen and seen.to_dict(), "fit": asdict(result.report)}
     write_json(folder / "metrics.json", metrics)
     write_text(folder / "train_config.yaml", dump_mapping(describe(settings, basis, isolated)))
-    return Trained(result, active_rows(rows, basis, settings, design_of), predictions)
+    return Trained(result, predictions)
 
 
 def check_elements(rows: Sequence[DatasetRow], basis: LinearBasis, isolated: Mapping[str, float]) -> None:
@@ -243,14 +251,30 @@ def active_rows(
     settings: TrainingSettings,
     design_of: Callable[[DatasetRow], Design],
 ) -> dict[str, FloatArray]:
-    """Return per element the B-projections of the atoms whose force, or whose cell's energy, entered the fit."""
+    """Return per element (n, k) the B-projections of the atoms whose force, or whose cell's energy, entered the fit.
+
+    An element without such an atom is left out.
+    """
     found: dict[str, list[FloatArray]] = {element: [] for element in basis.elements}
     for row in rows:
-        energy_weight = settings.energy_weight if row.whole else settings.masked_energy_weight
-        entered = np.ones(len(row.atoms), dtype=bool) if energy_weight > 0 else row.learned
+        entered = _entered(row, settings)
         for element, (members, values) in design_of(row).projections.items():
             found[element].append(values[entered[members]])
-    return {element: np.concatenate(values) for element, values in found.items()}
+    return {element: np.concatenate(values) for element, values in found.items() if values}
+
+
+def count_active_rows(rows: Sequence[DatasetRow], settings: TrainingSettings) -> dict[str, int]:
+    """Return per element how many rows `active_rows` gives."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        entered = _entered(row, settings)
+        counts.update(s for s, enters in zip(row.atoms.get_chemical_symbols(), entered, strict=True) if enters)
+    return dict(counts)
+
+
+def _entered(row: DatasetRow, settings: TrainingSettings) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    energy_weight = settings.energy_weight if row.whole else settings.masked_energy_weight
+    return np.ones(len(row.atoms), dtype=bool) if energy_weight > 0 else row.learned
 
 
 def errors(

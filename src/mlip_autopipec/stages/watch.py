@@ -126,8 +126,42 @@ class OtfSettings(BaseModel):
     uncertainty_threshold: float = Field(
         5.0, gt=1, description="gamma above which MD halts; 1 is the border of extrapolation, so it must be larger"
     )
+    target_force_error: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="eV/A; if given, the halt level follows the audits: 95 % of what MD visits below it is better; "
+        "uncertainty_threshold holds until there are 30 audits",
+    )
+    selection_threshold: float = Field(
+        2.0,
+        gt=1,
+        description="gamma above which a frame is collected without a halt; above the halt level nothing is collected",
+    )
+    max_candidates: int = Field(
+        12, ge=0, le=1000, description="regions that a walker collects before it sends the best; 0 collects none"
+    )
+    regions_per_frame: int = Field(
+        3, ge=1, le=100, description="distinct regions of one frame that may be carved, at local maxima of gamma"
+    )
+    audit_fraction: float = Field(
+        0.05,
+        ge=0,
+        le=0.9,
+        description="share of the labels that are audits: random environments below the halt level, never trained on",
+    )
+    min_audits: int | None = Field(
+        None,
+        ge=0,
+        le=100_000,
+        description="audits of the whole run, spread over its steps, however few labels it needs; null: 60, which "
+        "convergence takes, with target_force_error, else 0",
+    )
     check_frequency: int = Field(10, ge=1, description="MD steps between two looks at gamma")
     max_extractions: int = Field(100, ge=0, description="regions that one walker may send to labelling; then it ends")
+    max_extractions_run: int | None = Field(
+        None, ge=0, description="regions that all walkers together may send; null: only the limit of each walker"
+    )
     snapshot_interval: int = Field(100, ge=1, description="MD steps between safe snapshots: what a kill can cost")
     rewind_steps: int = Field(
         200, ge=1, description="MD steps that a walker can go back along its snapshots when a frame makes no sense"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import Any, Final, Literal
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json
 from mlip_autopipec.core.filesystem import filesystem_of, is_shared
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.store.guard import trespasses
 from mlip_autopipec.store.layout import Layout, reason_path
-from mlip_autopipec.store.lease import process_lives, read_lease
+from mlip_autopipec.store.lease import read_lease
 from mlip_autopipec.store.queue import TaskQueue
 
 # Attribute caching shows a beat of another host 3 s late and more; twelve beats of ten seconds leave no doubt.
@@ -96,9 +96,8 @@ def _workers(layout: Layout) -> list[Finding]:
     for worker in lease_names(layout):
         lease = read_lease(layout, worker) or {}
         held = len(lease.get("holding") or ())
-        if lease.get("host") == socket.gethostname() and not process_lives(
-            lease.get("pid"), lease.get("process_start")
-        ):
+        identity = ProcessIdentity.from_dict(lease)
+        if identity is not None and identity.is_dead():
             what = f"worker {worker} is dead; it holds {held} tasks"
             found.append(Finding("note", what, "they come back after its lease; autopipe queue sweep"))
     return found

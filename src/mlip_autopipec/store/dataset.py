@@ -49,6 +49,8 @@ class DatasetRow:
     uncertainty_gamma : extrapolation grade that it was picked for; 0 if it was not
     origin : where it comes from: walker, step, version, or source
     edition : how many earlier labels of this task were set aside by `queue requeue`
+    moments : (N,) magnetic moments in spheres around the atoms, Bohr magnetons; None without spin
+    flags : what is odd about the label, which is kept all the same: name -> one line for people
     """
 
     task_id: str
@@ -61,6 +63,8 @@ class DatasetRow:
     uncertainty_gamma: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
     edition: int = 0
+    moments: FloatArray | None = None
+    flags: dict[str, str] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -192,11 +196,46 @@ class Dataset:
         os.replace(unfinished, self.path)
         fsync_directory(self.path.parent)
 
+    def ids_of(self, config_type: str) -> set[str]:
+        """Return the task ids of the rows of one kind."""
+        if not self.path.exists():
+            return set()
+        query = (
+            "select t.value from text_key_values t join text_key_values c on t.id = c.id "
+            "where t.key = 'task' and c.key = 'config_type' and c.value = ?"
+        )
+        with self._open() as connection:
+            found = connection.execute(query, (config_type,)).fetchall()
+        return {str(value).removeprefix(_PREFIX) for (value,) in found}
+
+    def row(self, task_id: str) -> DatasetRow | None:
+        """Return one row, None if there is none."""
+        if not self.path.exists():
+            return None
+        return next((_read(row) for row in self._db.select(task=_PREFIX + task_id)), None)
+
     def rows(self) -> Iterator[DatasetRow]:
         """Yield all rows, oldest first."""
+        for _, row in self.numbered_rows():
+            yield row
+
+    def numbered_rows(self, after: int = 0) -> Iterator[tuple[int, DatasetRow]]:
+        """Yield rows with their numbers, oldest first, from the first number above `after`; a replaced row is new."""
         if self.path.exists():
-            for row in self._db.select(sort="id"):
+            for row in self._db.select(f"id>{after}", sort="id"):
+                yield int(row.id), _read(row)
+
+    def magnetic(self) -> Iterator[DatasetRow]:
+        """Yield the rows that have magnetic moments, oldest first."""
+        if self.path.exists():
+            for row in self._db.select("mean_moment>=0", sort="id"):
                 yield _read(row)
+
+    def flags(self) -> dict[str, dict[str, str]]:
+        """Return task id -> flags of the labels that have some."""
+        if not self.path.exists():
+            return {}
+        return {found.task_id: found.flags for found in map(_read, self._db.select("flags"))}
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -235,13 +274,21 @@ def _write(db: Any, row: DatasetRow) -> None:
     results: dict[str, Any] = {"energy": float(row.energy), "forces": np.asarray(row.forces, dtype=float)}
     if row.stress is not None:
         results["stress"] = np.asarray(row.stress, dtype=float)
+    if row.moments is not None:
+        results["magmoms"] = np.asarray(row.moments, dtype=float)
     atoms.calc = SinglePointCalculator(atoms, **results)
     pairs: dict[str, Any] = {"task": _PREFIX + row.task_id, "uncertainty_gamma": float(row.uncertainty_gamma)}
     wanted = {"config_type": row.config_type, **{key: row.origin.get(key) for key in ("walker", "step", "version")}}
     pairs.update({key: value for key, value in wanted.items() if _searchable(value)})
     if row.edition:
         pairs["edition"] = row.edition
+    if row.moments is not None:
+        pairs["mean_moment"] = float(np.abs(row.moments).mean())
+    if row.flags:
+        pairs["flags"] = ",".join(sorted(row.flags))
     data = {"force_mask": [int(m) for m in row.force_mask], "origin": row.origin, "config_type": row.config_type}
+    if row.flags:
+        data["flags"] = row.flags
     db.write(atoms, key_value_pairs=pairs, data=data)
 
 
@@ -270,4 +317,6 @@ def _read(row: Any) -> DatasetRow:
         uncertainty_gamma=float(row.uncertainty_gamma),
         origin=dict(row.data.origin),
         edition=int(row.get("edition", 0)),
+        moments=np.asarray(row.magmoms, dtype=float) if "magmoms" in row else None,
+        flags=dict(row.data.get("flags", {})),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from mlip_autopipec.core.errors import DataError, QueueError
+from mlip_autopipec.core.files import again_if_stale
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -41,6 +42,10 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     DataError
         It is a link, a folder, a pipe or not permitted to be read.
     """
+    return again_if_stale(lambda: _read_regular(path, max_bytes))
+
+
+def _read_regular(path: Path, max_bytes: int) -> bytes:
     try:
         # O_NONBLOCK: opening a pipe that somebody put there must not hang.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

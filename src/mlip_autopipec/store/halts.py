@@ -32,7 +32,13 @@ class Halt:
     frame
         The halted structure (`core.structure`) and `gamma`, a list per atom.
     task_ids
-        Tasks published for it.
+        Tasks published for it: one, or more where a label did not heal it.
+    carves
+        Centre atom and number of atoms of each of them, as {"atom", "atoms"}.
+    retries
+        Larger cells that were asked for since a label did not heal it.
+    refusal
+        Why no cell was sent; empty if one was.
     ended
         None while open, else `{action, reason, version, gamma}`.
     """
@@ -46,6 +52,9 @@ class Halt:
     frame: dict[str, Any]
     task_ids: list[str]
     warnings: list[str] = field(default_factory=list)
+    carves: list[dict[str, int]] = field(default_factory=list)
+    retries: int = 0
+    refusal: str = ""
     ended: dict[str, Any] | None = None
 
     def atoms(self) -> Atoms:

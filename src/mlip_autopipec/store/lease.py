@@ -6,17 +6,14 @@ No wall clock and no file time of another host is ever compared with one's own.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-import psutil
-
 from mlip_autopipec.core.clock import Clock, iso_time
 from mlip_autopipec.core.errors import DataError, QueueError
 from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.store.document import read_document
 from mlip_autopipec.store.layout import Layout, check_worker_name
 
@@ -51,9 +48,7 @@ class Lease:
         self._layout = layout
         self._lease_s = lease_s
         self._clock = clock
-        self._host = socket.gethostname()
-        self._pid = os.getpid()
-        self._process_start = psutil.Process().create_time()
+        self._own = ProcessIdentity.own()
         self._counter = 0
         self._written: float | None = None
 
@@ -70,9 +65,7 @@ class Lease:
         self._counter += 1
         record = {
             "worker": self.worker,
-            "host": self._host,
-            "pid": self._pid,
-            "process_start": self._process_start,
+            **self._own.to_dict(),
             "lease_s": self._lease_s,
             "counter": self._counter,
             "holding": sorted(holding),
@@ -99,7 +92,8 @@ class Lease:
         Returns
         -------
         str
-            "none", "dead" (its process ended), or "unknown" (another host's: only time will tell).
+            "none", "dead" (its process ended), or "unknown" (of another host, boot, container or version of autopipe:
+            only time will tell).
 
         Raises
         ------
@@ -109,22 +103,15 @@ class Lease:
         lease = read_lease(self._layout, self.worker)
         if not lease:
             return "none"
-        if lease.get("host") != self._host:
+        identity = ProcessIdentity.from_dict(lease)
+        if identity is None or not identity.is_local():
             return "unknown"
-        pid = lease.get("pid")
-        if pid == self._pid or not process_lives(pid, lease.get("process_start")):
+        if identity == self._own or not identity.alive():
             return "dead"
         raise QueueError(
-            f"worker name {self.worker!r} is in use by process {pid} on this host", "give this worker another name"
+            f"worker name {self.worker!r} is in use by process {identity.pid} on this host",
+            "give this worker another name",
         )
-
-
-def process_lives(pid: Any, process_start: Any) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - process_start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, TypeError, ValueError):
-        return False
 
 
 @dataclass

@@ -9,20 +9,19 @@ writes into a file that was moved aside, never into his successor's. What the ho
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import secrets
-import socket
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from mlip_autopipec.core.clock import Clock
 from mlip_autopipec.core.errors import DataError, QueueError
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.store.document import parse_document, read_regular, write_new
-from mlip_autopipec.store.lease import BEATS_PER_LEASE, process_lives
+from mlip_autopipec.store.lease import BEATS_PER_LEASE
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +47,9 @@ class Office:
         self._counter = 0
         self._beaten = 0.0
         self._sight: tuple[bytes, float] | None = None
+        self._leftovers: set[Path] = set()  # temporary files that were there when this process took the office
+        self._taken = 0.0
+        self.holder_lives = False  # at the last try to take the office its holder was seen to live
 
     @property
     def held(self) -> bool:
@@ -63,6 +65,7 @@ class Office:
         """Take the office if it is free or its holder is dead; call again until it is true."""
         if self.held:
             return True
+        self.holder_lives = False
         seen = self._look()
         if seen is not None and not (self._is_dead(seen) and self._put_aside(seen)):
             return False
@@ -81,7 +84,7 @@ class Office:
         now = self._clock.monotonic()
         if now - self._beaten < self._lease_s / BEATS_PER_LEASE:
             return
-        if not self._is_mine(self._fd):
+        if self._is_mine(self._fd) is False:
             self._close()
             raise QueueError(
                 f"{self._path.name}: taken over by {self.holder()}, since no beat was seen for {self._lease_s:g} s",
@@ -94,23 +97,41 @@ class Office:
         except OSError as error:
             log.warning("%s: no beat: %s", self._path, error)
         self._beaten = now
+        if now - self._taken >= self._lease_s:
+            self._tidy()
+
+    def names(self, process: ProcessIdentity) -> bool:
+        """True if the office is that process', or if that cannot be read just now; for those who work for it."""
+        try:
+            content = read_regular(self._path, _BYTES)
+        except FileNotFoundError:
+            return False
+        except (DataError, OSError):
+            return True
+        holder = ProcessIdentity.from_dict(self._record(content))
+        return holder is None or holder == process
 
     def drop(self) -> None:
         """Leave the office free (idempotent)."""
         if self._fd is None:
             return
         if self._is_mine(self._fd):
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # then its lease runs out
+                self._path.unlink()
         self._close()
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _is_mine(self, own: int) -> bool:
+    def _is_mine(self, own: int) -> bool | None:
+        """Return whether the file is still the one that this process made; None if that cannot be seen just now."""
         try:
             # Opened, not asked for its status: over NFS only that looks for what is there now.
             there = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                return False
+            log.warning("%s: cannot be looked at: %s", self._path, error)
+            return None
         try:
             return os.path.samestat(os.fstat(own), os.fstat(there))
         finally:
@@ -132,14 +153,16 @@ class Office:
             return {}
 
     def _is_dead(self, seen: bytes) -> bool:
-        record, now = self._record(seen), self._clock.monotonic()
-        if record.get("host") == socket.gethostname() and not process_lives(
-            record.get("pid"), record.get("process_start")
-        ):
+        identity, now = ProcessIdentity.from_dict(self._record(seen)), self._clock.monotonic()
+        if identity is not None and identity.is_dead():
             return True
         if self._sight is None or self._sight[0] != seen:
+            self.holder_lives = self._sight is not None
             self._sight = (seen, now)
-        return now - self._sight[1] >= self._lease_s
+        if now - self._sight[1] >= self._lease_s:
+            return True
+        self.holder_lives |= identity is not None and identity.alive()
+        return False
 
     def _put_aside(self, seen: bytes) -> bool:
         """Move a dead holder's file away; false if it was another one's after all."""
@@ -165,24 +188,38 @@ class Office:
         write_new(temporary, self._content(), fsync=False)
         fd = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
         try:
-            # Over NFS a link can succeed and its reply be lost; a second name of my file says that it did.
-            with contextlib.suppress(OSError):
-                os.link(temporary, self._path)
-            if temporary.stat().st_nlink != 2:
+            self._link(temporary)
+            # Over NFS a link can succeed and its reply be lost: what counts is whose file is there.
+            if not self._is_mine(fd):
                 os.close(fd)
                 return False
         finally:
             temporary.unlink(missing_ok=True)
-        self._fd, self._beaten = fd, self._clock.monotonic()
+        self._fd = fd
+        self._taken = self._beaten = self._clock.monotonic()
+        self._leftovers = set(self._temporaries())
         return True
 
+    def _link(self, temporary: Path) -> None:
+        try:
+            os.link(temporary, self._path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            log.warning("%s: not taken: %s", self._path, error)
+
+    def _temporaries(self) -> list[Path]:
+        return list(self._path.parent.glob(f"{self._path.name}.*.tmp"))
+
+    def _tidy(self) -> None:
+        """Remove what killed processes left: temporary files live for an instant, these are a lease old."""
+        for path in self._leftovers:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        self._leftovers = set()
+
     def _content(self) -> bytes:
-        record = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "process_start": psutil.Process().create_time(),
-            "counter": self._counter,
-        }
+        record = {**ProcessIdentity.own().to_dict(), "counter": self._counter}
         return json.dumps(record).encode().ljust(_BYTES - 1) + b"\n"
 
     def _close(self) -> None:

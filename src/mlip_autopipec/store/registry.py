@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,12 +115,17 @@ class Registry:
         ------
         NotFoundError
             There is no such version.
+        DataError
+            The file is damaged, or no manifest.
         """
+        path = self.path(version) / _MANIFEST
         try:
-            content: dict[str, Any] = read_json(self.path(version) / _MANIFEST)
+            content = read_json(path)
         except FileNotFoundError:
             raise NotFoundError(f"no version {version}", f"there are: {', '.join(self.versions()) or 'none'}") from None
-        return content
+        if not _is_manifest(content):
+            raise DataError(f"{path}: no manifest: it must have a list task_ids, and files and editions by name")
+        return dict(content)
 
     def labels(self, version: str) -> list[str]:
         """Return the task ids whose labels `version` contains; none if it is not there (any more), or damaged."""
@@ -166,6 +171,20 @@ class Registry:
         work = self.folder / f"{_WORK_PREFIX}{secrets.token_hex(4)}"
         work.mkdir()
         return work
+
+    @contextlib.contextmanager
+    def work_folder(self, work: Path | None = None) -> Iterator[Path]:
+        """Give a new work folder (or `work`, made before), and remove it if what is done with it fails.
+
+        A file of it that cannot be removed now (NFS keeps open ones under other names) hides no error, and goes with
+        the next `recover`.
+        """
+        work = work or self.new_work_folder()
+        try:
+            yield work
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
 
     def publish(self, work: Path, manifest: Mapping[str, Any]) -> str:
         """Make the complete folder `work` the next version, and `current` unless another one is pinned.
@@ -220,8 +239,8 @@ class Registry:
             return done
         for path in sorted(self.folder.iterdir()):
             if path.name.startswith(_WORK_PREFIX) and path.is_dir():
-                shutil.rmtree(path)
-                done.append(f"removed unfinished {path.name}")
+                shutil.rmtree(path, ignore_errors=True)
+                done.append(f"{'could not yet remove' if path.exists() else 'removed'} unfinished {path.name}")
             elif path.name.startswith(f".{_CURRENT}."):
                 path.unlink()
                 done.append(f"removed unfinished {path.name}")
@@ -279,6 +298,13 @@ def _fsync_file(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _is_manifest(content: Any) -> bool:
+    if not isinstance(content, dict) or not isinstance(task_ids := content.get("task_ids"), list):
+        return False
+    tables = [content.get(key, {}) for key in ("files", "editions")]
+    return all(isinstance(i, str) for i in task_ids) and all(isinstance(table, dict) for table in tables)
 
 
 def _number(version: str) -> int:

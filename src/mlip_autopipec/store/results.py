@@ -184,6 +184,10 @@ class Results:
             fsync_directory(self.superseded)
         return target
 
+    def was_superseded(self, task_id: str) -> bool:
+        """True if a result of this task was set aside, because somebody wants it made anew."""
+        return any(self.superseded.glob(f"{task_id}.*.json"))
+
     def editions(self) -> dict[str, int]:
         """Return task id -> number of its results that were set aside."""
         counts: dict[str, int] = {}

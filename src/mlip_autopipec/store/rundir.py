@@ -26,12 +26,14 @@ class RunDirectory:
         self.walkers = self.root / "walkers"  # each walker its own folder
         self.dataset = self.root / "dataset.db"  # trainer-worker
         self.refusals = self.root / "refusals.json"  # trainer-worker
+        self.calibration = self.root / "calibration.json"  # trainer-worker
         self.potentials = self.root / "potentials"  # trainer-worker
         self.events = self.root / "events"  # each process its own file
         self.merged_events = self.root / "events.jsonl"  # supervisor
         self.control = self.root / "control"  # command line
         self.state = self.root / "state.json"  # supervisor
         self.attempts = self.root / "attempts"  # the worker that holds the task
+        self.costs = self.root / "costs"  # each dft-worker its own file
         self.heartbeats = self.root / "heartbeats"  # each process its own file
         self.logs = self.root / "logs"  # each process its own file
         self.start = self.root / "start"  # init: start structure and first training structures

@@ -45,15 +45,25 @@ class Snapshots:
         return self.folder / name
 
     def before(self, name: str) -> tuple[str, int] | None:
-        """Return name and step of the youngest snapshot of an earlier step than `name`; None if there is none."""
+        """Return name and step of the youngest snapshot of an earlier step than `name`; None if there is none.
+
+        It is one of the same branch: `prune` leaves no others.
+        """
         step = _step_and_seed(name)[0]
         earlier = [found for found in self._all() if _step_and_seed(found)[0] < step]
         return (earlier[-1], _step_and_seed(earlier[-1])[0]) if earlier else None
 
     def prune(self, named: str) -> None:
-        """Keep `named` and the youngest others."""
-        for name in self._all()[: -self._kept]:
-            if name != named:
+        """Keep `named`, on which the accepted branch stands now, and the youngest of earlier steps.
+
+        Those of the same step or later belong to branches that were given up: nobody goes back to them, and they must
+        not crowd out the safe ones.
+        """
+        step = _step_and_seed(named)[0]
+        earlier = [name for name in self._all() if _step_and_seed(name)[0] < step]
+        keep = {named, *earlier[max(0, len(earlier) - self._kept + 1) :]}
+        for name in self._all():
+            if name not in keep:
                 self.path(name).unlink(missing_ok=True)
 
     def append_frame(self, frame: Atoms) -> None:

@@ -74,8 +74,14 @@ class Sweeper:
         """Return all tasks of a worker that is known to have ended; return the ids that were moved."""
         ids = []
         for found in list(self._census.files("running")):
-            if found.worker == worker and found.task_id and self._moves.lost(found.path, found.task_id, worker, reason):
-                ids.append(found.task_id)
+            if found.worker != worker or not found.task_id:
+                continue
+            try:
+                if self._moves.lost(found.path, found.task_id, worker, reason):
+                    ids.append(found.task_id)
+            except OSError as error:
+                # The others must not wait for this one; a sweep brings it back after the lease.
+                log.warning("task %s of %s: not returned yet: %s", found.task_id, worker, error)
         self._repairs.bury(worker)
         return ids
 

@@ -31,7 +31,12 @@ class Contact:
 
 
 def usual_distances(
-    numbers: IndexArray, vectors: FloatArray, around_numbers: IndexArray, around: FloatArray
+    numbers: IndexArray,
+    vectors: FloatArray,
+    around_numbers: IndexArray,
+    around: FloatArray,
+    units: tuple[IndexArray, IndexArray] | None = None,
+    quantile: float = 0.5,
 ) -> dict[tuple[int, int], float]:
     """Return the usual nearest distance, A, for each pair of elements (atomic numbers, both orders).
 
@@ -42,10 +47,18 @@ def usual_distances(
     ----------
     numbers, vectors : (N,), (N, 3): the atoms asked about
     around_numbers, around : (M,), (M, 3): those and everything around them, A
+    units : (N,), (M,), molecule of each: bonds within one are no usual distance between two; default: no molecules
+    quantile : of the nearest distances; 0.5 is the usual one, small values the closest that are not violent
     """
+    mine, theirs = units or (None, None)
     elements = np.unique(numbers)
-    trees = {b: cKDTree(around[around_numbers == b]) for b in elements}
-    nearest = {(a, b): _nearest(trees[b], vectors[numbers == a], a == b) for a in elements for b in elements}
+    trees = {b: _Tree(around[around_numbers == b], None if theirs is None else theirs[around_numbers == b])
+             for b in elements}  # fmt: skip
+    nearest = {
+        (a, b): trees[b].nearest(vectors[numbers == a], a == b, None if mine is None else mine[numbers == a])
+        for a in elements
+        for b in elements
+    }
     radius = {a: float(covalent_radii[a]) for a in elements}
     # How many times the sum of covalent radii a nearest neighbour is away here: the scale of this structure.
     scaled = [np.min([nearest[a, b] / (radius[a] + radius[b]) for b in elements], axis=0) for a in elements]
@@ -53,20 +66,42 @@ def usual_distances(
     scales = scales[np.isfinite(scales)]
     if not len(scales):
         return {}
-    scale = float(np.median(scales))
+    scale = float(np.quantile(scales, quantile))
     usual = {}
     for a, b in nearest:
-        seen = [float(np.median(d[np.isfinite(d)])) for d in (nearest[a, b], nearest[b, a]) if np.isfinite(d).any()]
+        seen = [
+            float(np.quantile(d[np.isfinite(d)], quantile))
+            for d in (nearest[a, b], nearest[b, a])
+            if np.isfinite(d).any()
+        ]
         by_size = scale * (radius[a] + radius[b])
         usual[int(a), int(b)] = min(*seen, _RARE_PAIR_LIMIT * by_size) if seen else by_size
     return usual
 
 
-def _nearest(tree: cKDTree, points: FloatArray, is_same_element: bool) -> FloatArray:
-    """Return (N,) the distance from each point to the nearest other atom in the tree; infinite if there is none."""
-    rank = 2 if is_same_element else 1
-    distances, _ = tree.query(points, k=[rank])
-    return np.asarray(distances, dtype=float)[:, 0]
+def pair_table(numbers: IndexArray, distances: dict[tuple[int, int], float]) -> FloatArray:
+    """Return (N, N) the distance of `distances` for each pair of atoms of `numbers` (N,); 0 where there is none."""
+    elements, kind = np.unique(numbers, return_inverse=True)
+    table = np.array([[distances.get((int(a), int(b)), 0.0) for b in elements] for a in elements])
+    return np.asarray(table[np.ix_(kind, kind)])
+
+
+class _Tree:
+    """Points of one element, with the molecule of each if there are molecules."""
+
+    def __init__(self, points: FloatArray, units: IndexArray | None) -> None:
+        self._tree, self._units = cKDTree(points), units
+        self._largest = 1 if units is None or not len(units) else int(np.unique(units, return_counts=True)[1].max())
+
+    def nearest(self, points: FloatArray, is_same_element: bool, units: IndexArray | None) -> FloatArray:
+        """Return (N,) the distance from each point to the nearest atom of another unit; infinite if there is none."""
+        if self._units is None or units is None:
+            distances, _ = self._tree.query(points, k=[2 if is_same_element else 1])
+            return np.asarray(distances, dtype=float)[:, 0]
+        ranks = np.arange(1, self._largest + 2)
+        distances, found = self._tree.query(points, k=ranks)
+        owner = np.append(self._units, -1)[np.minimum(found, len(self._units))]
+        return np.asarray(np.where(owner == units[:, None], np.inf, distances).min(axis=1))
 
 
 def find_contacts(
@@ -101,30 +136,42 @@ def find_contacts(
 
 
 def resolve(
-    contacts: tuple[IndexArray, IndexArray, FloatArray], vectors: FloatArray, distances: FloatArray
+    contacts: tuple[IndexArray, IndexArray, FloatArray],
+    vectors: FloatArray,
+    distances: FloatArray,
+    units: IndexArray | None = None,
 ) -> list[Contact]:
     """Choose the atoms to remove: going outwards from the centre, whoever meets an atom that stays has to go.
 
-    So of each contact that matters the outer atom goes, the centre never does, and as few go as this order allows.
+    So of each contact that matters the outer atom goes, the centre never does, and as few go as this order allows. A
+    unit goes as a whole: each of its atoms is named, with the contact that was the unit's nearest.
 
     Parameters
     ----------
     vectors, distances : (N, 3), (N,) from the centre, A
+    units : (N,) the molecule of each atom; default: every atom for itself
     """
+    unit = np.arange(len(vectors)) if units is None else units
     partners: dict[int, list[tuple[int, float]]] = {}
     for i, j, d in zip(*(c.tolist() for c in contacts), strict=True):
-        if i != j:
-            partners.setdefault(i, []).append((j, d))
-            partners.setdefault(j, []).append((i, d))
+        if unit[i] != unit[j]:
+            partners.setdefault(int(unit[i]), []).append((j, d))
+            partners.setdefault(int(unit[j]), []).append((i, d))
     # Equal distances are common in crystals; the vector breaks the tie, so that the order of the atoms does not matter.
-    rank = {i: (round(float(distances[i]), 6), *np.round(vectors[i], 6).tolist(), i) for i in partners}
+    rank = {
+        u: min(
+            (round(float(distances[i]), 6), *np.round(vectors[i], 6).tolist(), int(i))
+            for i in np.flatnonzero(unit == u)
+        )
+        for u in partners
+    }
     stays: set[int] = set()
     removed = []
-    for i in sorted(partners, key=rank.__getitem__):
-        met = [(d, j) for j, d in partners[i] if j in stays]
+    for u in sorted(partners, key=rank.__getitem__):
+        met = [(d, j) for j, d in partners[u] if int(unit[j]) in stays]
         if met:
             distance, inner = min(met)
-            removed.append(Contact(i, inner, distance))
+            removed += [Contact(int(i), inner, distance) for i in np.flatnonzero(unit == u)]
         else:
-            stays.add(i)
+            stays.add(u)
     return removed

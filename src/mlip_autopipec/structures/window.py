@@ -48,15 +48,16 @@ class Window:
     cell : (3, 3), A
     pbc : (3,)
     kept : (3,) directions in which the parent's own period is kept
-    is_cube : True for a cube along x, y, z; False for a parallelepiped along the parent's directions
-    edge : A, the cube's edge or the parallelepiped's height in the directions that are cut
+    faces : (F, 3), A; for a body with faces around the centre (cube, dodecahedron) the vectors between opposite faces,
+        one of each pair; None for a parallelepiped along the parent's directions
+    edges : (3,) A, between the body's faces, or the parallelepiped's heights in the directions that are cut
     """
 
     cell: FloatArray
     pbc: BoolArray
     kept: BoolArray
-    is_cube: bool
-    edge: float
+    faces: FloatArray | None
+    edges: FloatArray
 
 
 def complete_parent(cell: FloatArray, pbc: BoolArray) -> Parent:
@@ -101,18 +102,52 @@ def choose_window(parent: Parent, offsets: FloatArray, edge: float) -> Window:
     would be in it twice; otherwise a parallelepiped along the parent's directions whose other heights are `edge`.
     An open direction stays open if all atoms fit; otherwise it gets the period `edge`.
     """
-    kept = parent.periodic & (parent.heights <= edge + TOLERANCE_A)
+    edges = np.full(3, edge)
+    kept, faces = _kept(parent, edges), edge * np.eye(3)
+    if not kept.any() and _axes_allow_cube(parent) and not _repeats_in(parent, faces):
+        return Window(faces, parent.periodic | ~_fits(parent, offsets, edges), kept, faces, edges)
+    return parallelepiped(parent, offsets, edges)
+
+
+def dodecahedron(parent: Parent, offsets: FloatArray, edge: float) -> Window:
+    """Choose a rhombic dodecahedron whose opposite faces are `edge` (A) apart: the cell of a face-centred lattice.
+
+    It holds 0.71 of the cube's atoms around the same sphere. Where it does not fit, since the parent has open or small
+    periods, `choose_window` decides.
+    """
+    vectors = edge / np.sqrt(2.0) * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 1, -1], [1, 0, -1], [1, -1, 0]])
+    if not parent.periodic.all() or _repeats_in(parent, vectors):
+        return choose_window(parent, offsets, edge)
+    everywhere = np.ones(3, dtype=bool)
+    return Window(vectors[:3].copy(), everywhere, ~everywhere, vectors, np.full(3, edge))
+
+
+def parallelepiped(parent: Parent, offsets: FloatArray, edges: FloatArray) -> Window:
+    """Return the window along the parent's directions with heights `edges` (3,), A; smaller periods are kept."""
+    kept = _kept(parent, edges)
+    scale = np.where(kept, 1.0, edges / parent.heights)
+    pbc = parent.periodic | ~_fits(parent, offsets, edges)
+    return Window(parent.basis * scale[:, None], pbc, kept, None, edges)
+
+
+def whole_window(parent: Parent, offsets: FloatArray) -> Window:
+    """Return the window that is the parent itself: all periods kept, open directions as wide as its atoms need."""
+    reach = np.abs(parent.coordinates(offsets)).max(axis=0)
+    edges = np.where(parent.periodic, parent.heights, 2.0 * reach + 1.0)
+    return parallelepiped(parent, offsets, edges)
+
+
+def _kept(parent: Parent, edges: FloatArray) -> BoolArray:
+    return np.asarray(parent.periodic & (parent.heights <= edges + TOLERANCE_A))
+
+
+def _fits(parent: Parent, offsets: FloatArray, edges: FloatArray) -> BoolArray:
+    """Tell in which directions all atoms lie inside."""
     coordinates = parent.coordinates(offsets)
-    fits = np.array([_in_half_open(coordinates[:, i], edge).all() for i in range(3)])
-    pbc = parent.periodic | ~fits
-    is_cube = not kept.any() and _axes_allow_cube(parent) and not _repeats_in_cube(parent, edge)
-    if is_cube:
-        return Window(edge * np.eye(3), pbc, kept, True, edge)
-    scale = np.where(kept, 1.0, edge / parent.heights)
-    return Window(parent.basis * scale[:, None], pbc, kept, False, edge)
+    return np.array([_in_half_open(coordinates[:, i], edges[i]).all() for i in range(3)])
 
 
-def _in_half_open(lengths: FloatArray, edge: float) -> BoolArray:
+def _in_half_open(lengths: FloatArray, edge: FloatArray | float) -> BoolArray:
     """Tell which lengths lie in [-edge/2, edge/2)."""
     half = 0.5 * edge - TOLERANCE_A
     return np.asarray((lengths >= -half - 2 * TOLERANCE_A) & (lengths < half))
@@ -124,12 +159,20 @@ def _axes_allow_cube(parent: Parent) -> bool:
     return all(abs(abs(parent.basis[row, row]) - 1.0) < 1e-9 for row in rows)
 
 
-def _repeats_in_cube(parent: Parent, edge: float) -> bool:
-    """Tell whether some lattice vector is shorter than `edge` along x, y and z: an atom could then be in twice."""
-    counts = np.where(parent.periodic, np.floor(np.sqrt(3.0) * edge / parent.heights), 0).astype(int)
+def _repeats_in(parent: Parent, faces: FloatArray) -> bool:
+    """Tell whether some lattice vector joins two points of the body: an atom could then be in twice."""
+    reach = 2.0 * _outer_radius(faces)
+    counts = np.where(parent.periodic, np.floor(reach / parent.heights), 0).astype(int)
     shifts = _shifts(counts)
     vectors = shifts[np.any(shifts != 0, axis=1)] @ parent.basis
-    return bool(np.any(np.all(np.abs(vectors) < edge - TOLERANCE_A, axis=1)))
+    lengths = np.linalg.norm(faces, axis=1)
+    return bool(np.any(np.all(np.abs(vectors @ (faces / lengths[:, None]).T) < lengths - TOLERANCE_A, axis=1)))
+
+
+def _outer_radius(faces: FloatArray) -> float:
+    """Return the distance, A, of the farthest corner from the centre: cube or rhombic dodecahedron."""
+    edge = float(np.linalg.norm(faces[0]))
+    return edge * float(np.sqrt(0.75 if len(faces) == 3 else 0.5))
 
 
 def _shifts(counts: IndexArray) -> IndexArray:
@@ -163,8 +206,8 @@ def images_within(parent: Parent, offsets: FloatArray, reach: FloatArray) -> tup
     return np.concatenate(found_indices), np.concatenate(found) @ parent.basis
 
 
-def select(parent: Parent, window: Window, offsets: FloatArray) -> tuple[IndexArray, FloatArray, FloatArray]:
-    """Find the atoms inside the window; no atom is found twice.
+def select(parent: Parent, window: Window, offsets: FloatArray) -> tuple[IndexArray, FloatArray]:
+    """Find the points inside the window; none is found twice.
 
     Parameters
     ----------
@@ -174,27 +217,30 @@ def select(parent: Parent, window: Window, offsets: FloatArray) -> tuple[IndexAr
     -------
     indices : (M,), ascending
     vectors : (M, 3) from the centre, A, the image that lies in the window
-    distances : (M,) to the centre by the nearest image, A
     """
-    if window.is_cube:
-        reach = np.full(3, 0.5 * np.sqrt(3.0) * window.edge + TOLERANCE_A)
+    if window.faces is not None:
+        reach = np.full(3, _outer_radius(window.faces) + TOLERANCE_A)
         indices, vectors = images_within(parent, offsets, reach)
-        inside = _in_half_open(vectors, window.edge).all(axis=1)
+        lengths = np.linalg.norm(window.faces, axis=1)
+        inside = _in_half_open(vectors @ (window.faces / lengths[:, None]).T, lengths).all(axis=1)
         indices, vectors = indices[inside], vectors[inside]
         order = np.argsort(indices, kind="stable")
-        indices, vectors = indices[order], vectors[order]
-        return indices, vectors, np.linalg.norm(vectors, axis=1)
+        return indices[order], vectors[order]
     coordinates = wrap(parent, parent.coordinates(offsets))
-    inside = (_in_half_open(coordinates * parent.heights, window.edge) | window.kept).all(axis=1)
-    indices, coordinates = np.flatnonzero(inside), coordinates[inside]
-    return indices, coordinates @ parent.basis, _nearest_image_distances(parent, window, coordinates)
+    inside = (_in_half_open(coordinates * parent.heights, window.edges) | window.kept).all(axis=1)
+    indices = np.flatnonzero(inside)
+    return indices, coordinates[indices] @ parent.basis
 
 
-def _nearest_image_distances(parent: Parent, window: Window, coordinates: FloatArray) -> FloatArray:
-    """Return (M,) distances to the origin, A; exact where they are below half the window's edge."""
-    distances = np.linalg.norm(coordinates @ parent.basis, axis=1)
+def distances_to_centre(parent: Parent, window: Window, vectors: FloatArray) -> FloatArray:
+    """Return (M,) distances of `vectors` (M, 3) to the origin by the nearest image, A.
+
+    They are exact where they are below half the smallest edge.
+    """
+    distances = np.linalg.norm(vectors, axis=1)
     # Cut directions need no images: their height exceeds the edge, so that an image is at least half an edge away.
-    counts = np.where(window.kept, np.ceil(0.5 * window.edge / parent.heights + 0.5), 0).astype(int)
-    for shift in _shifts(counts):
-        np.minimum(distances, np.linalg.norm((coordinates + shift) @ parent.basis, axis=1), out=distances)
+    longest = float(np.max(window.edges))
+    counts = np.where(window.kept, np.ceil(0.5 * longest / parent.heights + 0.5), 0).astype(int)
+    for shift in _shifts(counts) @ parent.basis:
+        np.minimum(distances, np.linalg.norm(vectors + shift, axis=1), out=distances)
     return np.asarray(distances)

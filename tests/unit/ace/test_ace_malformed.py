@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from mlip_autopipec.ace.evaluator import AceEvaluator
 from mlip_autopipec.ace.formats.asi import read_asi
 from mlip_autopipec.ace.formats.yace_reading import parse_yace
 from mlip_autopipec.ace.formats.yaml_reading import parse_yaml
+from mlip_autopipec.ace.generator import BasisRecipe, FunctionLimits, RadialSettings, standard_configuration
+from mlip_autopipec.ace.lanes.harmonics import MOST_L
 from mlip_autopipec.ace.terms import Potential, from_basis, from_products
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.neighbours import neighbourhood
@@ -241,3 +244,19 @@ def test_damaged_active_sets(ace, tmp_path: Path) -> None:
             continue
         assert all(np.isfinite(matrix).all() for matrix in matrices.values())
     assert nameless == 0
+
+
+def test_angular_momenta_beyond_the_fast_path_are_refused_and_not_dropped() -> None:
+    recipe = BasisRecipe(("Al",), {"ALL": FunctionLimits((2, 1), (0, MOST_L))}, {"ALL": RadialSettings(4.0)})
+    configuration = standard_configuration(recipe)
+    (block,) = configuration.blocks
+    assert block.bond is not None
+    radial = block.bond.radcoefficients  # [n][l][k], the same for every l
+    bond = replace(block.bond, radcoefficients=np.concatenate([radial, radial[:, -1:]], axis=1))
+    above = replace(block.functions[-1], ls=(MOST_L + 1,) * 2)
+    whole = replace(configuration, blocks=(replace(block, bond=bond, functions=(*block.functions, above)),))
+    potential = from_basis(make_basis(whole))
+    with pytest.raises(ModelError, match=f"l = {MOST_L + 1}, and the vectorised evaluator goes up to {MOST_L}"):
+        AceEvaluator(potential)
+    frame = neighbourhood(Atoms("Al3", [[0, 0, 0], [2.5, 0, 0], [0, 2.5, 0]]), potential.cutoff, ("Al",))
+    assert AceEvaluator(potential, path="reference").projections(frame).shape[1] == potential.n_functions[0]

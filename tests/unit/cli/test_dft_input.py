@@ -11,7 +11,7 @@ from ase.build import bulk
 from click.testing import CliRunner
 
 from mlip_autopipec.cli.dft import dft
-from mlip_autopipec.core.errors import ConfigError, NotFoundError
+from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
 HEADER = '<UPF version="2.0.1">\n<PP_HEADER element="{0}" pseudo_type="NC" functional="PBE"/>\n'
@@ -67,30 +67,3 @@ def test_settings_of_a_run(pseudo: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="come from teacher"):
         run(tmp_path / "ni.extxyz", "-C", tmp_path)
-
-
-def test_why_there_is_no_label(tmp_path: Path) -> None:
-    (tmp_path / "autopipe.yaml").write_text("")
-    for attempt, end in (("01-a", "not converged"), ("02-b", "oscillating")):
-        folder = tmp_path / "attempts" / "abc123" / attempt
-        folder.mkdir(parents=True)
-        rung = {"rung": "as wanted", "end": end, "reason": f"it was {end}", "seconds": 2.5, "iterations": 7, "scf": {}}
-        (folder / "rungs.json").write_text(json.dumps({"rungs": [rung], "end": "no rung helps"}))
-    (tmp_path / "attempts" / "abd").mkdir()
-
-    def why(*words: str) -> str:
-        result = CliRunner().invoke(dft, ["why", *words, "-C", str(tmp_path)], catch_exceptions=False)
-        return result.output
-
-    lines = why("abc").splitlines()
-    assert lines[0].startswith("task abc123, files in ")
-    assert lines[1:4] == [
-        "01-a: no rung helps",
-        "  as wanted: not converged (7 iterations, 2.5 s)",
-        "  it was not converged",
-    ]
-    assert len(lines) == 7
-    assert set(json.loads(why("abc", "--json"))["attempts"]) == {"01-a", "02-b"}
-    for words, reason in (("ab", "several tasks"), ("x*", "no attempt")):
-        with pytest.raises(NotFoundError, match=reason):
-            why(words)

@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from mlip_autopipec.cli.otf import otf
 from mlip_autopipec.config import freeze, load
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
 from mlip_autopipec.store.control import Control
@@ -157,3 +159,17 @@ def test_a_worker_without_a_name_leaves_no_heartbeat(run: Path) -> None:
     done = autopipe("worker", "dft", "-C", run, "--idle-timeout", "0.2")
     assert done.returncode == 0, done.stderr
     assert list((run / "heartbeats").iterdir()) == []
+
+
+def test_pause_and_resume(run: Path) -> None:
+    control = Control(run / "control")
+    for words, said, paused in (
+        (["resume"], "not paused", False),
+        (["pause", "--dry-run"], "would be paused", False),
+        (["pause"], "paused", True),
+        (["pause"], "already paused", True),
+        (["resume", "--dry-run"], "would be resumed", True),
+        (["resume"], "resumed", False),
+    ):
+        done = CliRunner().invoke(otf, [*words, "-C", str(run)])
+        assert (done.exit_code, done.stderr.strip(), control.wants("pause")) == (0, said, paused)

@@ -117,7 +117,6 @@ def test_compare(autopipe: Any, pots: Path, frames: Path, tmp_path: Path) -> Non
     deviations = np.concatenate([(b - a).ravel() for a, b in zip(*pairs, strict=True)])
     assert other["forces"]["rmse"] == pytest.approx(np.sqrt(np.mean(deviations**2)))
     assert other["forces"]["max"] == pytest.approx(np.abs(deviations).max())
-    pytest.importorskip("matplotlib")
     assert autopipe("compare", pots / "AlNi_fs2.yaml", pots / "AlNi_linear.yaml", frames, "--plot", figure)[0] == 0
     assert figure.read_bytes().startswith(b"\x89PNG")
 

@@ -81,7 +81,19 @@ def test_good_one_loads(tmp_path: Path) -> None:
         ("node", {"espresso": {"command": 5}}, ["node.espresso.command: 5: give text"]),
         ("training", {"reference_energies": {"Al": "x"}}, ["training.reference_energies.Al: 'x': give a number"]),
         ("oft", {}, ["oft", "unknown key", "'otf'"]),
-        ("labeller", {"engine": "vasp"}, ["labeller", "vasp", "espresso"]),
+        ("labeller", {"engine": "siesta"}, ["labeller", "siesta", "espresso", "gpaw", "vasp", "ase"]),
+        ("labeller", {"engine": "ase"}, ["labeller.calculator: missing", "dotted path"]),
+        ("labeller", {"engine": "ase", "calculator": "EMT"}, ["labeller.calculator: 'EMT'", "dotted path"]),
+        ("labeller", {"engine": "gpaw", "ecut": 300}, ["labeller.ecut: unknown key", "'ecut_ev'"]),
+        ("labeller", {"engine": "gpaw", "nspin": 1, "magnetic_moments": {"Fe": 2}}, ["labeller.magnetic_moments"]),
+        ("labeller", {"engine": "vasp", "incar": {"ENCUT": 400}}, ["labeller.incar", "encut: is set by another key"]),
+        (
+            "labeller",
+            {"engine": "vasp", "smearing": "gauss"},
+            ["labeller.smearing: 'gauss'", "mean 'gaussian'"],
+        ),
+        ("node", {"vasp": {"potcars": "/opt"}}, ["node.vasp.potcars: unknown key", "'potcar_dir'"]),
+        ("node", {"gpaw": {"max_seconds": 0}}, ["node.gpaw.max_seconds: 0", "greater than 0"]),
         ("labeller", None, ["labeller"]),
         ("embedding", {"cutoff": -3}, ["embedding.cutoff", "-3"]),
         ("start", {"structure": "s", "potential": "p.yaml"}, ["start.potential", "start.dataset"]),
@@ -151,7 +163,7 @@ def test_frozen_keys_cannot_change(tmp_path: Path) -> None:
 
 
 def test_small_cells_are_warned_about(tmp_path: Path) -> None:
-    run = run_with(tmp_path, embedding={"cutoff": 2.0, "buffer_size": 1.0})
+    run = run_with(tmp_path, embedding={"cutoff": 2.0, "buffer_size": 1.0, "max_core_force_error": None})
     (warning,) = preflight(run, load(run))
     assert "embedding.cutoff + embedding.buffer_size is 3 A" in warning
 
@@ -270,6 +282,23 @@ def test_the_labeller_must_know_all_elements(tmp_path: Path) -> None:
     bulk("Al").write(tmp_path / "start.extxyz")
     ase.io.write(tmp_path / "data.extxyz", [bulk("Al"), bulk("Si")])
     assert "EMT has no parameters for Si" in refused(run)
+
+
+def test_calculators_of_ase_are_made_before_the_run(tmp_path: Path) -> None:
+    path = "ase.calculators.emt.EMT"
+    run = run_with(tmp_path, labeller={"engine": "ase", "calculator": path, "kwargs": {"asap_cutoff": True}})
+    preflight(run, load(run))
+    run = run_with(tmp_path, labeller={"engine": "ase", "calculator": f"{path}X"})
+    assert refused(run) == f"labeller.calculator: '{path}X': ase.calculators.emt has no EMTX"
+    run = run_with(tmp_path, labeller={"engine": "ase", "calculator": path, "elements": ["Cu"]})
+    assert refused(run) == "labeller.elements: Al is not among Cu"
+
+
+def test_programs_and_files_of_vasp_are_looked_for_before_the_run(tmp_path: Path) -> None:
+    run = run_with(tmp_path, labeller={"engine": "vasp"}, node={"vasp": {"command": "no-such-vasp"}})
+    assert refused(run) == "node.vasp.command: 'no-such-vasp' was not found"
+    run = run_with(tmp_path, labeller={"engine": "vasp"}, node={"vasp": {"command": "true", "potcar_dir": "/none"}})
+    assert refused(run).startswith("node.vasp.potcar_dir: /none has no potpaw_PBE")
 
 
 def test_lammps_must_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlip_autopipec.daemons.inoffice import InOffice, supervisors_office
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.settings import SupervisorSettings
 from mlip_autopipec.daemons.supervisor import Supervisor
 from mlip_autopipec.stages.watch import OtfSettings
+from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
 
 
@@ -30,11 +32,11 @@ if __name__ == "__main__":
     root, *names = sys.argv[1:]
     foreground = "--foreground" in names
     services = [("fake_service", name) for name in names if name != "--foreground"]
-    sys.exit(
-        launch(
-            Path(root),
-            "supervisor",
-            lambda run: Supervisor(run, Parts(), foreground=foreground, services=services),  # type: ignore[arg-type]
-            wait_s=0.2,
-        )
-    )
+
+    def make(run: RunDirectory) -> InOffice:
+        def begin() -> Supervisor:
+            return Supervisor(run, Parts(), foreground=foreground, services=services)  # type: ignore[arg-type]
+
+        return InOffice(supervisors_office(run, Parts().queue.lease_s), begin, wait=False)
+
+    sys.exit(launch(Path(root), "supervisor", make, wait_s=0.2))

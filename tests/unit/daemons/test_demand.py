@@ -58,3 +58,13 @@ def test_a_newest_version_that_cannot_be_read_is_fitted_again_even_under_a_pin(t
     current = registry.current()
     assert current is not None
     assert (current.version, current.pinned) == ("v0001", True)
+
+
+def test_a_newest_version_whose_manifest_says_nothing_is_set_aside(tmp_path: Path) -> None:
+    world = World(tmp_path, [])
+    labels = demand(world).new()
+    publish(world, labels)
+    newest = publish(world, labels)
+    (Registry(world.run.potentials).path(newest) / "manifest.json").write_text("{}")
+    assert demand(world).version == "v0001"
+    assert (world.run.potentials / f".stray-{newest}").is_dir()

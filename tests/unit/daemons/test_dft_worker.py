@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -14,17 +15,22 @@ from typing import Any
 
 import psutil
 import pytest
-from worker_parts import Parts, make, new_task
+from worker_parts import Limits, Parts, make, new_task
 
 from mlip_autopipec.core.errors import ConfigError, QueueError
 from mlip_autopipec.core.events import read_events
+from mlip_autopipec.core.files import read_json, write_json
+from mlip_autopipec.core.process import ProcessIdentity
+from mlip_autopipec.core.windows import LabelRange
 from mlip_autopipec.daemons.dft_worker import DftWorker
 from mlip_autopipec.daemons.settings import SupervisorSettings
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.costs import read_costs
 from mlip_autopipec.store.queue import TaskQueue
+from mlip_autopipec.store.references import References, write_references
+from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.task import Task
@@ -55,7 +61,10 @@ class Bench:
 
     @contextlib.contextmanager
     def worker(self, **options: Any) -> Iterator[DftWorker]:
-        config = Parts(supervisor=SupervisorSettings(**{"label_grace_s": 0.5, **options.pop("settings", {})}))
+        config = Parts(
+            supervisor=SupervisorSettings(**{"label_grace_s": 0.5, **options.pop("settings", {})}),
+            training=options.pop("training", Limits()),
+        )
         worker = DftWorker(self.run, config, "dft-0", make=make, **options)
         worker.start()
         try:
@@ -213,7 +222,12 @@ def test_it_ends_after_its_idle_time(bench: Bench) -> None:
         assert [worker.step(now) for now in (100.0, 104.9, 105.0)] == [Outcome.IDLE, Outcome.IDLE, Outcome.DONE]
 
 
-def test_a_label_waits_for_a_full_disk_and_is_not_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "trouble", [QueueError("no space left", transient=True), OSError(errno.EIO, "I/O error"), OSError(errno.ESTALE, "")]
+)
+def test_a_label_waits_for_the_disk_and_is_not_made_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
     task = new_task()
     bench.publish(task)
     with bench.worker(max_tasks=1) as worker:
@@ -222,7 +236,7 @@ def test_a_label_waits_for_a_full_disk_and_is_not_made_again(bench: Bench, monke
         def full_at_first(claim: Any, record: Any) -> bool:
             calls.append(record)
             if len(calls) == 1:
-                raise QueueError("no space left", transient=True)
+                raise trouble
             return complete(claim, record)
 
         monkeypatch.setattr(worker.queue, "complete", full_at_first)
@@ -231,6 +245,39 @@ def test_a_label_waits_for_a_full_disk_and_is_not_made_again(bench: Bench, monke
         assert worker.step(time.monotonic() + 6.0) is Outcome.WORKED
     assert calls[0] is calls[1]
     assert bench.events() == [("task_claimed", task.id), ("label_done", task.id)]
+
+
+def test_a_folder_of_results_that_is_missing_for_a_while(bench: Bench) -> None:
+    """A real error of the disk: where the folder of this label belongs is a file."""
+    task = new_task()
+    bench.publish(task)
+    in_the_way = bench.run.results / task.id[:2]
+    in_the_way.write_text("")
+    with bench.worker(max_tasks=1) as worker:
+        work(worker, lambda: worker._unsaved is not None)
+        in_the_way.unlink()
+        assert worker.step(time.monotonic() + 6.0) is Outcome.WORKED
+    assert bench.results.read(task.id)["worker"] == "dft-0"
+
+
+def test_a_worker_that_must_leave_a_broken_disk_asks_to_be_started_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = new_task()
+    bench.publish(task)
+
+    def broken(claim: Any, record: Any) -> bool:
+        raise OSError(errno.EIO, "I/O error")
+
+    with bench.worker() as worker:
+        monkeypatch.setattr(worker.queue, "complete", broken)
+        work(worker, lambda: worker._unsaved is not None)
+        worker.drain()
+        assert worker.step(time.monotonic()) is Outcome.IDLE
+        with pytest.raises(QueueError, match="label not written") as caught:
+            worker.step(time.monotonic() + 6.0)
+    assert caught.value.exit_code == 75
+    assert bench.queue.state(task.id) == "pending"
 
 
 def test_a_label_that_comes_second_is_not_told(bench: Bench) -> None:
@@ -332,3 +379,53 @@ def test_what_no_sweep_can_repair_does_not_keep_it_for_ever(bench: Bench) -> Non
     with bench.worker(idle_timeout_s=5.0) as worker:
         assert [worker.step(now) for now in (100.0, 105.0, 110.9)] == [Outcome.IDLE] * 3
         assert worker.step(111.1) is Outcome.DONE
+
+
+def test_what_was_spent_is_written_down_whatever_came_of_it(bench: Bench) -> None:
+    good, bad = new_task(gamma=9.0, atoms=3), new_task("not-converged", gamma=5.0)
+    twin = Task.new(
+        good.atoms(), [1, 0, 0], good.labeller, priority=1.0, origin={}, config_type="seed", created=good.created
+    )
+    bench.publish(good, bad, twin)
+    with bench.worker(max_tasks=3) as worker:
+        work(worker, lambda: False)
+    costs = {cost.task: cost for cost in read_costs(bench.run.costs)}
+    assert {cost.end for cost in costs.values()} == {"done", "failed", "reused"}
+    assert [costs[task.id].end for task in (good, bad, twin)] == ["done", "failed", "reused"]
+    assert costs[good.id].species == {"Al": 3}
+    assert costs[good.id].core_seconds == bench.results.read(good.id)["info"]["wall_s"] > 0
+    assert bench.results.read(twin.id)["info"]["reused_from"] == good.id
+
+
+def test_a_label_outside_a_window_stays_and_passes_once_the_window_is_wider(bench: Bench) -> None:
+    task = new_task()
+    bench.publish(task)
+    with bench.worker(max_tasks=1, training=Limits(force_limit=0.01)) as worker:
+        work(worker, lambda: False)
+    assert bench.queue.state(task.id) == "failed"
+    assert "training.force_limit 0.01 eV/A" in str(bench.queue.reason(task.id))
+    pid = read_json(next(bench.run.attempt(task.id).glob("*/refused.json")))["info"]["pid"]
+    bench.queue.retry(task.id)
+    with bench.worker(max_tasks=1, training=Limits(force_limit=1.0)) as worker:
+        work(worker, lambda: False)
+    info = bench.results.read(task.id)["info"]
+    assert (info["pid"], info["reused_from"]) == (pid, task.id)
+
+
+def test_what_the_newest_version_knows_makes_surprises(bench: Bench) -> None:
+    registry = Registry(bench.run.potentials)
+    folder = registry.new_work_folder()
+    for name in FILES:
+        (folder / name).write_text("{}")
+    seen = LabelRange(lowest=-1.0, highest=0.0, largest_force=0.01)
+    write_json(folder / "metrics.json", {"label_range": seen.to_dict()})
+    registry.publish(folder, {"task_ids": [], "parent": None})
+    write_references(registry, References({"Al": 0.2}))
+    task = new_task(atoms=2)
+    bench.publish(task)
+    with bench.worker(max_tasks=1) as worker:
+        work(worker, lambda: False)
+    told = bench.results.read(task.id)["info"]["flags"]["surprise"]
+    assert told == (
+        "energy 0.8 eV/atom, labels so far -1 to 0 eV/atom; force 0.173 eV/A, labels so far at most 0.01 eV/A"
+    )

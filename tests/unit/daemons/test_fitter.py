@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
-from trainer_parts import World, frame, labelled
+from trainer_parts import NOW, World, frame, label, labelled
 
 from mlip_autopipec.ace.fitting import AceBasis
 from mlip_autopipec.ace.formats.asi import write_asi
@@ -20,12 +20,15 @@ from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.fitter import DesignCache, FitJob, FitRequest, Fitter
-from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.intake import LEFT_OUT, Intake
+from mlip_autopipec.stages.label import LabellingSettings
+from mlip_autopipec.stages.publish import read_grades
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.references import References, reference_energies, write_references
 from mlip_autopipec.store.registry import FILES, Registry
+from mlip_autopipec.store.results import make_result
 
 WIDE = TrainingSettings(cutoff=5.0, nradmax_by_orders=[4, 2], lmax_by_orders=[0, 1])
 
@@ -66,7 +69,7 @@ def test_labels_with_stress_of_whole_cells_are_counted(world):
 def test_a_fit_makes_all_files_but_the_manifest_and_publishes_nothing(world):
     ids = take_in(world, [labelled(s) for s in range(6)])
     answer = fitter(world)(FitRequest(ids))
-    assert {p.name for p in answer.folder.iterdir()} == set(FILES)
+    assert {p.name for p in answer.folder.iterdir()} == {*FILES, "active_rows.npz"}
     assert set(answer.facts["task_ids"]) == set(ids)
     assert answer.facts["active_set"]["Ar"] > 5
     assert Registry(world.run.potentials).versions() == []
@@ -136,6 +139,38 @@ def test_a_refit_with_kept_design_rows_is_the_fit_from_scratch(world):
     ids = take_in(world, frames)
     again, cold = kept(FitRequest(ids)), fitter(world)(FitRequest(ids))
     assert (again.folder / "potential.yaml").read_bytes() == (cold.folder / "potential.yaml").read_bytes()
+
+
+def test_a_version_does_not_depend_on_whether_its_trainer_was_restarted(world):
+    """The active set goes on from the parent's files, the coefficients have the bits of a fit from scratch."""
+    frames = [labelled(s) for s in range(12)]
+    registry = Registry(world.run.potentials)
+    living, parent, made = fitter(world), None, []
+    for n in (7, 9, 12):
+        ids = take_in(world, frames[:n])
+        answers = [one(FitRequest(ids, parent=parent)) for one in (living, fitter(world))]
+        one, other = (answer.folder for answer in answers)
+        assert (one / "potential.yaml").read_bytes() == (other / "potential.yaml").read_bytes()
+        assert arrays(one / "potential.asi") == arrays(other / "potential.asi")
+        made.append(read_grades(one)["Ar"])
+        parent = registry.publish(one, {"parent": parent, **answers[0].facts})
+    assert [(found.n_seen, found.n_selected) for found in made] == [(63, 63), (81, 63), (108, 63)]
+    anew = read_grades(living(FitRequest(ids, parent=None)).folder)["Ar"]
+    assert (anew.n_seen, anew.n_selected) == (108, 108)
+
+
+def test_an_active_set_is_extended_only_for_the_labels_that_it_saw(world):
+    ids = take_in(world, [labelled(s) for s in range(8)])
+    registry = Registry(world.run.potentials)
+    answer = fitter(world)(FitRequest(ids))
+    parent = registry.publish(answer.folder, answer.facts)
+    fewer = read_grades(fitter(world)(FitRequest(ids[1:], parent=parent)).folder)["Ar"]
+    assert (fewer.n_seen, fewer.n_selected) == (63, 63)
+    good = world.config
+    heavier = good.training.model_copy(update={"force_weight": 2.0})
+    world.config = good.model_copy(update={"training": heavier})
+    other = read_grades(fitter(world)(FitRequest(ids, parent=parent)).folder)["Ar"]
+    assert (other.n_seen, other.n_selected) == (72, 72)
 
 
 def test_a_structure_without_design_rows_does_not_stop_the_others(world):
@@ -273,7 +308,62 @@ def test_the_cache_keeps_what_fits(world):
     roomy, tight = DesignCache(basis), DesignCache(basis, limit=1)
     assert roomy(rows[0]) is roomy(replace(rows[0]))
     first = tight(rows[0])
-    tight(rows[1])
     again = tight(rows[0])
     assert again is not first
     np.testing.assert_array_equal(again.forces, first.forces)
+    for_one = DesignCache(basis, limit=basis.design(rows[0].atoms).forces.nbytes * 3 // 2)
+    kept = [for_one(row) for row in rows]
+    # Rows are read in turn, so what came first must stay.
+    assert [for_one(row) is one for row, one in zip(rows, kept, strict=True)] == [True, False, False]
+
+
+def judged(world: World, window: tuple[float, float] = (-20.0, 20.0), **training: object) -> Fitter:
+    config = world.config
+    settings = config.training.model_copy(update=training)
+    labelling = LabellingSettings(energy_window=window)
+    job = FitJob(
+        world.run.root, settings, config.labeller_settings(), config.node, ("Ar",), None, "ace", labelling=labelling
+    )
+    return Fitter(job)
+
+
+def test_a_label_with_an_impossible_energy_is_left_out(world):
+    frames = [labelled(s) for s in range(6)]
+    lost = frames[2].get_potential_energy() + 9 * 25.0
+    frames[2].calc = SinglePointCalculator(frames[2], energy=lost, forces=frames[2].get_forces())
+    ids = take_in(world, frames)
+    answer = judged(world)(FitRequest(ids))
+    ((task_id, reason),) = answer.unusable.items()
+    assert reason.startswith(f"{LEFT_OUT}label {task_id}: 24.")
+    assert "labelling.energy_window [-20, 20] eV" in reason
+    assert task_id not in answer.facts["task_ids"]
+    # A wider window takes it in again.
+    assert judged(world, (-20.0, 30.0))(FitRequest(ids)).unusable == {}
+
+
+def test_a_window_that_leaves_nothing_says_so(world):
+    ids = take_in(world, [labelled(s) for s in range(4)])
+    with pytest.raises(DataError, match=r"all 4 labels are left out, e\.g\. .*energy_window \[5, 6\]"):
+        judged(world, (5.0, 6.0))(FitRequest(ids))
+
+
+def test_labels_of_a_changed_smearing_can_be_left_out(world):
+    task = world.task(20)
+    truth = label(task.atoms())
+    flags = {"changed_smearing": "made with a smearing of 0.03 Ry"}
+    world.results.write_once(task.id, make_result(task, replace(truth, info={"flags": flags}), "test", NOW))
+    ids = take_in(world, [labelled(s) for s in range(4)])
+    assert task.id in judged(world)(FitRequest(ids)).facts["task_ids"]
+    answer = judged(world, use_changed_smearing=False)(FitRequest(ids))
+    assert "0.03 Ry, and training.use_changed_smearing is false" in answer.unusable[task.id]
+
+
+def test_a_version_says_what_its_labels_say(world):
+    frames = [labelled(s) for s in range(5)]
+    folder = judged(world)(FitRequest(take_in(world, frames))).folder
+    seen = read_json(folder / "metrics.json")["label_range"]
+    energies = [atoms.get_potential_energy() / len(atoms) for atoms in frames]
+    forces = [np.linalg.norm(atoms.get_forces(), axis=1).max() for atoms in frames]
+    assert seen == pytest.approx(
+        {"lowest": min(energies), "highest": max(energies), "largest_force": max(forces)}, abs=1e-9
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from trainer_parts import NOW, World, frame, label, labelled
 
-from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons import intake as intake_module
+from mlip_autopipec.daemons.intake import LEFT_OUT, Intake
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.refusals import read_refusals
 from mlip_autopipec.store.results import make_result
@@ -208,3 +211,94 @@ def test_a_start_structure_with_a_number_that_is_none_is_refused_alone(tmp_path)
     taken.take_frames([labelled(1), bad])
     assert len(taken.labels) == 1
     assert "not finite" in read_refusals(world.run)["start.dataset:1"]
+
+
+def test_many_results_are_taken_in_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr("mlip_autopipec.daemons.intake._BATCH", 3)
+    world = World(tmp_path, [])
+    ids = {world.give(world.task(seed)) for seed in range(6)}
+    bad = {damaged_result(world, seed) for seed in range(6, 9)}
+    written = []
+    add = intake_module.add_refusals
+    monkeypatch.setattr(
+        intake_module, "add_refusals", lambda run, reasons: (written.append(reasons), add(run, reasons))
+    )
+    taken = intake(world)
+    assert taken.rest == 9
+    seen = []
+    while taken.take_results():
+        seen.append((len(taken.labels) + len(taken.refused), taken.rest))
+    assert seen == [(3, 6), (6, 3), (9, 0)]
+    assert (taken.labels, taken.refused) == (ids, bad)
+    assert [len(reasons) for reasons in written if reasons] == [
+        n for n in (len(bad & set(batch)) for batch in batches(sorted(ids | bad), 3)) if n
+    ]
+    # Gone with all its rows: it is whole again after as many steps, and said so only then.
+    world.run.dataset.unlink()
+    said = [taken.rebuilt()]
+    assert taken.rest > 0
+    assert taken.lost(ids | {"nowhere"}) == set()
+    while not said[-1]:
+        taken.take_results()
+        said.append(taken.rebuilt())
+    assert "gone" in said[-1]
+    assert taken.labels == ids
+    assert taken.lost(ids | {"nowhere"}) == {"nowhere"}
+
+
+def batches(items, size):
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def test_labels_that_were_made_again_are_taken_in_batches(tmp_path, monkeypatch):
+    world = World(tmp_path, [])
+    tasks = [world.task(seed) for seed in range(5)]
+    for task in tasks:
+        world.queue.publish(task)
+        world.queue.complete(world.queue.claim(), make_result(task, label(task.atoms()), "test", NOW))
+    taken = intake(world)
+    taken.take_results()
+    monkeypatch.setattr("mlip_autopipec.daemons.intake._BATCH", 2)
+    for task in tasks:
+        world.queue.requeue(task.id)
+        world.give(task, energy_shift=1.0)
+    rests = []
+    while taken.take_results():
+        rests.append(taken.rest)
+    assert rests == [3, 1, 0]
+    assert set(taken.editions) == {task.id for task in tasks}
+
+
+def test_flags_of_labels_are_known_again_after_a_restart(tmp_path):
+    world = World(tmp_path, [])
+    odd, magnetic = world.task(1), [world.task(2), world.task(3)]
+    infos = [{"flags": {"surprise": "large force"}}, {"moments": [2.0] * 9}, {"moments": [0.0] * 9}]
+    for task, info in zip([odd, *magnetic], infos, strict=True):
+        truth = replace(label(task.atoms()), info=info)
+        world.results.write_once(task.id, make_result(task, truth, "test", NOW))
+    taken = intake(world)
+    taken.take_results()
+    for found in (taken, intake(world)):
+        assert {i: sorted(flags) for i, flags in found.flags.items()} == {
+            odd.id: ["surprise"], magnetic[1].id: ["moment_jump"],
+        }  # fmt: skip
+
+
+def test_damaged_moments_and_flags_are_refused(tmp_path):
+    world = World(tmp_path, [])
+    tasks = [world.task(1), world.task(2)]
+    for task, info in zip(tasks, [{"moments": [1.0]}, {"flags": "odd"}], strict=True):
+        world.results.write_once(task.id, make_result(task, replace(label(task.atoms()), info=info), "test", NOW))
+    taken = intake(world)
+    taken.take_results()
+    assert taken.refused == {task.id for task in tasks}
+    assert "moments" in read_refusals(world.run)[tasks[0].id]
+
+
+def test_what_a_setting_left_out_is_judged_again_at_the_next_start(tmp_path):
+    world = World(tmp_path, [])
+    task_id = world.give(world.task(1))
+    taken = intake(world)
+    taken.take_results()
+    taken.refuse(task_id, f"{LEFT_OUT}its energy is odd")
+    assert intake(world).refused == set()

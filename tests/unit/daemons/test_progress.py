@@ -50,6 +50,7 @@ class Scene:
             state = self.runner_state if name == "otf-runner" else "idle"
             detail = {"uningested": self.uningested}
             record = {"counter": self.beats[name], "state": state, "detail": detail, "process_start": self.process}
+            record |= {"name": name, "pid": 1, "host": "h", "updated": ""}
             write_json(self.run.heartbeats / f"{name}.json", record)
 
     def looks(self, count: int = 4) -> str:

@@ -26,29 +26,31 @@ time.sleep(60)
 """
 # Says that it failed, and needs a moment to leave.
 FAILED = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 print("everybody may write to the queue", file=sys.stderr)
 Heartbeat(Path(sys.argv[1]), "supervisor").beat("failed")
 time.sleep(1)
-sys.exit(78)
 """
 MUTE = "import time; time.sleep(60)"
 
 
-def test_who_fails_at_once_has_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("end", "code"), [("sys.exit(78)", 78), ("sys.exit(0)", 75), ("os.kill(os.getpid(), 9)", 75)])
+def test_who_fails_at_once_has_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, code: int
+) -> None:
     run = RunDirectory(tmp_path)
     run.create()
     real = subprocess.Popen
 
     def popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        return real([sys.executable, "-c", FAILED, str(run.heartbeats / "supervisor.json")], **options)
+        return real([sys.executable, "-c", FAILED + end, str(run.heartbeats / "supervisor.json")], **options)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(AutopipeError, match="everybody may write to the queue") as caught:
         starting.begin(run)
-    assert caught.value.exit_code == 78
+    assert caught.value.exit_code == code
 
 
 @pytest.mark.parametrize(("code", "comes_up"), [(SLOW, True), (MUTE, False)])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.daemons import stopping
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
 
@@ -23,7 +23,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def beat(run: RunDirectory, name: str, state: str, identity: ProcessIdentity) -> None:
     record = {"host": identity.host, "pid": identity.pid, "process_start": identity.start, "state": state, "counter": 1}
-    write_json(run.heartbeats / f"{name}.json", record)
+    write_json(run.heartbeats / f"{name}.json", {"name": name, "detail": {}, "updated": "", **record})
 
 
 def test_a_silent_process_of_another_host_is_told_not_killed(
@@ -61,3 +61,11 @@ def test_a_start_forgets_the_dead_of_other_names(run: RunDirectory) -> None:
 def test_damaged_heartbeats_are_nobody(run: RunDirectory) -> None:
     (run.heartbeats / "x.json").write_text("{}")
     assert stopping.living(run) == []
+
+
+def test_a_process_that_even_sigkill_does_not_end_is_told(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits for a dead file server; here the signals just do not arrive."""
+    monkeypatch.setattr(stopping, "_DYING_S", 0.3)
+    monkeypatch.setattr(ProcessIdentity, "send", lambda self, number, group=False: True)
+    beat(run, "stuck", "labelling", ProcessIdentity.own())
+    assert stopping.end(run, timeout_s=0.1) == stopping.Report(stopped=[], killed=[], unknown=["stuck"])

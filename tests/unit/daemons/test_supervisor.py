@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +20,10 @@ import pytest
 from supervised import Parts
 from worker_parts import new_task
 
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.daemons.service_process import ServiceProcess
 from mlip_autopipec.daemons.supervisor import Supervisor
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.queue import TaskQueue
@@ -44,7 +46,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
-    monkeypatch.setenv("PYTHONPATH", HERE)
+    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
     run = RunDirectory(tmp_path)
     run.create()
     run.config_file.write_text("")
@@ -131,6 +133,71 @@ def test_pauses_double_up_to_the_limit_and_start_anew_after_a_long_life(run: Run
         pauses.append(service._start_at - now)
         now = service._start_at
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.4, 0.1])
+
+
+def test_a_night_of_crashes_does_not_end_the_supervisor(run: RunDirectory) -> None:
+    service = ServiceProcess(run, Parts().supervisor, module="fake_service", name="crasher")
+    service._crashes_in_a_row = 5000
+    assert service._next_pause() == pytest.approx(0.4)
+
+
+def test_removed_logs_end_nobody(run: RunDirectory) -> None:
+    with supervisor(run, "crasher") as made:
+        steps(made, lambda: made.services[0].running)
+        process = made.services[0]._process
+        assert process is not None
+        process.wait()
+        shutil.rmtree(run.logs)
+        steps(made, lambda: made.services[0].restarts == 1)
+        assert made.services[0].last_exit == "exit code 3"
+        steps(made, lambda: made.services[0].restarts == 2)
+        assert "something went wrong" in (run.logs / "crasher.log").read_text()
+
+
+def test_a_host_without_a_free_process_does_not_end_it(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with supervisor(run, "dft-worker-0") as made:
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", exhausted)
+            made.step(time.monotonic())
+        assert "dft-worker-0: not started: [Errno 11] Resource temporarily" in caplog.text
+        assert made.services[0].describe()["last_exit"].startswith("not started")
+        assert made.services[0]._start_at > time.monotonic()
+        steps(made, lambda: is_up(run, "dft-worker-0"), "not tried again")
+
+
+def test_a_daemon_killed_by_a_signal_without_a_name(run: RunDirectory) -> None:
+    with supervisor(run, "dft-worker-0") as made:
+        steps(made, lambda: is_up(run, "dft-worker-0"))
+        os.kill(identity(run, "dft-worker-0").pid, signal.SIGRTMIN + 3)
+        steps(made, lambda: made.services[0].restarts == 1)
+        assert made.services[0].last_exit == f"killed by signal {signal.SIGRTMIN + 3}"
+
+
+def test_a_task_that_cannot_be_moved_holds_up_neither_the_others_nor_the_supervisor(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = TaskQueue(run.queue / "dft", Results(run.results), worker="dft-worker-0", attempts=run.attempts)
+    tasks = [new_task(atoms=atoms) for atoms in (2, 3, 4)]
+    for task in tasks:
+        queue.publish(task)
+    assert all(queue.claim() for _ in tasks)
+    rename = os.rename
+
+    def broken(source: Any, target: Any) -> None:
+        if tasks[1].id in str(source):
+            raise OSError(errno.EIO, "I/O error")
+        rename(source, target)
+
+    with supervisor(run) as made:
+        monkeypatch.setattr(os, "rename", broken)
+        made._take_back("dft-worker-0")
+        monkeypatch.undo()
+    assert [queue.state(task.id) for task in tasks] == ["pending", "running", "pending"]
 
 
 def test_a_full_disk_does_not_end_it(
@@ -269,6 +336,12 @@ def test_in_the_foreground_an_end_before_the_run_is_done_is_no_success(
             started.send_signal(number)
         assert started.wait(30) == code
     assert beat(run, "supervisor")["state"] == "stopped"
+
+
+def test_how_an_earlier_start_ended_is_no_success_of_this_one(run: RunDirectory) -> None:
+    WorkflowState(1, "done", 0).write(run.state)
+    with supervisor(run, foreground=True) as made:
+        assert made.ending(signal.SIGINT) == 130
 
 
 def test_in_the_foreground_stuck_walkers_are_no_success(run: RunDirectory) -> None:

@@ -313,14 +313,6 @@ def test_a_fit_that_always_dies_is_given_up_until_something_changes(begun, monke
         assert not Control(begun.run.control).wants(REVIVE_TRAINER)
 
 
-def test_two_trainers_of_one_run_are_refused(tmp_path):
-    world = World(tmp_path, [labelled(s) for s in range(6)])
-    with trainer(world), pytest.raises(QueueError, match="another trainer"):
-        TrainerWorker(world.run, world.config).start()
-    with trainer(world):
-        pass
-
-
 def test_draining_finishes_the_fit_and_leaves_no_process(tmp_path):
     world = World(tmp_path, [labelled(s) for s in range(6)])
     with trainer(world) as worker:
@@ -365,20 +357,23 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path):
 
 def test_a_trainer_of_another_host_is_waited_for(tmp_path):
     world = World(tmp_path, [labelled(s) for s in range(6)])
-    with trainer(world):
-        pass
     lease = world.run.potentials / ".trainer.lease"
-    assert not lease.exists()
-    lease.write_text(json.dumps({"host": "elsewhere", "pid": 1, "process_start": 1.0, "counter": 7}))
-    with trainer(world) as late:
+    lease.write_text(json.dumps({"host": "elsewhere", "pid": 1, "start": "b-1-2", "counter": 7}))
+    late = trainer_parts.in_office(world.run)
+    try:
+        late.start()
         assert late.step(time.monotonic()) is Outcome.IDLE
         state, detail = late.status()
         assert (state, "uningested" in detail) == ("waiting", False)
         assert "process 1 on elsewhere" in detail["waiting_for"]
+        assert not world.run.dataset.exists()
         lease.unlink()
-        steps_until(late, lambda: late.status()[0] != "waiting")
+        steps_until(late, lambda: late.status()[1].get("version"))
         # It is taken for dead, and somebody else works now.
         lease.rename(lease.with_name("aside"))
         late._office._beaten = float("-inf")
         with pytest.raises(QueueError, match="taken over"):
             late.step(time.monotonic())
+    finally:
+        late.close()
+    assert late.inner._child is None

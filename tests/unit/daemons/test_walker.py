@@ -115,7 +115,10 @@ class World:
         events = EventLog(self.run.events, "w00")
         healing = Healing(
             self.folder, "w00",
-            embedding=EmbeddingSettings(cutoff=5.0, buffer_size=3.5), threshold=self.otf.uncertainty_threshold,
+            embedding=EmbeddingSettings(
+                cutoff=5.0, buffer_size=3.5, whole_cell_fraction=0.0, max_core_force_error=None
+            ),
+            threshold=self.otf.uncertainty_threshold,
             labeller={"engine": "teacher", "model": "lj"},
             queue=dft_queue(self.run, QueueSettings(fsync=False), worker="w00"),
             registry=self.registry, events=events, refused=set,
@@ -243,12 +246,14 @@ def test_max_extractions_ends_the_walker(tmp_path: Path) -> None:
 
 
 def test_a_start_structure_above_the_threshold_heals_label_by_label(tmp_path: Path) -> None:
-    # Each version knows one atom more: as many labels as atoms, more than failed healings are allowed.
+    # Each version knows one atom more: as many labels as atoms, more than failed healings are allowed. A halt that its
+    # label did not heal asks for up to three cells.
     world = World(tmp_path, lambda version: KnowsSome(int(version[1:]) - 1))
     walker = world.walker()
     world.live(walker)
-    assert (walker.state.state, walker.state.step, walker.state.extractions) == ("done", 300, 4)
+    assert (walker.state.state, walker.state.step, walker.state.extractions) == ("done", 300, 2)
     assert {halt["step"] for halt in world.halts()} == {0}
+    assert sum(len(halt["task_ids"]) for halt in world.halts()) == 4
 
 
 def test_an_explosion_between_two_looks_becomes_a_question(tmp_path: Path) -> None:

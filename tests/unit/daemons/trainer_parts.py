@@ -15,6 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlip_autopipec.config import Config, load
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.daemons.inoffice import InOffice, trainers_office
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
@@ -89,5 +90,11 @@ class World:
         return task.id
 
 
+def in_office(run: RunDirectory) -> InOffice:
+    """Return a trainer as its service makes it."""
+    config = load(run)
+    return InOffice(trainers_office(run, config.queue.lease_s), lambda: TrainerWorker(run, config), wait=True)
+
+
 if __name__ == "__main__":
-    sys.exit(launch(Path(sys.argv[1]), "trainer-worker", lambda run: TrainerWorker(run, load(run), "trainer-worker")))
+    sys.exit(launch(Path(sys.argv[1]), "trainer-worker", in_office))

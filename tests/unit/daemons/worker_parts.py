@@ -21,10 +21,18 @@ from mlip_autopipec.daemons.dft_worker import DftWorker
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.runtime.tether import tethered
+from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.task import Task
 
 NOW = "2026-01-01T00:00:00.000Z"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the training section what a worker reads."""
+
+    force_limit: float = 100.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Parts:
     queue: QueueSettings = field(default_factory=lambda: QueueSettings(lease_s=3, fsync=False))
     supervisor: SupervisorSettings = field(default_factory=lambda: SupervisorSettings(label_grace_s=0.5))
     node: NodeSettings = field(default_factory=NodeSettings)
+    labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    training: Limits = field(default_factory=lambda: Limits())
 
 
 class ObedientLabeller:

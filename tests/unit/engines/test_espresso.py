@@ -11,12 +11,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
+from mlip_autopipec.core import periodic
 from mlip_autopipec.core.errors import (
     ConfigError,
     Crashed,
@@ -26,10 +29,11 @@ from mlip_autopipec.core.errors import (
     OutputUnreadable,
     TimedOut,
 )
-from mlip_autopipec.engines.espresso import inputs, ladder
+from mlip_autopipec.core.likeness import matching
+from mlip_autopipec.core.program import Ended, Stop
+from mlip_autopipec.engines.espresso import ladder
 from mlip_autopipec.engines.espresso.failures import Kind, Report, classify
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.engines.espresso.process import Ended, Stop
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 CHEAP = {"ecutwfc_ry": 12, "kspacing": 0.9}
@@ -92,15 +96,18 @@ def test_a_run_that_does_not_converge_is_no_label(pw_x: str, tmp_path: Path) -> 
         labeller(electron_maxstep=2, max_rungs=0).label(aluminium(), tmp_path)
     assert "JOB DONE" in (tmp_path / "espresso.pwo").read_text()
     assert not caught.value.transient
+    assert _ends(tmp_path) == ["not converged"]
     assert not (tmp_path / "scratch").exists()
 
 
 def test_too_few_steps_are_rescued_from_the_density(pw_x: str, tmp_path: Path) -> None:
     label = labeller(electron_maxstep=4, conv_thr_ry=1e-9).label(aluminium(), tmp_path)
     assert label.energy == pytest.approx(-225.13199, abs=1e-4)
-    assert label.info["rungs"] == [
-        {"rung": "as wanted", "end": "not converged"}, {"rung": "more steps", "end": "converged"},
+    assert [(run["rung"], run["end"]) for run in label.info["rungs"]] == [
+        ("as wanted", "not converged"), ("more steps", "converged"),
     ]  # fmt: skip
+    assert sum(run["seconds"] for run in label.info["rungs"]) == pytest.approx(label.info["seconds"], abs=0.02)
+    assert label.info["cores"] == 1
     assert "startingpot" in (tmp_path / "espresso.pwi").read_text()
 
 
@@ -136,6 +143,7 @@ def test_a_stopped_scf_is_continued_by_the_next_attempt(pw_x: str, tmp_path: Pat
 def test_pw_x_stops_at_its_time_limit(pw_x: str, tmp_path: Path) -> None:
     with pytest.raises(TimedOut, match=r"stopped at its time limit.*max_seconds"):
         labeller(EspressoNode(max_seconds=0.01)).label(aluminium(), tmp_path)
+    assert _ends(tmp_path) == ["max time"]
 
 
 def test_a_key_that_pw_x_does_not_know(pw_x: str, tmp_path: Path) -> None:
@@ -180,8 +188,72 @@ def test_a_killed_pw_x_may_be_tried_again(pw_x: str, tmp_path: Path) -> None:
     assert not (tmp_path / "scratch").exists()
 
 
+OXYGEN = {
+    "pseudopotentials": {"O": "O.pz-rrkjus.UPF"}, "ecutwfc_ry": 12, "ecutrho_ry": 60, "kspacing": 5.0, "nspin": 2,
+    "starting_magnetization": {"O": 0.3}, "hopeless_iterations": 10,
+}  # fmt: skip
+
+
+def oxygen_atom() -> Atoms:
+    """Its spin oscillates between occupations, and the less smearing, the worse."""
+    return Atoms("O", positions=[[2, 2, 2]], cell=[4.0] * 3, pbc=True)
+
+
+def test_an_oscillating_spin_is_rescued(pw_x: str, tmp_path: Path) -> None:
+    label = labeller(**OXYGEN, degauss_ry=0.009).label(oxygen_atom(), tmp_path)
+    assert label.info["rungs"] == [
+        {"rung": "as wanted", "end": "oscillating"}, {"rung": "smaller mixing", "end": "converged"},
+    ]  # fmt: skip
+    assert label.energy == pytest.approx(-413.5592, abs=1e-3)
+    assert label.info["moments"] == pytest.approx([1.985], abs=0.01)
+    assert "was stopped, its residual does not fall" in _story(tmp_path)[0]["reason"]
+
+
+def test_an_oscillating_spin_that_no_rung_rescues(pw_x: str, tmp_path: Path) -> None:
+    with pytest.raises(NotConverged, match=r"all 1 rungs are used; tried: smaller mixing") as caught:
+        labeller(**OXYGEN, degauss_ry=0.003, max_rungs=1).label(oxygen_atom(), tmp_path)
+    assert not caught.value.transient
+    assert _ends(tmp_path) == ["oscillating", "oscillating"]
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_full_scratch_disk(pw_x: str, tmp_path: Path) -> None:
+    disk, folder = tmp_path / "disk", tmp_path / "attempt"
+    disk.mkdir()
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "test", str(disk)], capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        # A density of 40 kB has to be handed from one rung to the next.
+        small = labeller(EspressoNode(scratch=disk), electron_maxstep=4, conv_thr_ry=1e-9)
+        with pytest.raises(Crashed, match="disk") as caught:
+            small.label(aluminium(), folder)
+        assert caught.value.transient
+        assert "make room" in caught.value.hint
+        assert _ends(folder) == ["disk"]
+        assert list(disk.iterdir()) == []
+
+        # Full before pw.x is there at all.
+        (disk / "ballast").write_bytes(b"\0" * os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize)
+        with pytest.raises(Crashed, match="No space left") as caught:
+            small.label(aluminium(), folder)
+        assert caught.value.transient
+        (disk / "ballast").unlink()
+        assert list(disk.iterdir()) == []
+
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert small.label(aluminium(), folder).energy == pytest.approx(-225.13199, abs=1e-4)
+        assert _ends(folder) == ["not converged", "converged"]
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _story(folder: Path) -> list[dict[str, Any]]:
+    return list(json.loads((folder / "rungs.json").read_text())["rungs"])
+
+
 def _ends(folder: Path) -> list[str]:
-    return [rung["end"] for rung in json.loads((folder / "rungs.json").read_text())["rungs"]]
+    return [rung["end"] for rung in _story(folder)]
 
 
 def test_a_pseudopotential_that_vanishes_is_named(pw_x: str, tmp_path: Path) -> None:
@@ -192,6 +264,8 @@ def test_a_pseudopotential_that_vanishes_is_named(pw_x: str, tmp_path: Path) -> 
     (pseudo / "Al.UPF").unlink()
     with pytest.raises(ConfigError, match=r"pw\.x: readpp .*Al\.UPF not found"):
         late.label(aluminium(), tmp_path)
+    assert _ends(tmp_path) == ["missing pseudopotential"]
+    assert not (tmp_path / "scratch").exists()
 
 
 def test_an_old_crash_file_is_not_this_runs(pw_x: str, tmp_path: Path) -> None:
@@ -202,19 +276,56 @@ def test_an_old_crash_file_is_not_this_runs(pw_x: str, tmp_path: Path) -> None:
 
 
 def test_merged_force_columns_are_overlapping_atoms(pw_x: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "SHORTEST_DISTANCE_A", 1e-4)
+    monkeypatch.setattr(periodic, "SHORTEST_DISTANCE_A", 1e-4)
     atoms = aluminium()
     atoms.positions[1] = atoms.positions[0] + [0.001, 0, 0]
     with pytest.raises(DataError, match="atoms overlap"):
         labeller().label(atoms, tmp_path)
+    assert _ends(tmp_path) == ["overlapping atoms"]
     assert "JOB DONE" in (tmp_path / "espresso.pwo").read_text()
 
 
 def test_spin_lowers_the_energy_of_a_hydrogen_atom(pw_x: str, tmp_path: Path) -> None:
     common = {"pseudopotentials": {"H": "H.pz-vbc.UPF"}, "ecutwfc_ry": 25, "isolated_box": 6.0, "degauss_ry": 0.002}
     plain = labeller(**common).isolated_atom_energy("H", tmp_path)
-    spin = labeller(**common, nspin=2, starting_magnetization={"H": 1.0}).isolated_atom_energy("H", tmp_path)
-    assert plain - 1.2 < spin < plain - 0.5
+    # Hydrogen starts with spin as a free atom although the run's hydrogen starts without.
+    both = {"H": "H.pz-vbc.UPF", "Al": "Al.pz-vbc.UPF", "Mg": "Mg.pz-n-vbc.UPF"}
+    spins = labeller(**common | {"pseudopotentials": both}, nspin=2, starting_magnetization={"Al": 0.4})
+    assert plain - 1.2 < spins.isolated_atom_energy("H", tmp_path) < plain - 0.5
+    # A closed shell has no moment, and pw.x insists on a start all the same.
+    spins.isolated_atom_energy("Mg", tmp_path)
+    assert "total magnetization       =     0.00 Bohr" in (tmp_path / "espresso.pwo").read_text()
+
+
+def test_moments_stand_in_the_label(pw_x: str, tmp_path: Path) -> None:
+    atoms = Atoms("H", cell=[5, 5, 5], pbc=True)
+    spin = {"pseudopotentials": {"H": "H.pz-vbc.UPF"}, "degauss_ry": 0.002, "kspacing": 2.0}
+    info = labeller(**spin, nspin=2, starting_magnetization={"H": 1.0}).label(atoms, tmp_path).info
+    assert info["total_magnetization"] == pytest.approx(1.0, abs=0.01)
+    assert info["absolute_magnetization"] == pytest.approx(1.0, abs=0.01)
+    (moment,) = info["moments"]
+    assert 0.1 < moment < 1.01  # within a sphere around the atom
+
+
+def test_where_a_structure_lies_in_its_cell_changes_its_label_by_nothing_that_counts(pw_x: str, tmp_path: Path) -> None:
+    """Labels are reused for moved and reordered structures: the grid of the density must not notice."""
+    here, there = aluminium(), aluminium()[[2, 0, 3, 1]]
+    there.positions += [0.31, 0.17, 0.23]
+    order = matching(there, here)
+    assert order is not None
+    one, other = (labeller().label(atoms, tmp_path) for atoms in (here, there))
+    assert other.energy == pytest.approx(one.energy, abs=4e-4)
+    assert np.abs(other.forces - one.forces[order]).max() < 1e-3
+
+
+def test_a_tighter_labeller_converges_further(pw_x: str, tmp_path: Path) -> None:
+    plain = labeller(conv_thr_ry=1e-5)
+    first = plain.label(aluminium(), tmp_path)
+    tight = plain.tighter()
+    assert isinstance(tight, EspressoLabeller)
+    second = tight.label(aluminium(), tmp_path)
+    assert second.info["scf_accuracy_ry"] < 1e-7 < first.info["scf_accuracy_ry"]
+    assert second.energy == pytest.approx(-225.13199, abs=1e-4)
 
 
 def test_scratch_of_the_node_is_used_and_emptied(pw_x: str, tmp_path: Path) -> None:

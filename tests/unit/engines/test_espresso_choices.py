@@ -16,11 +16,11 @@ from ase.calculators.espresso import EspressoProfile
 from ase.io.espresso import read_fortran_namelist
 
 from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.magnetism import alternating_signs
 from mlip_autopipec.engines.espresso.choices import choose
 from mlip_autopipec.engines.espresso.commented import commented_input, completed
 from mlip_autopipec.engines.espresso.inputs import prepare, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.library import load_library
-from mlip_autopipec.engines.espresso.magnetism import alternating_signs
 from mlip_autopipec.engines.espresso.pseudopotentials import functional_family, read_header
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
@@ -68,6 +68,8 @@ def test_settings_win_over_the_manifest(folder: Path) -> None:
     assert (choices.ecutwfc_ry, choices.ecutrho_ry) == (50, 400)
     assert choices.reasons["ecutwfc"] == "labeller.ecutwfc_ry"
     assert choose(settings("Al", ecutwfc_ry=50), folder).ecutrho_ry == 200
+    # A higher cutoff of the waves never makes the density worse than the files need it.
+    assert choose(settings("Al", "Fe", ecutwfc_ry=95), folder).ecutrho_ry == 1080
     assert choose(settings("Al", "Fe", ecutrho_ry=600), folder).ecutrho_ry == 600
     named = EspressoSettings(pseudopotentials={"Al": "Al.UPF"})
     assert choose(named, folder).ecutwfc_ry == 30

@@ -14,6 +14,7 @@ from mlip_autopipec.engines.espresso.ladder import (
     LADDER,
     LARGER_SMEARING,
     MORE_STEPS,
+    NEAR,
     End,
     Rung,
     Scf,
@@ -140,3 +141,18 @@ def test_records_are_for_people() -> None:
     record = failed(Kind.CHOLESKY).record()
     assert (record["rung"], record["end"], record["reason"]) == ("as wanted", "Cholesky", "it was Cholesky")
     assert record["scf"]["mixing_beta"] == 0.4
+
+
+@pytest.mark.parametrize("kind", LADDER)
+def test_a_bad_neighbour_is_left_before_anything_is_changed(kind: Kind) -> None:
+    history = [failed(kind, NEAR)]
+    decision = climb(history, max_rungs=0)
+    assert decision is ANEW
+    assert decision.apply(history[0]) == WANTED
+    # From then on as ever.
+    again = climb([*history, failed(Kind.NOT_CONVERGED, ANEW.name)], max_rungs=9)
+    assert again == MORE_STEPS
+
+
+def test_a_neighbour_mends_no_bad_structure() -> None:
+    assert isinstance(climb([failed(Kind.OVERLAP, NEAR)], max_rungs=9), End)

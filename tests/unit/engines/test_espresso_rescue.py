@@ -17,11 +17,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, NotConverged, TimedOut
+from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, EngineError, NotConverged, TimedOut
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.engines.espresso.scratch import Scratch
+from mlip_autopipec.engines.espresso.scratch import Scratch, keep_density, lay_density, scratch_folder
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 FAKE = Path(__file__).parents[2] / "fakes" / "pw.x"
@@ -107,6 +107,14 @@ def test_more_steps_go_on_from_the_density(play: Callable[..., Label], tmp_path:
     assert second["startingpot"] == "file"
 
 
+def test_loose_forces_are_settled_by_a_tighter_threshold(play: Callable[..., Label], tmp_path: Path) -> None:
+    scenes = ({"when": {"conv_thr": "1e-10"}, "play": "converged"}, {"when": {}, "play": "loose-forces"})
+    label = play(*scenes)
+    assert [(r["rung"], r["end"]) for r in label.info["rungs"]] == [
+        ("as wanted", "loose forces"), ("tighter threshold", "converged"),
+    ]  # fmt: skip
+
+
 def test_an_oscillating_density_is_not_continued(play: Callable[..., Label], tmp_path: Path) -> None:
     play(
         {"when": {"mixing_beta": "0.2"}, "play": "converged"},
@@ -160,6 +168,7 @@ def test_a_label_of_another_smearing_only_if_wanted(play: Callable[..., Label]) 
         ({"play": "missing-pseudopotential", "code": 1}, ConfigError, "not found"),
         ({"play": "killed", "signal": int(signal.SIGKILL)}, Crashed, "signal 9"),
         ({"play": "disk", "code": 1}, Crashed, "seqopn"),
+        ({"play": "mpirun-as-root", "code": 1}, ConfigError, "attempt to run as root.*--allow-run-as-root"),
     ],
 )
 def test_what_cannot_be_rescued_runs_once(
@@ -172,7 +181,9 @@ def test_what_cannot_be_rescued_runs_once(
     assert not (tmp_path / "task/01-w/scratch").exists()
 
 
-@pytest.mark.parametrize("name", ["aborted-in-iteration", "bands-not-converged", "charge-is-wrong", "memory"])
+@pytest.mark.parametrize(
+    "name", ["aborted-in-iteration", "bands-not-converged", "charge-is-wrong", "cholesky", "memory"]
+)
 def test_conjugate_gradients_help(play: Callable[..., Label], tmp_path: Path, name: str) -> None:
     label = play({"when": {"diagonalization": "cg"}, "play": "converged"}, {"when": {}, "play": name, "code": 43})
     assert [r["rung"] for r in label.info["rungs"]] == ["as wanted", "conjugate gradients"]
@@ -241,6 +252,52 @@ def test_rungs_share_the_time(play: Callable[..., Label], tmp_path: Path) -> Non
     limits = [float(run["max_seconds"]) for run in runs(tmp_path)]
     assert limits == sorted(limits, reverse=True)
     assert limits[0] <= 1.0
+
+
+def test_a_label_is_not_given_up_because_a_batch_job_ends(
+    play: Callable[..., Label], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the ladder would still have tried is for the next worker, and so is an SCF that there was no time for."""
+    ends: list[float] = []
+
+    def seconds_left(self: EspressoNode, now: float) -> float:
+        return min(self.max_seconds, ends[0] - now)
+
+    monkeypatch.setattr(EspressoNode, "seconds_left", seconds_left)
+    for number, scene in enumerate(
+        [
+            {"when": {}, "play": "oscillating", "code": 2, "slowly": 0.002},
+            {"when": {}, "play": "time-at-once", "code": 255},
+        ],
+        start=1,
+    ):
+        ends[:] = [time.monotonic() + 1.0]
+        with pytest.raises(EngineError) as caught:
+            play(scene, attempt=number)
+        assert caught.value.transient
+    ends[:] = [time.monotonic()]
+    before = len(runs(tmp_path))
+    with pytest.raises(TimedOut, match="no time is left") as caught:
+        play(GOOD, attempt=3)
+    assert caught.value.transient
+    assert len(runs(tmp_path)) == before
+
+
+def test_a_density_of_hdf5_is_continued_too(tmp_path: Path) -> None:
+    folder = tmp_path / "task" / "01-w"
+    folder.mkdir(parents=True)
+    with scratch_folder(folder, None) as scratch:
+        scratch.save.mkdir()
+        (scratch.save / "charge-density.hdf5").write_bytes(b"rho")
+        (scratch.save / "wfc1.hdf5").write_bytes(b"large")
+        assert scratch.has_density
+        scratch.remember()
+        assert keep_density(scratch, folder, "key")
+        assert scratch.recall()
+        assert [path.name for path in scratch.save.iterdir()] == ["charge-density.hdf5"]
+    with scratch_folder(folder, None) as scratch:
+        assert lay_density(scratch, folder, "key")
+        assert (scratch.save / "charge-density.hdf5").read_bytes() == b"rho"
 
 
 def test_scratch_of_a_killed_worker_is_removed_by_the_next(play: Callable[..., Label], tmp_path: Path) -> None:

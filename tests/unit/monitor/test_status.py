@@ -10,10 +10,10 @@ import pytest
 from mlip_autopipec.cli.statusview import print_status
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.monitor.problems import problems
 from mlip_autopipec.monitor.status import collect
 from mlip_autopipec.runtime.heartbeat import Heartbeat
-from mlip_autopipec.runtime.process import ProcessIdentity
 from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.walkerstate import WalkerState, write_state

@@ -12,8 +12,8 @@ import pytest
 import runtime_targets as targets
 
 from mlip_autopipec.core.errors import Crashed, NotConverged
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.runtime.child import Child
-from mlip_autopipec.runtime.process import ProcessIdentity
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 20) -> None:

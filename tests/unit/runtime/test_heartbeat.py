@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -47,3 +48,19 @@ def test_a_place_that_cannot_be_written_is_a_warning_only(tmp_path: Path, caplog
     heartbeat = Heartbeat(tmp_path / "gone" / "w.json", "w")
     assert heartbeat.beat("idle")
     assert "not written" in caplog.text
+
+
+@pytest.mark.parametrize("key", ["pid", "host", "process_start", "counter", "state", "detail", "name", "updated"])
+def test_half_a_heartbeat_is_none(tmp_path: Path, key: str) -> None:
+    heartbeat = Heartbeat(tmp_path / "x.json", "x")
+    heartbeat.beat("idle")
+    record = read_heartbeat(heartbeat.path)
+    assert record is not None
+    del record[key]
+    heartbeat.path.write_text(json.dumps(record))
+    assert read_heartbeat(heartbeat.path) is None
+
+
+def test_a_heartbeat_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.json").mkdir()
+    assert read_heartbeat(tmp_path / "x.json") is None

@@ -153,6 +153,17 @@ def test_what_a_daemon_reports_is_in_its_heartbeat(heartbeat: Heartbeat) -> None
     assert seen[-1]["detail"] == {"uningested": 3}
 
 
+def test_a_second_interruption_while_closing_is_told(heartbeat: Heartbeat) -> None:
+    class Slow(Scripted):
+        def close(self) -> None:
+            raise KeyboardInterrupt
+
+    assert run(Slow(Outcome.DONE), heartbeat) == 130
+    record = read_heartbeat(heartbeat.path)
+    assert record is not None
+    assert (record["state"], record["detail"]) == ("failed", {"exit_code": 130})
+
+
 def test_systemd_is_told(heartbeat: Heartbeat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))

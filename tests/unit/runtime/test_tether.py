@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlip_autopipec.runtime.process import ProcessIdentity
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.runtime.tether import tethered
 
 MODULE = [sys.executable, "-m", "mlip_autopipec.runtime.tether"]

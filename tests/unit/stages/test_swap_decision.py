@@ -68,3 +68,21 @@ def test_the_reason_names_the_version_that_has_the_labels() -> None:
     got = decision(contained={TASK}, task_states={TASK: "done"}, holder="v0002")
     assert got.action == "reseed"
     assert got.reason == "v0002 has its labels, but v0001 is current and its gamma is still above"
+
+
+def test_a_halt_without_a_task_goes_on_with_the_reason() -> None:
+    got = decision(task_states={}, refusal="embedding: no cell is faithful")
+    assert (got.action, got.reason, got.heal_failed) == ("reseed", "embedding: no cell is faithful", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "failed"),
+    [
+        ({"current_version": "v0002", "contained": {TASK}, "gamma_now": lambda: 9.0}, True),
+        ({"current_version": "v0002", "contained": {TASK}, "gamma_now": lambda: 9.0, "reseeds_in_a_row": 2}, True),
+        ({"current_version": "v0002", "gamma_now": lambda: 9.0, "task_states": {TASK: "failed"}}, False),
+        ({"contained": {TASK}, "holder": "v0002"}, False),
+    ],
+)
+def test_healing_failed_only_if_the_current_version_has_the_label(changes: dict[str, Any], failed: bool) -> None:
+    assert decision(**changes).heal_failed is failed

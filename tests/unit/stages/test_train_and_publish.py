@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import bulk
 from pydantic import ValidationError
 
+from mlip_autopipec.ace.growing import grown_set
 from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.cli.liquid2d import SIGMA, liquid_frames
 from mlip_autopipec.core.errors import DataError, ModelError
@@ -21,8 +22,15 @@ from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
-from mlip_autopipec.stages.publish import check, write_grades
-from mlip_autopipec.stages.train import BasisSettings, TrainingSettings, predict, train
+from mlip_autopipec.stages.publish import check, read_grades, write_grades
+from mlip_autopipec.stages.train import (
+    BasisSettings,
+    TrainingSettings,
+    active_rows,
+    count_active_rows,
+    predict,
+    train,
+)
 from mlip_autopipec.store.dataset import DatasetRow
 
 SETTINGS = TrainingSettings(cutoff=8.5, nradmax_by_orders=(8, 3, 2), lmax_by_orders=(0, 2, 2))
@@ -87,7 +95,14 @@ def made(rows, basis, design_of, tmp_path_factory):
     """(folder, trained, active sets) of a fit to the calm liquid."""
     folder = tmp_path_factory.mktemp("work")
     trained = train(rows, basis, SETTINGS, ISOLATED, folder, design_of=design_of)
-    return folder, trained, write_grades(folder, trained.active_rows)
+    sets = graded(folder, active_rows(rows, basis, SETTINGS, design_of))
+    return folder, trained, {element: found.active for element, found in sets.items()}
+
+
+def graded(folder, rows):
+    sets = {e: grown_set(None, len(values), None, lambda values=values: values) for e, values in rows.items()}
+    write_grades(folder, sets)
+    return sets
 
 
 def test_the_calm_liquid_is_learned(made, calm, basis):
@@ -144,11 +159,13 @@ def test_carved_cells_teach_forces_of_learned_atoms_only(rows, basis, design_of,
         fits.append(train(data, basis, SETTINGS, ISOLATED, tmp_path, design_of=design_of))
     assert (fits[0].fit.coefficients == fits[1].fit.coefficients).all()
     assert fits[0].fit.report.n_rows == 10 * 9 * 3
-    assert len(fits[0].active_rows["Ar"]) == 10 * 9
+    assert len(active_rows(carved, basis, SETTINGS, design_of)["Ar"]) == 10 * 9
+    assert count_active_rows(carved, SETTINGS) == {"Ar": 10 * 9}
     assert read_json(tmp_path / "metrics.json")["energy_rmse_mev"] is None
     weighted = SETTINGS.model_copy(update={"masked_energy_weight": 1.0})
-    trained = train(carved, basis, weighted, ISOLATED, tmp_path, design_of=design_of)
-    assert len(trained.active_rows["Ar"]) == 10 * 36
+    train(carved, basis, weighted, ISOLATED, tmp_path, design_of=design_of)
+    assert len(active_rows(carved, basis, weighted, design_of)["Ar"]) == 10 * 36
+    assert count_active_rows(carved, weighted) == {"Ar": 10 * 36}
 
 
 def test_energies_count_from_isolated_atoms(rows, basis, design_of, tmp_path):
@@ -187,10 +204,25 @@ def test_the_gate_stops_a_yace_that_differs(copy, made, rows):
         check(copy, samples(rows, made[1].predictions, forces_entered=True), ISOLATED, evaluation_by("ace"))
 
 
-def test_the_gate_stops_an_active_set_of_other_rows(copy, made, rows, basis):
-    write_grades(copy, {"Ar": 0.1 * made[1].active_rows["Ar"]})
+def test_the_gate_stops_an_active_set_of_other_rows(copy, made, rows, basis, design_of):
+    graded(copy, {"Ar": 0.1 * active_rows(rows, basis, SETTINGS, design_of)["Ar"]})
     with pytest.raises(ModelError, match="trained on"):
         check(copy, samples(rows, made[1].predictions, forces_entered=True), ISOLATED, evaluation_by("ace"))
+
+
+def test_active_sets_are_read_as_they_were_written(made, copy):
+    found = read_grades(copy)["Ar"]
+    active = made[2]["Ar"]
+    assert (found.n_seen, found.n_selected) == (40 * 36, 40 * 36)
+    assert found.active.rows.tobytes() == active.rows.tobytes()
+    assert found.active.inverse.tobytes() == active.inverse.tobytes()
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 torn", None])
+def test_without_its_rows_an_active_set_is_selected_anew(copy, damage):
+    path = copy / "active_rows.npz"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert read_grades(copy) == {}
 
 
 def test_the_gate_stops_a_trainer_that_says_something_else(made, rows):

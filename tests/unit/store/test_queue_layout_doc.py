@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from mlip_autopipec.core.clock import ManualClock
+from mlip_autopipec.core.program import Ended
+from mlip_autopipec.engines.espresso.failures import Report
+from mlip_autopipec.engines.espresso.outputs import read_label
 from mlip_autopipec.store.layout import (
     BUCKETS,
     GAMMA_BUCKETS,
@@ -289,3 +292,28 @@ def test_a_removed_lease(tmp_path, queue, clock):
     clock.advance(10)
     other.sweep()
     assert queue.state(task.id) == "pending"
+
+
+def test_keys_of_results():
+    told = {key.strip() for row in table("Key") for key in row[0].split(",")}
+    assert told == set(make_record(make_task(1)))
+
+
+def test_keys_of_info(tmp_path):
+    """A label of the real pw.x with spin, and all that may be added to it, has no key that is not told."""
+    output = (DOCUMENT.parent / "tests" / "data" / "espresso" / "converged.pwo").read_text()
+    spin = (
+        "     Magnetic moment per site:\n"
+        "     atom:    1    charge:    8.4962    magn:    0.7018    constr:    0.0000\n"
+        "     total magnetization       =     0.10 Bohr mag/cell\n"
+        "     absolute magnetization    =     1.55 Bohr mag/cell\n"
+    )
+    info = read_label(Report(Ended(0, 1.0), output + spin, "", ""), 4, stress=True).info
+    told = {key.strip() for row in table("Key of `info`") for key in row[0].split(",")}
+    assert set(info) <= told
+    ours = {"labeller", "wall_s", "likeness", "reused_from", "flags", "recheck", "cores", "rungs", "scf"}
+    ours |= {"smearing_changed", "engine", "kpoints", "ecutwfc_ry", "ecutrho_ry", "pseudopotentials"}
+    assert told == set(info) | ours
+    sources = ("stages/label.py", "store/reuse.py", "engines/espresso/attempt.py", "engines/espresso/labeller.py")
+    code = "".join((DOCUMENT.parent / "src" / "mlip_autopipec" / name).read_text() for name in sources)
+    assert all(f'"{key}"' in code or f"{key}=" in code for key in ours)

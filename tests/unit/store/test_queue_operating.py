@@ -1,7 +1,6 @@
 """`autopipe queue retry, hold, release, prioritise, export, import, doctor, stats`."""
 
 import json
-import socket
 
 import ase.io
 import numpy as np
@@ -12,6 +11,7 @@ from click.testing import CliRunner
 from mlip_autopipec.cli.queue import queue as group
 from mlip_autopipec.core.errors import DataError, NotFoundError, QueueError
 from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.store.document import dump_document
 from mlip_autopipec.store.rundir import RunDirectory
 from queue_tools import make_record, make_task, open_queue
@@ -204,7 +204,7 @@ def test_doctor(run, tasks, queue):
     queue.results.path(tasks[0].id).write_text("{}")
     stray = queue.find(tasks[3].id)
     stray.rename(queue.layout.pending / stray.name)
-    lease = {"worker": "w9", "host": socket.gethostname(), "pid": 2**22 + 1, "holding": [], "counter": 1}
+    lease = {"worker": "w9", **ProcessIdentity.own().to_dict(), "pid": 2**22 + 1, "holding": [], "counter": 1}
     write_json(queue.layout.lease_path("w9"), lease)
     facts = json.loads(autopipe(run, "doctor", "--json", code=3).stdout)
     told = " ".join(f["what"] + " " + f["mend"] for f in facts)

@@ -1,16 +1,18 @@
 """The registry: whole versions only, never overwritten, and a kill at any point is repaired."""
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 
 import pytest
 
-from mlip_autopipec.core.errors import ModelError, NotFoundError
+from mlip_autopipec.core.errors import DataError, ModelError, NotFoundError
 from mlip_autopipec.store import registry as registry_module
 from mlip_autopipec.store.registry import FILES, Registry, folder_hash
 
@@ -172,3 +174,43 @@ def test_sigkill_never_shows_half_a_version(tmp_path):
         for version in registry.versions():
             assert registry.manifest(version)["version"] == version
             assert all((registry.path(version) / name).is_file() for name in FILES)
+
+
+def test_a_work_folder_whose_files_stay_hides_no_error(tmp_path, monkeypatch):
+    """As over NFS, where a file that somebody has open gets another name instead of going."""
+    registry = Registry(tmp_path)
+
+    def busy(path, ignore_errors=False, **_):
+        if not ignore_errors:
+            raise OSError(errno.EBUSY, "Device or resource busy", ".nfs0001")
+
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    with pytest.raises(ModelError, match="the real one"), registry.work_folder() as work:
+        raise ModelError("the real one")
+    assert registry.recover() == [f"could not yet remove unfinished {work.name}"]
+    monkeypatch.undo()
+    assert registry.recover() == [f"removed unfinished {work.name}"]
+
+
+def test_a_work_folder_stays_unless_its_work_fails(tmp_path):
+    registry = Registry(tmp_path)
+    with registry.work_folder() as work:
+        (work / "potential.yaml").write_text("")
+    assert work.is_dir()
+    with pytest.raises(ModelError), registry.work_folder(work) as same:
+        raise ModelError("gate")
+    assert same == work
+    assert not work.exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "null", '{"task_ids": 3}', '{"task_ids": [1]}', '{"task_ids": [], "files": []}']
+)
+def test_valid_json_that_is_no_manifest_is_damage(tmp_path, content):
+    registry = Registry(tmp_path)
+    publish(registry)
+    (registry.path("v0001") / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match=r"v0001/manifest.json: no manifest"):
+        registry.manifest("v0001")
+    assert registry.labels("v0001") == []
+    assert "no manifest" in registry.damage("v0001")

@@ -329,7 +329,7 @@ def test_warnings() -> None:
         ({"cutoff": 0.0}, ("cutoff", "0.0")),
         ({"cutoff": float("nan")}, ("cutoff", "nan")),
         ({"buffer_size": -0.1}, ("buffer_size", "-0.1")),
-        ({"mode": "ball"}, ("mode", "ball", "box, sphere")),
+        ({"mode": "ball"}, ("mode", "ball", "dodecahedron, box, sphere")),
         ({"collision_distance": -1.0}, ("collision_distance", "-1.0")),
     ],
 )
@@ -354,3 +354,53 @@ def test_bad_parents() -> None:
     parallel.cell = [[40, 0, 0], [80, 0, 0], [0, 0, 40]]
     with pytest.raises(DataError, match="cell"):
         extract_periodic_subsystem(parallel, 5, 4.0, 2.0)
+
+
+def test_the_dodecahedron_tiles_and_holds_the_sphere() -> None:
+    # Edge 16 of a grid of 4: the fcc cell of the same faces has 4 * sqrt(2) * 8^3 A^3, 45.25 points on average;
+    # around a point of the grid 1 + 6 + 12 + 8 + 6.
+    sizes = set()
+    for center in (555, 111, 999):
+        carved = extract_periodic_subsystem(grid(), center, 5.0, 3.0, "dodecahedron", collision_distance=0.0)
+        sizes.add(len(carved.atoms))
+        assert carved.atoms.get_volume() == pytest.approx(4 * 2**0.5 * 8**3)
+        assert carved.atoms.cell.angles() == pytest.approx([60] * 3)
+        assert carved.force_mask.sum() == 7
+        assert np.array_equal(environment(carved.atoms, carved.center, 7.9), environment(grid(), center, 7.9))
+    assert sizes == {33}
+
+
+def test_the_dodecahedron_takes_0_71_of_the_box_in_a_melt() -> None:
+    rng = np.random.default_rng(8)
+    melt = Atoms("Al1500", positions=rng.uniform(0, 30, (1500, 3)), cell=[30] * 3, pbc=True)
+    counts = np.array(
+        [
+            [len(extract_periodic_subsystem(melt, c, 3.0, 3.0, m, collision_distance=0.0).atoms) for c in range(40)]
+            for m in ("dodecahedron", "box")
+        ]
+    ).mean(axis=1)
+    assert counts[0] / counts[1] == pytest.approx(2**-0.5, rel=0.03)
+
+
+def test_where_no_dodecahedron_fits_it_is_a_box() -> None:
+    slab = grid()
+    slab.pbc = (True, True, False)
+    for atoms, radius in ((slab, 3.0), (grid(n=4), 7.0)):
+        one, two = (extract_periodic_subsystem(atoms, 21, 3.0, radius, mode) for mode in ("dodecahedron", "box"))
+        assert np.allclose(one.atoms.cell, two.atoms.cell)
+        assert one.parent_indices.tolist() == two.parent_indices.tolist()
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, False)])
+def test_the_cell_mode_is_the_parent_with_every_atom_learned(pbc: tuple) -> None:
+    atoms = bulk("Cu", cubic=True) * (2, 3, 2)
+    atoms.rattle(0.1, seed=3)
+    atoms.pbc = pbc
+    carved = extract_periodic_subsystem(atoms, 7, 2.6, 1.0, "cell")
+    assert carved.parent_indices.tolist() == list(range(48))
+    assert carved.force_mask.all()
+    assert 1 < carved.core.sum() < 48
+    assert tuple(carved.atoms.pbc) == pbc
+    for direction in np.flatnonzero(pbc):
+        assert np.allclose(carved.atoms.cell[direction], atoms.cell[direction])
+    assert np.array_equal(environment(carved.atoms, 11, 5.0), environment(atoms, 11, 5.0))

@@ -9,7 +9,7 @@ from ase.data import atomic_numbers
 
 from mlip_autopipec.ace.formats.node import Node
 from mlip_autopipec.ace.radial import KINDS, is_known
-from mlip_autopipec.ace.records import Bond, FloatArray
+from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray
 
 LARGEST_CUTOFF = 100.0
 _LARGEST_L, _MOST_RADIAL_FUNCTIONS, _MOST_BINS = 30, 1000, 1_000_000
@@ -91,6 +91,24 @@ def bonds_problem(bonds: Mapping[tuple[str, str], Bond], spline_step: float) -> 
             unknown = [element for element in pair if atomic_numbers.get(element, 0) == 0]
             if unknown:
                 return pair, "core repulsion", f"zbl needs nuclear charges, and {unknown[0]} is no chemical element"
+    return None
+
+
+def inner_cutoff(node: Node, r_in: str, delta_in: str) -> tuple[float, float, str]:
+    """Return (r_in, delta_in, kind) of a bond, whose keys for the lengths (A) these are; all may be left out."""
+    lengths = [node.find(key) for key in (r_in, delta_in)]
+    kind = node.find("inner_cutoff_type")
+    begin, width = (not_negative(length) if length else 0.0 for length in lengths)
+    return begin, width, kind.choice(INNER_CUTOFF_TYPES) if kind else "density"
+
+
+def slot_problem(bond: Bond, rank: int, n: int, angular: int) -> tuple[str, str] | None:
+    """Return ("n" or "l", why) if a bond has no radial function for this place in a function of `rank`, or None."""
+    largest = bond.nradbase if rank == 1 else bond.nradmax
+    if not 1 <= n <= largest:
+        return "n", f"{n} is not among the radial functions 1 to {largest}"
+    if angular > bond.lmax:
+        return "l", f"{angular} is above the {bond.lmax}"
     return None
 
 

@@ -12,17 +12,18 @@ from mlip_autopipec.ace.formats.bond_reading import (
     bonds_problem,
     cutoff,
     embedding_parameters,
+    inner_cutoff,
     not_negative,
     positive,
     radial_coefficients,
     radial_kind,
     radial_parameters,
     radial_shape,
+    slot_problem,
 )
 from mlip_autopipec.ace.formats.node import Node, read_text
 from mlip_autopipec.ace.records import (
     EMBEDDING_KINDS,
-    INNER_CUTOFF_TYPES,
     Bond,
     Embedding,
     ProductFunction,
@@ -106,7 +107,7 @@ def _bond(node: Node) -> Bond:
     if name.text().startswith("ACE.jl"):
         raise name.error("radial functions of ACE.jl are not supported")
     shape = radial_shape(node.get("nradmax"), node.get("lmax"), node.get("nradbasemax"))
-    r_in, delta_in, inner = node.find("rcut_in"), node.find("dcut_in"), node.find("inner_cutoff_type")
+    r_in, delta_in, inner = inner_cutoff(node, "rcut_in", "dcut_in")
     return Bond(
         radbase=radial_kind(name),
         nradbase=shape[2],
@@ -114,9 +115,9 @@ def _bond(node: Node) -> Bond:
         radcoefficients=radial_coefficients(node.get("radcoefficients"), shape),
         rcut=cutoff(node.get("rcut")),
         dcut=not_negative(node.get("dcut")),
-        r_in=not_negative(r_in) if r_in else 0.0,
-        delta_in=not_negative(delta_in) if delta_in else 0.0,
-        inner_cutoff_type=inner.choice(INNER_CUTOFF_TYPES) if inner else "density",
+        r_in=r_in,
+        delta_in=delta_in,
+        inner_cutoff_type=inner,
         prehc=node.get("prehc").real(),
         lambdahc=node.get("lambdahc").real(),
     )
@@ -139,10 +140,9 @@ def _function(node: Node, mu0: int, ndensity: int, bonds: Mapping[tuple[int, int
         bond = bonds.get((mu0, mu))
         if bond is None:
             raise node.error(f"unknown species {mu}", "mus")
-        if not 1 <= n <= (bond.nradbase if rank == 1 else bond.nradmax):
-            raise node.error(f"{n} is outside of the radial functions of [{mu0}, {mu}]", "ns")
-        if angular > bond.lmax:
-            raise node.error(f"{angular} is above the {bond.lmax} of [{mu0}, {mu}]", "ls")
+        problem = slot_problem(bond, rank, n, angular)
+        if problem:
+            raise node.error(f"{problem[1]} of [{mu0}, {mu}]", f"{problem[0]}s")
     if count and (np.abs(ms) > np.array(ls)).any():
         raise node.error("an m is larger than its l", "ms_combs")
     if ms.sum(axis=1).any():

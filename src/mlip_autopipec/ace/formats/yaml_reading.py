@@ -9,17 +9,18 @@ from mlip_autopipec.ace.formats.bond_reading import (
     bonds_problem,
     cutoff,
     embedding_parameters,
+    inner_cutoff,
     not_negative,
     positive,
     radial_coefficients,
     radial_kind,
     radial_parameters,
     radial_shape,
+    slot_problem,
 )
 from mlip_autopipec.ace.formats.node import Node, read_text
 from mlip_autopipec.ace.records import (
     EMBEDDING_KINDS,
-    INNER_CUTOFF_TYPES,
     Block,
     Bond,
     Configuration,
@@ -105,9 +106,8 @@ def _bond(node: Node) -> Bond:
     repulsion = core.reals() if core else [0.0, 0.0]
     if len(repulsion) != 2:
         raise node.error(f"expected [strength, exponent], found {len(repulsion)} numbers", "core-repulsion")
-    optional = {key: node.find(key) for key in ("r_in", "delta_in", "inner_cutoff_type", "NameOfCutoffFunctionij")}
-    r_in, delta_in = optional["r_in"], optional["delta_in"]
-    inner, name = optional["inner_cutoff_type"], optional["NameOfCutoffFunctionij"]
+    r_in, delta_in, inner = inner_cutoff(node, "r_in", "delta_in")
+    name = node.find("NameOfCutoffFunctionij")
     return Bond(
         radbase=kind,
         nradbase=shape[2],
@@ -115,9 +115,9 @@ def _bond(node: Node) -> Bond:
         radcoefficients=radial_coefficients(node.get("radcoefficients"), shape),
         rcut=cutoff(node.get("rcutij")),
         dcut=not_negative(node.get("dcutij")),
-        r_in=not_negative(r_in) if r_in else 0.0,
-        delta_in=not_negative(delta_in) if delta_in else 0.0,
-        inner_cutoff_type=inner.choice(INNER_CUTOFF_TYPES) if inner else "density",
+        r_in=r_in,
+        delta_in=delta_in,
+        inner_cutoff_type=inner,
         prehc=repulsion[0],
         lambdahc=repulsion[1],
         cutoff_function=name.text() if name else "cos",
@@ -205,11 +205,9 @@ def _function_problem(
     lmax = 0
     for element, n, angular in zip(function.elements[1:], function.ns, function.ls, strict=True):
         bond = bonds.get((centre, element)) or bonds[element, centre]
-        largest = bond.nradbase if function.rank == 1 else bond.nradmax
-        if n > largest:
-            return f"nr {n} is above the {largest} of {centre} {element}"
-        if angular > bond.lmax:
-            return f"nl {angular} is above the {bond.lmax} of {centre} {element}"
+        problem = slot_problem(bond, function.rank, n, angular)
+        if problem:
+            return f"n{'r' if problem[0] == 'n' else 'l'} {problem[1]} of {centre} {element}"
         lmax = max(lmax, bond.lmax)
     if any(angular > 2 * lmax for angular in function.LS):
         return f"lint {list(function.LS)} is above {2 * lmax}"

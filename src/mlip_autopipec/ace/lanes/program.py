@@ -14,14 +14,15 @@ import numpy as np
 
 from mlip_autopipec.ace.core_repulsion import core_function
 from mlip_autopipec.ace.embedding import embedding_arrays
-from mlip_autopipec.ace.harmonics import recursion_coefficients
 from mlip_autopipec.ace.lanes.aligned import aligned_zeros
 from mlip_autopipec.ace.lanes.graph import ProductGraph, build_graph
+from mlip_autopipec.ace.lanes.harmonics import MOST_L
 from mlip_autopipec.ace.lanes.polynomial import Monomial, Variables, number_variables, real_part
 from mlip_autopipec.ace.radial import radial_basis, radial_functions
 from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, LongArray
 from mlip_autopipec.ace.splines import hermite_table, nodes
 from mlip_autopipec.ace.terms import Potential, SpeciesTerms
+from mlip_autopipec.core.errors import ModelError
 
 
 class Program(NamedTuple):
@@ -39,7 +40,6 @@ class Program(NamedTuple):
     lmax : (P,) largest l with functions, or -1
     group_column, group_size, group_variable : (P * (top_l + 1),) per l: first column, number of n, first variable
     table : Hermite nodes; a row is, per chunk of 8 or 4 columns, values then slopes times bin width
-    q_a, q_b, q_slope, q_start : ((top_l + 2)^2,) see `harmonics.recursion_coefficients`
     variables, n_nodes, first_product, first_node, n_densities : (n_species,) a node is a variable or a product
     factors : (2 * products,) of all species one after the other
     weight_stride : top_densities, made even
@@ -71,10 +71,6 @@ class Program(NamedTuple):
     group_size: LongArray
     group_variable: LongArray
     table: FloatArray
-    q_a: FloatArray
-    q_b: FloatArray
-    q_slope: FloatArray
-    q_start: FloatArray
     variables: LongArray
     n_nodes: LongArray
     first_product: LongArray
@@ -105,11 +101,21 @@ class SpeciesGraph(NamedTuple):
 
 
 def make_program(potential: Potential) -> tuple[Program, tuple[SpeciesGraph, ...]]:
-    """Tabulate, fold and flatten a potential; also return the graphs, which the extrapolation grade needs."""
+    """Tabulate, fold and flatten a potential; also return the graphs, which the extrapolation grade needs.
+
+    Raises
+    ------
+    ModelError
+        An angular momentum is above `MOST_L`.
+    """
     graphs = tuple(_species_graph(terms) for terms in potential.terms)
     top_l = max((key[1] for graph in graphs for key in graph.variables.groups), default=0)
+    if top_l > MOST_L:
+        raise ModelError(
+            f"a function has l = {top_l}, and the vectorised evaluator goes up to {MOST_L}",
+            "use path='reference', or engine: pyace",
+        )
     pairs = _pair_arrays(potential, graphs, top_l)
-    q_a, q_b, q_slope, q_start = (table.ravel() for table in recursion_coefficients(top_l))
     parameters, shapes = embedding_arrays(potential.embeddings)
     program = Program(
         n_species=len(potential.elements),
@@ -120,10 +126,6 @@ def make_program(potential: Potential) -> tuple[Program, tuple[SpeciesGraph, ...
         top_variables=max(graph.variables.count for graph in graphs),
         inner=INNER_CUTOFF_TYPES.index(potential.bonds[0, 0].inner_cutoff_type),
         has_core=int(any(bond.has_core for bond in potential.bonds.values())),
-        q_a=q_a,
-        q_b=q_b,
-        q_slope=q_slope,
-        q_start=q_start,
         embedding_kind=shapes[:, 0].copy(),
         rho_cut=shapes[:, 2].copy(),
         drho_cut=shapes[:, 3].copy(),

@@ -167,16 +167,6 @@ def spread(typingctx: Any, value: Any) -> Any:
 
 
 @instruction
-def spread_row(typingctx: Any, value: Any) -> Any:
-    """Return four lanes of one scalar."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return emit_spread(builder, args[0], 4)
-
-    return lanes4(types.float64), codegen
-
-
-@instruction
 def maximum(typingctx: Any, a: Any, b: Any) -> Any:
     """Return the larger of each pair of lanes (the second where one is not a number)."""
 

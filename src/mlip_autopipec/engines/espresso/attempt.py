@@ -6,6 +6,7 @@ The files of the last run lie in the attempt's folder, those of failed ones in `
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shlex
@@ -16,16 +17,18 @@ from pathlib import Path
 
 from ase.calculators.espresso import EspressoProfile, EspressoTemplate
 
-from mlip_autopipec.core.errors import AutopipeError
+from mlip_autopipec.core.errors import AutopipeError, TimedOut
 from mlip_autopipec.core.files import write_json
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.core.periodic import Job
+from mlip_autopipec.core.program import run_program
 from mlip_autopipec.core.structure import structure_to_dict
 from mlip_autopipec.engines.espresso.choices import Choices
 from mlip_autopipec.engines.espresso.failures import Failure, Kind, Report, classify
-from mlip_autopipec.engines.espresso.inputs import Job, wanted_scf, write_input
-from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, End, Rung, Scf, Step, climb
-from mlip_autopipec.engines.espresso.outputs import read_label
-from mlip_autopipec.engines.espresso.process import run_program
+from mlip_autopipec.engines.espresso.inputs import wanted_scf, write_input
+from mlip_autopipec.engines.espresso.ladder import FIRST, LADDER, NEAR, End, Rung, Scf, Step, climb
+from mlip_autopipec.engines.espresso.neighbours import DensityMemory
+from mlip_autopipec.engines.espresso.outputs import cores_of, read_label
 from mlip_autopipec.engines.espresso.scratch import (
     Scratch,
     forget_densities,
@@ -38,6 +41,7 @@ from mlip_autopipec.engines.espresso.trace import Trace, states
 
 _CONTINUED = "continued from the density of an earlier attempt"
 _TIME_OVER = "the time is over"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # pw.x does nothing useful in less, s.
 _LEAST_S = 0.01
 
@@ -55,6 +59,8 @@ class Attempt:
         Command of pw.x with whatever stands before it.
     folder
         Existing folder of this attempt, absolute.
+    memory
+        Densities of earlier labels.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Attempt:
         node: EspressoNode,
         program: Sequence[str],
         folder: Path,
+        memory: DensityMemory | None = None,
     ) -> None:
         self._job = job
         self._settings = settings
@@ -72,11 +79,13 @@ class Attempt:
         self._node = node
         self._profile = EspressoProfile(command=shlex.join(program), pseudo_dir=node.pseudo_dir.resolve())
         self._folder = folder
+        self._memory = memory if memory is not None and memory.takes(job, choices.nspin) else None
         self._template = EspressoTemplate()
         self._steps: list[Step] = []
         self._reports: list[Report] = []
         now = time.monotonic()
-        self._deadline = now + node.seconds_left(now)
+        left = node.seconds_left(now)
+        self._deadline, self._cut_short = now + left, left < node.max_seconds
         content = [structure_to_dict(job.atoms), settings.model_dump(mode="json"), job.kpoints]
         self._key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -88,11 +97,24 @@ class Attempt:
         EngineError, ConfigError, DataError
             Why there is no label. What may work when tried again is transient, and the density is kept for that.
         """
+        if self._cut_short and self._deadline - time.monotonic() <= _LEAST_S:
+            raise TimedOut("no time is left on this machine", "another worker takes the task", transient=True)
+        try:
+            return self._label()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            place = error.filename or self._node.scratch or self._folder
+            raise Failure(Kind.DISK, f"{place}: {error.strerror}").error() from error
+
+    def _label(self) -> Label:
         with scratch_folder(self._folder, self._node.scratch) as scratch:
             end = self._climb(scratch)
             self._write_story(end)
             if end.label is None:
                 raise self._error(end, scratch)
+            if self._memory is not None and end.label == len(self._steps) - 1:
+                self._memory.keep(self._job, self._settings, scratch)
         label = self._read(end.label)
         forget_densities(self._folder, self._key)
         return label
@@ -100,6 +122,8 @@ class Attempt:
     def _climb(self, scratch: Scratch) -> End:
         continued = lay_density(scratch, self._folder, self._key)
         scf, name = wanted_scf(self._settings), _CONTINUED if continued else FIRST
+        if not continued and self._memory is not None and self._memory.lay(self._job, self._settings, scratch):
+            continued, name = True, NEAR
         while True:
             self._run(name, scf, scratch, from_density=continued)
             self._write_story(None)
@@ -145,7 +169,7 @@ class Attempt:
             outdir=scratch.name,
             max_seconds=round(left, 3),
             # Once it climbs, a run that converges may be what the next rung starts from.
-            leaves_density=bool(self._steps),
+            leaves_density=bool(self._steps) or self._memory is not None,
         )
         output = self._folder / template.outputname
         ended = run_program(
@@ -175,7 +199,10 @@ class Attempt:
         label = read_label(self._reports[index], len(self._job.atoms), stress=self._job.stress)
         scf = self._steps[index].scf
         label.info["scf"] = asdict(scf)
-        label.info["rungs"] = [{"rung": s.rung, "end": s.record()["end"]} for s in self._steps]
+        label.info["rungs"] = [
+            {"rung": s.rung, "end": s.record()["end"], "seconds": round(s.seconds, 2)} for s in self._steps
+        ]
+        label.info["cores"] = self._cores()
         label.info["seconds"] = round(sum(step.seconds for step in self._steps), 2)
         label.info["smearing_changed"] = scf.degauss_ry != self._settings.degauss_ry
         return label
@@ -192,13 +219,15 @@ class Attempt:
         tried = [step.rung for step in self._steps[1:]]
         if failure.kind in LADDER:
             error.message += f"; {end.reason}" + (f"; tried: {', '.join(tried)}" if tried else "")
-        in_time = failure.kind is Kind.MAX_TIME and self._steps[-1].iterations > 0
-        if (error.transient or in_time) and keep_density(scratch, self._folder, self._key):
-            if in_time:
-                error.transient, error.hint = (
-                    True,
-                    "the next attempt continues it; else raise node.espresso.max_seconds",
-                )
+        last_in_time = failure.kind is not Kind.MAX_TIME or last.iterations > 0
+        out_of_time = end.reason == _TIME_OVER or failure.kind is Kind.MAX_TIME
+        # What a full disk took of a density is not worth keeping.
+        worth = failure.kind is not Kind.DISK and (error.transient or (out_of_time and last_in_time))
+        kept = worth and keep_density(scratch, self._folder, self._key)
+        # Another attempt gets further: from the density, or with the time that this machine did not have.
+        if out_of_time and (kept or self._cut_short):
+            error.transient = True
+            error.hint = "the next attempt continues it; else raise node.espresso.max_seconds"
         elif not error.transient:
             forget_densities(self._folder, self._key)
         return error
@@ -207,8 +236,15 @@ class Attempt:
         """Write `rungs.json`: every run so far, and how it ended."""
         write_json(
             self._folder / "rungs.json",
-            {"rungs": [step.record() for step in self._steps], "end": end.reason if end else "climbing"},
+            {
+                "rungs": [step.record() for step in self._steps],
+                "end": end.reason if end else "climbing",
+                "cores": self._cores(),
+            },
         )
+
+    def _cores(self) -> int:
+        return max((cores_of(report.output) for report in self._reports), default=1)
 
     def _aside(self, index: int) -> Path:
         return self._folder / f"rung-{index}"

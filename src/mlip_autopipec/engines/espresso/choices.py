@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.magnetism import MAGNETIC
 from mlip_autopipec.engines.espresso.library import Entry, Library, highest_cutoffs, load_library
 from mlip_autopipec.engines.espresso.pseudopotentials import Pseudopotential, load_pseudopotentials
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
-# Elements whose moments survive in solids and decide forces and energies.
-MAGNETIC: Final = ("Cr", "Fe", "Co", "Ni")
 _STARTING_MAGNETIZATION = 0.4
 _UNKNOWN_CUTOFF_RY = 40.0
 _METAL_KSPACING = 0.20
@@ -110,7 +108,8 @@ def _density_cutoff(
     if settings.ecutrho_ry is not None:
         return settings.ecutrho_ry, "labeller.ecutrho_ry"
     soft = [element for element, file in files.items() if file.is_soft]
-    if not known or settings.ecutwfc_ry is not None:
+    # Cheaper waves than the files need are for tests: the density is as cheap then.
+    if not known or ecutwfc < highest_cutoffs(known)[0].ecutwfc_ry:
         factor = 8 if soft else 4
         why = f"since {soft[0]} is ultrasoft or PAW" if soft else "since all files are norm-conserving"
         return factor * ecutwfc, f"{factor} ecutwfc, {why}"

@@ -10,8 +10,9 @@ from pathlib import Path
 from ase import Atoms
 from ase.calculators.espresso import EspressoProfile
 
+from mlip_autopipec.core.periodic import Job
 from mlip_autopipec.engines.espresso.choices import Choices, choose
-from mlip_autopipec.engines.espresso.inputs import Job, prepare, wanted_scf, write_input
+from mlip_autopipec.engines.espresso.inputs import prepare, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 _KEY = re.compile(r"^\s+(\w+)(?:\(\d+\))?\s*=")

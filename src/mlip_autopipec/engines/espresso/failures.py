@@ -21,7 +21,7 @@ from mlip_autopipec.core.errors import (
     OutputUnreadable,
     TimedOut,
 )
-from mlip_autopipec.engines.espresso.process import Ended, Stop
+from mlip_autopipec.core.program import Ended, Stop
 from mlip_autopipec.engines.espresso.trace import Trace
 
 
@@ -67,7 +67,11 @@ _ERRORS: Final[dict[Kind, tuple[type[AutopipeError], str, bool]]] = {
     Kind.OVERLAP: (DataError, "the structure is unphysical: its atoms lie upon each other", False),
     Kind.MISSING_PSEUDOPOTENTIAL: (ConfigError, _SETTINGS, False),
     Kind.BAD_INPUT: (ConfigError, _SETTINGS, False),
-    Kind.NO_PROGRAM: (ConfigError, "correct node.espresso.command", False),
+    Kind.NO_PROGRAM: (
+        ConfigError,
+        "correct node.espresso.command; mpirun needs --allow-run-as-root as root, and a core for each process",
+        False,
+    ),
     Kind.KILLED: (Crashed, "it may work when tried again; signal 9 is often the kernel short of memory", True),
     Kind.CRASHED: (Crashed, _KEPT, True),
     Kind.UNREADABLE: (OutputUnreadable, "look into the output in the attempt's folder", False),
@@ -122,6 +126,8 @@ _SAYINGS: Final = [
             Kind.MEMORY,
         ),
         (r"problems computing cholesky|S matrix not positive definite", Kind.CHOLESKY),
+        # Open MPI's launcher: as root without --allow-run-as-root, and with more processes than cores.
+        (r"attempt to run as root|not enough slots available", Kind.NO_PROGRAM),
     ]
 ]
 

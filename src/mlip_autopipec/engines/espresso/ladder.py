@@ -101,6 +101,7 @@ class End:
 
 
 FIRST: Final = "as wanted"
+NEAR: Final = "as wanted, from a neighbour's density"
 
 MORE_STEPS: Final = Rung("more steps", "electron_maxstep", lambda s: 3 * s.scf.electron_maxstep, start="last")
 SMALLER_MIXING: Final = Rung("smaller mixing", "mixing_beta", lambda s: min(0.2, s.scf.mixing_beta / 2))
@@ -159,6 +160,8 @@ def climb(history: Sequence[Step], *, max_rungs: int, accept_changed_smearing: b
     wanted = history[0].scf.degauss_ry
     if last.failure is None and last.scf.degauss_ry <= wanted:
         return End("converged", label=len(history) - 1)
+    if [step.rung for step in history] == [NEAR] and last.failure is not None and last.failure.kind in LADDER:
+        return ANEW  # before anything is changed: perhaps only the start was bad
     if len(history) > max_rungs:
         return _give_up(history, f"all {max_rungs} rungs are used", accept_changed_smearing)
     step_back = _step_back(history, wanted)

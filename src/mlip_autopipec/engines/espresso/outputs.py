@@ -21,7 +21,11 @@ _ENERGY = re.compile(r"^!\s+total energy\s+=(.*)Ry\s*$", re.MULTILINE)
 _FORCES = re.compile(r"Forces acting on atoms \(cartesian axes, Ry/au\):\s*\n\s*\n((?:\s+atom .*\n)+)")
 _FORCE = re.compile(r"^\s+atom\s+(\d+)\s+type\s+\d+\s+force =(.*)$", re.MULTILINE)
 _STRESS = re.compile(r"total\s+stress\s+\(Ry/bohr\*\*3\).*\n((?:.*\n){3})")
-_MOMENT = re.compile(rf"^\s+atom:\s+\d+\s+charge:\s+\S+\s+magn:\s+{_NUMBER}", re.MULTILINE)
+# 6.x writes `atom: 1 charge: 8.5 magn: 0.7 constr: 0.0`, 7.x `atom 1 (R=0.357) charge= 8.5 magn= 0.7`.
+_MOMENT = re.compile(rf"^\s+atom:?\s+\d+\s+(?:\(R=.*?\)\s+)?charge[:=]\s*\S+\s+magn[:=]\s*{_NUMBER}", re.MULTILINE)
+_MAGNETIZATION = re.compile(rf"^\s+(total|absolute) magnetization\s+=\s+{_NUMBER}\s+Bohr", re.MULTILINE)
+_PROCESSES = re.compile(r"Parallel version \(MPI[^\n]*running on\s+(\d+) proc")
+_THREADS = re.compile(r"Serial multi-threaded version, running on\s+(\d+) proc")
 _HINT = "look into the output in the attempt's folder"
 
 
@@ -81,6 +85,7 @@ def _info(report: Report) -> dict[str, Any]:
     iterations = re.search(r"convergence has been achieved in\s+(\d+) iterations", report.output)
     accuracy = re.findall(rf"estimated scf accuracy\s+<\s+{_NUMBER} Ry", report.output)
     moments = _MOMENT.findall(report.output[report.output.rfind("Magnetic moment per site") :])
+    magnetization = dict(_MAGNETIZATION.findall(report.output))  # of the last iteration
     smearing = re.findall(rf"smearing contrib\. \(-TS\)\s*=\s*{_NUMBER} Ry", report.output)
     if version:
         info["program"] = f"pw.x {version[1]}"
@@ -90,6 +95,14 @@ def _info(report: Report) -> dict[str, Any]:
         info["scf_accuracy_ry"] = float(accuracy[-1].replace("D", "E"))
     if moments:
         info["moments"] = [float(moment) for moment in moments]  # Bohr magnetons, in spheres around the atoms
+    for kind, value in magnetization.items():
+        info[f"{kind}_magnetization"] = float(value)  # Bohr magnetons per cell
     if smearing:
         info["smearing_energy_ev"] = float(smearing[-1]) * RYDBERG_EV
     return info
+
+
+def cores_of(output: str) -> int:
+    """Return how many processor cores pw.x ran on: processes times threads; 1 if it did not come so far."""
+    found = _PROCESSES.search(output) or _THREADS.search(output)
+    return int(found[1]) if found else 1

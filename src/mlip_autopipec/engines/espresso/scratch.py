@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.errors import ConfigError, DataError
 from mlip_autopipec.core.files import fsync_directory, read_json, write_json
 
 PREFIX: Final = "pwscf"
@@ -19,11 +22,14 @@ PREFIX: Final = "pwscf"
 _LONGEST_PATH = 200
 _FULL_BYTES = 4096
 _LOCK = "owner.lock"
+_BESIDE = "scratch"
+_TRIES, _DYING_S = 5, 0.1
 _KEPT = "density"
 _REMEMBERED = "converged"
 _KEY = "key.json"
-# What `startingpot = 'file'` reads; paw.txt only exists with PAW.
-_DENSITY: Final = ("charge-density.dat", "paw.txt")
+# What `startingpot = 'file'` reads: the density, which a pw.x with HDF5 writes as such; paw.txt only exists with PAW.
+_DENSITY: Final = ("charge-density.dat", "charge-density.hdf5")
+_WANTED: Final = (*_DENSITY, "paw.txt")
 
 
 class Scratch:
@@ -46,25 +52,39 @@ class Scratch:
 
     @property
     def has_density(self) -> bool:
-        return (self.save / _DENSITY[0]).is_file()
+        return any((self.save / name).is_file() for name in _DENSITY)
+
+    def put_density(self, files: Mapping[str, bytes]) -> None:
+        """Write a density where pw.x looks for it."""
+        self.save.mkdir(exist_ok=True)
+        for name, content in files.items():
+            (self.save / name).write_bytes(content)
+
+    def read_density(self) -> dict[str, bytes]:
+        """Return the files of the density; empty if there is none."""
+        if not self.has_density:
+            return {}
+        return {name: (self.save / name).read_bytes() for name in _WANTED if (self.save / name).exists()}
 
     def is_full(self) -> bool:
         """True if nothing can be written any more."""
         return shutil.disk_usage(self.path).free < _FULL_BYTES
 
     def remember(self) -> None:
-        """Keep a copy of the density of a run that converged, if it left one."""
+        """Keep a copy of the density of a run that converged, if it left one and there is room."""
         if self.has_density:
             shutil.rmtree(self.path / _REMEMBERED, ignore_errors=True)
-            shutil.copytree(self.save, self.path / _REMEMBERED)
+            # A label that has just converged must not be lost for want of a copy.
+            with contextlib.suppress(OSError):
+                _copy_density(self.save, self.path / _REMEMBERED)
 
     def recall(self) -> bool:
         """Put that density back, with everything else of pw.x removed; False if there is none."""
         self.clear()
         if not (self.path / _REMEMBERED).is_dir():
             return False
-        shutil.copytree(self.path / _REMEMBERED, self.save)
-        return True
+        _copy_density(self.path / _REMEMBERED, self.save)
+        return self.has_density
 
     def clear(self) -> None:
         """Remove everything of pw.x, so that the next run starts from free atoms."""
@@ -84,15 +104,15 @@ def scratch_folder(folder: Path, base: Path | None) -> Iterator[Scratch]:
         The path is too long for pw.x.
     """
     if base is None:
-        for other in folder.parent.glob("*/scratch"):
+        # Whoever has earlier attempts at this label lost it, on whatever host.
+        for other in folder.parent.glob(f"*/{_BESIDE}"):
             _remove_if_abandoned(other)
-        path, name = folder / "scratch", "./scratch"
+        path, name = folder / _BESIDE, f"./{_BESIDE}"
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
     else:
         base.mkdir(parents=True, exist_ok=True)
-        for other in base.glob("pw-*"):
-            _remove_if_abandoned(other)
+        remove_abandoned(base)
         path = Path(tempfile.mkdtemp(prefix="pw-", dir=base.resolve()))
         name = str(path)
     try:
@@ -101,20 +121,49 @@ def scratch_folder(folder: Path, base: Path | None) -> Iterator[Scratch]:
         # Renamed once it is locked, so that no sweep takes a folder that is just being made.
         with (path / f"{_LOCK}.new").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write(socket.gethostname())
+            lock.flush()
             os.rename(lock.name, path / _LOCK)
             yield Scratch(path, name)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _remove_if_abandoned(path: Path) -> None:
-    """Remove a scratch folder whose lock no living process holds: the kernel frees the lock of a dead one."""
+def remove_abandoned(base: Path | None, folders: Iterable[Path] = ()) -> None:
+    """Remove the scratch of dead processes of this host: below `base`, and in `folders` of attempts."""
+    for path in itertools.chain(base.glob("pw-*") if base else (), (folder / _BESIDE for folder in folders)):
+        # On NFS without lock manager every host gets every lock: those of others say nothing here.
+        _remove_if_abandoned(path, host=socket.gethostname())
+
+
+def _remove_if_abandoned(path: Path, host: str | None = None) -> None:
+    """Remove a scratch folder whose lock no living process holds: the kernel frees the lock of a dead one.
+
+    Parameters
+    ----------
+    host
+        Only if its owner was of this host; default: of any.
+    """
     try:
         with (path / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if host is not None and lock.read() not in ("", host):
+                return
     except OSError:
         return
-    shutil.rmtree(path, ignore_errors=True)
+    for _ in range(_TRIES):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        # A pw.x that is being killed wrote one more file.
+        time.sleep(_DYING_S)
+
+
+def _copy_density(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for name in _WANTED:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
 
 
 def keep_density(scratch: Scratch, folder: Path, key: str) -> bool:
@@ -129,10 +178,7 @@ def keep_density(scratch: Scratch, folder: Path, key: str) -> bool:
     target, temporary = folder / _KEPT, folder / f".{_KEPT}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
-        for name in _DENSITY:
-            if (scratch.save / name).exists():
-                shutil.copyfile(scratch.save / name, temporary / name)
+        _copy_density(scratch.save, temporary)
         write_json(temporary / _KEY, key)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
@@ -151,16 +197,13 @@ def lay_density(scratch: Scratch, folder: Path, key: str) -> bool:
     source = max(_kept(folder, key), key=_age, default=None)
     if source is not None:
         with contextlib.suppress(OSError):
-            scratch.save.mkdir(exist_ok=True)
-            for name in _DENSITY:
-                if (source / name).exists():
-                    shutil.copyfile(source / name, scratch.save / name)
+            _copy_density(source, scratch.save)
     return scratch.has_density
 
 
 def forget_densities(folder: Path, key: str) -> None:
-    """Remove what the attempts at one label kept: nobody needs it any more."""
-    for path in _kept(folder, key):
+    """Remove what the attempts at one label kept, and what a killed one was about to keep: nobody needs it any more."""
+    for path in [*_kept(folder, key), *folder.parent.glob(f"*/.{_KEPT}.tmp")]:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -171,12 +214,12 @@ def _kept(folder: Path, key: str) -> list[Path]:
 def _belongs(path: Path, key: str) -> bool:
     try:
         return bool(read_json(path) == key)
-    except Exception:
+    except (DataError, OSError):  # torn by a kill, or gone in this moment
         return False
 
 
 def _age(path: Path) -> float:
     try:
-        return (path / _DENSITY[0]).stat().st_mtime
+        return (path / _KEY).stat().st_mtime
     except OSError:
         return 0.0

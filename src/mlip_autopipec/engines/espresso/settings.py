@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mlip_autopipec.core.timelimit import TimeLimit
 
 _OWN_KEYS = {
     "ecutwfc", "ecutrho", "occupations", "smearing", "degauss", "nspin", "starting_magnetization", "nbnd",
@@ -136,10 +138,8 @@ class EspressoSettings(BaseModel):
         return self
 
 
-class EspressoNode(BaseModel):
+class EspressoNode(TimeLimit):
     """How this node runs pw.x: changes no number of a label, so it is never part of a task."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     command: str | list[str] = Field(
         "pw.x",
@@ -157,16 +157,7 @@ class EspressoNode(BaseModel):
     )
     # Small carved cells do not fill several threads, and pw.x would take all cores of the node unasked.
     threads: int = Field(1, ge=1, le=1024, description="OpenMP threads of each MPI process")
-    _deadline: float | None = PrivateAttr(None)
-
-    def before(self, deadline: float) -> EspressoNode:
-        """Return these settings for a machine that is taken away at `deadline`, s of `time.monotonic` on it."""
-        copy = self.model_copy()
-        copy._deadline = deadline
-        return copy
-
-    def seconds_left(self, now: float) -> float:
-        """Return how long pw.x may run if it is started `now`: to the machine's end, less `kill_grace_s` for saving."""
-        if self._deadline is None:
-            return self.max_seconds
-        return min(self.max_seconds, self._deadline - now - self.kill_grace_s)
+    # pw.x then writes its wave functions as well, which costs more than it saves unless labels are close neighbours.
+    remembered_densities: int = Field(
+        0, ge=0, le=1000, description="cells whose last density is where an SCF starts if no atom moved by 0.1 A; 0: no"
+    )

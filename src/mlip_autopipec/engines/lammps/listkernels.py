@@ -108,28 +108,15 @@ def copy_list(call, first, neighbours):
 
 
 @njit(cache=True)
-def is_same(call, atoms, kept):
+def is_same(atoms, tags, species):
     tag_address, type_address, species_of_type = atoms
-    tags, species, first, neighbours = kept
     total = len(tags)
     source_tags = carray(_integers(tag_address), total)
     source_types = carray(_integers(type_address), total)
+    changes = 0
     for i in range(total):
-        if source_tags[i] != tags[i] or species_of_type[source_types[i]] != species[i]:
-            return False
-    for k in range(len(first) - 1):
-        atom, count, address = _row(call, k)
-        row = neighbours[first[atom] : first[atom + 1]]
-        if len(row) != count:
-            return False
-        source = carray(_integers(address), count)
-        # No early exit, slices instead of offsets: so the compiler compares whole vector registers.
-        difference = np.int32(0)
-        for q in range(count):
-            difference |= (source[q] & _INDEX_BITS) ^ row[q]
-        if difference != 0:
-            return False
-    return True
+        changes += source_tags[i] != tags[i] or species_of_type[source_types[i]] != species[i]
+    return changes == 0
 
 
 @njit(cache=True)

@@ -1,16 +1,50 @@
-"""Where an antiferromagnetic SCF starts: signs of the moments that oppose each other across the magnetic bonds."""
+"""Where a magnetic SCF starts: which elements have moments, and signs that oppose each other across magnetic bonds."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final, Literal
+
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers, ground_state_magnetic_moments
 from vesin import NeighborList
 
 from mlip_autopipec.core.interfaces import FloatArray, IntArray
 
+# Elements whose moments survive in solids and decide forces and energies.
+MAGNETIC: Final = ("Cr", "Fe", "Co", "Ni")
 _SHELL = 1.25
 _STRAIGHT = -0.85  # cosine of the angle of a superexchange bridge, 148 degrees and more
 _REACH_A = 4.0
+
+
+def starting_moments(
+    atoms: Atoms, given: Mapping[str, float], order: Literal["ferro", "antiferro"], *, every_element: bool = False
+) -> FloatArray:
+    """Return (N,) the moments that an SCF with spin begins with, Bohr magnetons.
+
+    Parameters
+    ----------
+    atoms
+        Fully periodic structure.
+    given
+        Moment of each element; without one: the free atom's for magnetic elements, else 0.
+    order
+        antiferro: signs as `alternating_signs` finds them.
+    every_element
+        Give elements that are not magnetic in solids their free atom's moment too.
+    """
+    moments = np.array([_moment(symbol, given, every_element) for symbol in atoms.get_chemical_symbols()])
+    return moments * alternating_signs(atoms, moments != 0) if order == "antiferro" else moments
+
+
+def _moment(symbol: str, given: Mapping[str, float], every_element: bool) -> float:
+    if symbol in given:
+        return float(given[symbol])
+    if symbol in MAGNETIC or every_element:
+        return float(ground_state_magnetic_moments[atomic_numbers[symbol]])
+    return 0.0
 
 
 def alternating_signs(atoms: Atoms, is_magnetic: np.ndarray) -> IntArray:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from dataclasses import replace
 
-from mlip_autopipec.runtime.process import ProcessIdentity
+from mlip_autopipec.core.process import ProcessIdentity, signal_name
 
 
 def test_identity_of_this_process_round_trips() -> None:
@@ -64,3 +64,8 @@ def test_a_group_is_signalled_through_its_leader() -> None:
     leader.wait()
     leader.stdout.read()  # ends when the last holder of the pipe is dead
     leader.stdout.close()
+
+
+def test_every_signal_has_a_name():
+    assert signal_name(signal.SIGKILL) == "SIGKILL"
+    assert signal_name(signal.SIGRTMIN + 3) == f"signal {signal.SIGRTMIN + 3}"

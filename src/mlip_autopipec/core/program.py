@@ -71,23 +71,30 @@ def run_program(
             )
         except OSError as error:
             raise Crashed(
-                f"{command[0]}: could not be started: {error}", "see node.espresso", transient=True
+                f"{command[0]}: could not be started: {error}", "see the node section", transient=True
             ) from error
+        family: dict[int, psutil.Process] = {}
         try:
-            stop = _watch(process, begin + limit_s, is_hopeless)
+            stop = _watch(process, begin + limit_s, is_hopeless, family)
         finally:
             # Also when this process is interrupted: a pw.x nobody waits for would burn its cores for nothing.
-            _end(process)
+            _end(process, family)
     return Ended(process.returncode, time.monotonic() - begin, stop)
 
 
-def _watch(process: subprocess.Popen[bytes], deadline: float, is_hopeless: Callable[[], bool]) -> Stop | None:
-    """Wait for the end; return why it has to be made."""
+def _watch(
+    process: subprocess.Popen[bytes],
+    deadline: float,
+    is_hopeless: Callable[[], bool],
+    family: dict[int, psutil.Process],
+) -> Stop | None:
+    """Wait for the end; return why it has to be made. `family` gets whom the program has started."""
     while True:
         left = deadline - time.monotonic()
         try:
             process.wait(max(0.0, min(_LOOK_S, left)))
         except subprocess.TimeoutExpired:
+            _meet(process, family)
             if left <= _LOOK_S:
                 return Stop.TIME
             if is_hopeless():
@@ -96,19 +103,21 @@ def _watch(process: subprocess.Popen[bytes], deadline: float, is_hopeless: Calla
             return None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program and its whole family: a launcher that is killed leaves its ranks to nobody."""
-    if process.poll() is not None:
-        return
-    family: list[psutil.Process] = []
+def _meet(process: subprocess.Popen[bytes], family: dict[int, psutil.Process]) -> None:
     with contextlib.suppress(psutil.Error):
-        family = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    try:
-        process.wait(_TERMINATE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for member in family:
+        family |= {member.pid: member for member in psutil.Process(process.pid).children(recursive=True)}
+
+
+def _end(process: subprocess.Popen[bytes], family: dict[int, psutil.Process]) -> None:
+    """End a program and its whole family: a launcher that is killed, by us or not, leaves its ranks to nobody."""
+    if process.poll() is None:
+        _meet(process, family)
+        process.terminate()
+        try:
+            process.wait(_TERMINATE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for member in family.values():
         with contextlib.suppress(psutil.Error):
-            member.kill()
+            member.kill()  # psutil knows a process by its start too: never another one with its number

@@ -31,6 +31,14 @@ def _stat(pid: int) -> list[str] | None:
     return text.rpartition(")")[2].split()
 
 
+def signal_name(number: int) -> str:
+    """Return the name of a signal: `SIGKILL`, and for those that have none `signal 35` (real-time signals)."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 @dataclass(frozen=True)
 class ProcessIdentity:
     """One process of one host, never mistaken for a later one with the same id.
@@ -53,6 +61,11 @@ class ProcessIdentity:
         return None if stat is None else cls(socket.gethostname(), pid, f"{_machine()}-{stat[_START_FIELD]}")
 
     @classmethod
+    def own(cls) -> ProcessIdentity:
+        """Return the identity of this process."""
+        return cls(socket.gethostname(), os.getpid(), f"{_machine()}-{(_stat(os.getpid()) or [])[_START_FIELD]}")
+
+    @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ProcessIdentity | None:
         """Read `to_dict`'s output; None if it is not one."""
         host, pid, start = data.get("host"), data.get("pid"), data.get("start")
@@ -62,6 +75,10 @@ class ProcessIdentity:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def is_dead(self) -> bool:
+        """True if this process can be seen not to run any more; of another host, boot or container nobody knows."""
+        return self.is_local() and not self.alive()
 
     def is_local(self) -> bool:
         """True if the process would be visible from this one: same host, same boot, same namespace."""

@@ -1,0 +1,171 @@
+"""The trainer: a cold fit, a refit after a few more labels, and python-ace's fits of the same functions beside it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import click
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlip_autopipec.cli.tables import print_table
+from mlip_autopipec.config import load
+from mlip_autopipec.core.files import read_json
+from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.daemons.bases import make_basis
+from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.stages.train import TrainingSettings
+from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.rundir import RunDirectory
+
+# 520 functions of two elements, and cells of 54 atoms: solid to liquid-like disorder at several volumes.
+TRAINING = {"cutoff": 5.5, "nradmax_by_orders": [8, 3, 2], "lmax_by_orders": [0, 3, 2]}
+ELEMENTS = ("Al", "Cu")
+TARGETS = {"refit": 20.0, "design": 8.0, "memory_gib": 2.0}
+
+
+def structures(count: int, seed: int) -> list[Atoms]:
+    """Return rattled, strained alloys labelled by EMT."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        atoms = bulk("Al", "bcc", a=3.1 * rng.uniform(0.96, 1.04), cubic=True).repeat(3)
+        atoms.symbols = rng.choice(ELEMENTS, len(atoms))
+        atoms.rattle(rng.uniform(0.02, 0.35), rng=rng)
+        atoms.calc = EMT()
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+        found.append(atoms)
+    return found
+
+
+def make_run(root: Path, frames: Sequence[Atoms]) -> RunDirectory:
+    """Return a run directory in which no daemon works."""
+    run = RunDirectory(root)
+    run.create()
+    run.start.mkdir()
+    ase.io.write(run.start / "structure.extxyz", frames[0])
+    data = {
+        "start": {"structure": "start/structure.extxyz", "dataset": "start/structure.extxyz"},
+        "labeller": {"engine": "teacher", "model": "emt"},
+        "training": TRAINING,
+    }
+    run.config_file.write_text(dump_mapping(data))
+    return run
+
+
+def fits(count: int, more: int) -> dict[str, Any]:
+    """Seconds of a cold fit of `count` structures and of a refit after `more`, in one trainer's child."""
+    frames = structures(count + more, 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = make_run(Path(scratch), frames)
+        config, registry = load(run), Registry(run.potentials)
+        intake = Intake(run, config.labeller_settings(), force_limit=1e5)
+        intake.load()
+        job = FitJob(run.root, config.training, config.labeller_settings(), config.node, ELEMENTS, None, "ace")
+        fitter = Fitter(job)
+
+        def fit(parent: str | None) -> tuple[FitAnswer, float]:
+            begin = time.perf_counter()
+            answer = fitter(FitRequest(tuple(sorted(intake.labels)), parent=parent))
+            return answer, time.perf_counter() - begin
+
+        intake.take_frames(frames[:count])
+        cold, cold_s = fit(None)
+        version = registry.publish(cold.folder, cold.facts)
+        intake.take_frames(frames[count:])
+        warm, warm_s = fit(version)
+        metrics = read_json(warm.folder / "metrics.json")
+        return {
+            "structures": count,
+            "atoms": sum(map(len, frames[:count])),
+            "functions": metrics["fit"]["n_columns"],
+            "new": len(warm.facts["task_ids"]) - len(cold.facts["task_ids"]),
+            "cold_s": cold_s,
+            "refit_s": warm_s,
+            "force_rmse": metrics["force_rmse"],
+            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        }
+
+
+def design(count: int) -> dict[str, Any]:
+    """Seconds of one thread for the design matrix of some structures: ours and that of `pyace.linearacefit`."""
+    import pandas as pd
+    from pyace import BBasisConfiguration
+    from pyace.linearacefit import LinearACEDataset
+
+    frames = structures(count, 2)
+    basis = make_basis(TrainingSettings.model_validate(TRAINING), ELEMENTS)
+    basis.design(frames[0])
+    begin = time.thread_time()
+    for atoms in frames:
+        basis.design(atoms)
+    ours = time.thread_time() - begin
+    table = pd.DataFrame(
+        {
+            "ase_atoms": frames,
+            "energy_corrected": [a.get_potential_energy() for a in frames],
+            "forces": [a.get_forces() for a in frames],
+        }
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        basis.write(np.zeros(basis.n_coefficients), dict.fromkeys(ELEMENTS, 0.0), Path(scratch))
+        dataset = LinearACEDataset(BBasisConfiguration(str(Path(scratch) / "potential.yaml")), table)
+        begin = time.thread_time()
+        dataset.construct_design_matrix(max_workers=1)
+        theirs = time.thread_time() - begin
+    return {"structures": count, "atoms": sum(map(len, frames)), "ours_s": ours, "pyace_s": theirs}
+
+
+def part(name: str, *arguments: int) -> dict[str, Any]:
+    """Run one part in a process of its own, whose peak memory is its own."""
+    words = [sys.executable, "-P", __file__, "--part", name, *map(str, arguments)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def show(result: dict[str, Any]) -> None:
+    fit, rows = result["fit"], result["design"]
+    print_table("fit of EMT alloys (seconds, one thread)", tuple(fit), [tuple(fit.values())])
+    print_table("design matrix (seconds, one thread)", (*rows, "ratio"),
+                [(*rows.values(), rows["pyace_s"] / rows["ours_s"])])  # fmt: skip
+    checks = [
+        ("cold fit to refit", TARGETS["refit"], fit["cold_s"] / fit["refit_s"], True),
+        ("design matrix to python-ace's", TARGETS["design"], rows["pyace_s"] / rows["ours_s"], True),
+        ("peak memory, GiB", TARGETS["memory_gib"], fit["peak_gib"], False),
+    ]
+    print_table("targets", ("what", "wanted", "found", "met"), [
+        (what, wanted, found, "yes" if (found >= wanted) == least else "NO") for what, wanted, found, least in checks
+    ])  # fmt: skip
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--structures", "count", default=1000, show_default=True)
+@click.option("--new", default=20, show_default=True, help="Structures that come before the refit.")
+@click.option("--part", "name", hidden=True)
+@click.argument("arguments", nargs=-1, type=int)
+def main(as_json: bool, count: int, new: int, name: str | None, arguments: tuple[int, ...]) -> None:
+    """Measure a cold fit, a refit, and the design matrix beside python-ace's."""
+    if name is not None:
+        print(json.dumps({"fit": fits, "design": design}[name](*arguments)))
+        return
+    result = {"fit": part("fit", count, new), "design": part("design", 10)}
+    print(json.dumps(result)) if as_json else show(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What a refit after a few more labels need not do again: rows that are reduced, rows that an active set has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from mlip_autopipec.ace.linear import LabelledDesign, RowReducer, Triangle
+from mlip_autopipec.ace.maxvol import ActiveSet, active_set, continued
+from mlip_autopipec.core.interfaces import FloatArray
+
+# Each continuation starts from the last one's inverse: from time to time all begins anew, before rounding gathers.
+_MOST_GROWTH = 2.0
+
+
+class GrowingRows:
+    """Rows of structures of which mostly more come, as labels do: what was reduced once is not reduced again.
+
+    Parameters
+    ----------
+    n_columns
+        Number of coefficients K.
+    """
+
+    def __init__(self, n_columns: int) -> None:
+        self._columns = n_columns
+        self._taken: list[Hashable] = []
+        self._reducer = RowReducer(n_columns)
+
+    def triangle(self, keys: Sequence[Hashable], structure: Callable[[int], LabelledDesign]) -> Triangle:
+        """Return the triangle of all structures; its bits do not depend on what was asked for before.
+
+        Parameters
+        ----------
+        keys
+            One per structure; equal ones have equal rows. Where these begin with those of the last call, only the
+            further structures are read.
+        structure
+            Gives the structure of a place in `keys`.
+        """
+        if list(keys[: len(self._taken)]) != self._taken:
+            self._taken, self._reducer = [], RowReducer(self._columns)
+        for place in range(len(self._taken), len(keys)):
+            self._reducer.add(*structure(place).rows())
+            self._taken.append(keys[place])
+        return self._reducer.triangle()
+
+
+@dataclass(frozen=True)
+class GrownSet:
+    """The active set of one element, and how many rows it has seen.
+
+    Attributes
+    ----------
+    active : the set
+    n_seen : rows that it covers
+    n_selected : how many of them there were when it was last selected from scratch
+    """
+
+    active: ActiveSet
+    n_seen: int
+    n_selected: int
+
+
+def grown_set(
+    before: GrownSet | None, n_rows: int, new_rows: Callable[[], FloatArray], all_rows: Callable[[], FloatArray]
+) -> GrownSet:
+    """Return the active set of all rows: on from `before`, or selected anew.
+
+    Parameters
+    ----------
+    before
+        Of rows that are the first of all; None selects anew, as it is done whenever the rows have doubled.
+    n_rows
+        Number of all rows.
+    new_rows, all_rows
+        Give the rows (n, k) that `before` has not seen, and all; called only where they are needed.
+    """
+    if before is None or n_rows > _MOST_GROWTH * before.n_selected:
+        return GrownSet(active_set(all_rows()), n_rows, n_rows)
+    if n_rows == before.n_seen:
+        return before
+    active = continued(before.active, new_rows(), all_rows, n_old=before.n_seen)
+    return GrownSet(active, n_rows, before.n_selected)

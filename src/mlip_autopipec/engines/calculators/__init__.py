@@ -1,0 +1,1 @@
+"""Any calculator of ASE as a labeller, named by its dotted path."""

@@ -1,0 +1,1 @@
+"""VASP as a labeller: its files are written and read through ASE."""
