@@ -60,9 +60,9 @@ class World:
             novelty=Novelty(self.registry, self.queue), queue=self.queue, events=self.events, apart=EMBEDDING.cutoff,
         )  # fmt: skip
 
-    def desk(self) -> Healing:
+    def desk(self, embedding: EmbeddingSettings = EMBEDDING) -> Healing:
         return Healing(
-            self.run.walker("w00"), "w00", embedding=EMBEDDING, threshold=self.otf.uncertainty_threshold,
+            self.run.walker("w00"), "w00", embedding=embedding, threshold=self.otf.uncertainty_threshold,
             labeller={"engine": "teacher", "model": "emt"}, queue=self.queue, registry=self.registry,
             events=self.events, refused=set, collector=self.collector(),
         )  # fmt: skip
@@ -217,8 +217,7 @@ def test_an_audit_learns_one_random_atom_and_is_told_as_such(tmp_path: Path, fit
 def test_audits_are_not_picked_by_how_good_their_cells_are(tmp_path: Path, fitted: Path) -> None:
     """No cell is as good as this asks for: no candidate is sent, but what is audited stays a fair sample."""
     world = World(tmp_path, fitted, min_audits=2, steps=100)
-    desk = world.desk()
-    desk.embedding = EMBEDDING.model_copy(update={"max_core_force_error": 1e-12})
+    desk = world.desk(EMBEDDING.model_copy(update={"max_core_force_error": 1e-12}))
     atoms = world.frame(6)
     for step in range(0, 101, 10):
         world.passes(desk, atoms, step)
