@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,20 @@ from ase.build import bulk
 from ase.calculators.espresso import EspressoProfile
 
 from mlip_autopipec.cli.tables import print_table
+from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.conventions import RYDBERG_EV
 from mlip_autopipec.core.errors import AutopipeError, TimedOut
+from mlip_autopipec.core.events import read_events
 from mlip_autopipec.core.program import run_program
 from mlip_autopipec.engines.espresso.choices import choose
 from mlip_autopipec.engines.espresso.inputs import prepare, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.ladder import Scf
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
+from mlip_autopipec.store.queue import TaskQueue
+from mlip_autopipec.store.results import Results
+from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.task import Task
 
 FE, NI, OX, CA = "Fe.pbe-nd-rrkjus.UPF", "Ni.pbe-nd-rrkjus.UPF", "O.pbe-rrkjus.UPF", "C.pbe-rrkjus.UPF"
 GOOD_MEV = 1.0
@@ -175,6 +184,40 @@ def overhead(repeats: int) -> dict[str, float]:
     return {"labels": repeats, "mean_s": sum(spent) / repeats, "worst_s": max(spent)}
 
 
+def through_a_worker(number: int) -> dict[str, float]:
+    """Return s from claim to label less pw.x's own, of a dft-worker, whose first task also waits for its child."""
+    with tempfile.TemporaryDirectory() as root:
+        run = RunDirectory(Path(root))
+        run.create()
+        bulk("Al", cubic=True).write(run.root / "al.extxyz")
+        settings = EspressoSettings(pseudopotentials={"Al": "Al.pz-vbc.UPF"}, ecutwfc_ry=12, kspacing=1.2)
+        labeller = settings.model_dump(mode="json")
+        config = {"start": {"structure": "al.extxyz", "dataset": "al.extxyz"}, "labeller": labeller}
+        run.config_file.write_text(json.dumps(config))
+        queue = TaskQueue(run.queue / "dft", Results(run.results), worker="bench", attempts=run.attempts)
+        for seed in range(number):
+            atoms = bulk("Al", cubic=True)
+            atoms.rattle(0.1, seed=seed)
+            origin = {"walker": "w00", "step": seed, "version": "v0001"}
+            queue.publish(
+                Task.new(
+                    atoms, [1] * 4, labeller, priority=2.0, origin=origin, config_type="bench", created=iso_time(0.0)
+                )
+            )
+        words = ["worker", "dft", "-C", root, "--name", "w0", "--max-tasks", str(number)]
+        code = "from mlip_autopipec.cli.main import main; main()"
+        subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
+        spent, claimed = [], 0.0
+        for event in read_events(run.events / "w0.jsonl"):
+            when = datetime.fromisoformat(event["time"]).timestamp()
+            if event["event"] == "task_claimed":
+                claimed = when
+            elif event["event"] == "label_done":
+                spent.append(when - claimed - queue.results.read(event["task_ids"][0])["info"]["seconds"])
+    later = spent[1:]
+    return {"labels": len(spent), "first_s": spent[0], "mean_s": sum(later) / len(later), "worst_s": max(later)}
+
+
 def continued() -> dict[str, Any]:
     """Return SCF iterations of a label made at once, and of one that was stopped and continued by a second attempt."""
     atoms = bulk("Al", cubic=True) * (1, 1, 2)
@@ -213,7 +256,7 @@ def _folder(root: str, name: str) -> Path:
 def main(names: tuple[str, ...], limit: float, out: Path, skip_cases: bool, as_json: bool) -> None:
     """Measure what the ladder is worth, and what our machinery costs."""
     rows = [] if skip_cases else hard_cases(list(names or CASES), limit, out)
-    facts = {"cases": rows, "overhead": overhead(5), "continued": continued()}
+    facts = {"cases": rows, "overhead": overhead(5), "worker": through_a_worker(6), "continued": continued()}
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -236,6 +279,7 @@ def main(names: tuple[str, ...], limit: float, out: Path, skip_cases: bool, as_j
         for name in ("defaults", "ladder"):
             click.echo(f"{name}: {sum(r[f'{name}_good'] for r in rows)} of {len(rows)} good")
     click.echo(f"overhead: {facts['overhead']}")
+    click.echo(f"claim to label less pw.x: {facts['worker']}")
     click.echo(f"continued: {facts['continued']}")
 
 

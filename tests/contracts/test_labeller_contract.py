@@ -15,7 +15,7 @@ from ase.constraints import FixAtoms
 
 from mlip_autopipec.core.conventions import voigt_from_tensor
 from mlip_autopipec.core.errors import ConfigError
-from mlip_autopipec.core.interfaces import Label, Labeller
+from mlip_autopipec.core.interfaces import Label, Labeller, Tightenable
 from mlip_autopipec.engines.calculators.labeller import AseLabeller
 from mlip_autopipec.engines.calculators.settings import AseSettings
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
@@ -175,6 +175,15 @@ def test_the_same_twice(case: Case, label: Label, tmp_path: Path) -> None:
     again = case.labeller.label(case.atoms, tmp_path)
     assert again.energy == pytest.approx(label.energy, abs=1e-9)
     assert np.allclose(again.forces, label.forces, atol=1e-9)
+
+
+def test_what_can_be_tighter_says_the_same(case: Case, label: Label, tmp_path: Path) -> None:
+    analytic = case.labeller.name.startswith(("teacher", "ase"))
+    assert isinstance(case.labeller, Tightenable) is not analytic
+    if isinstance(case.labeller, Tightenable):
+        tight = case.labeller.tighter().label(case.atoms, tmp_path)
+        assert tight.energy == pytest.approx(label.energy, abs=case.energy)
+        assert np.allclose(tight.forces, label.forces, atol=case.force / 10)
 
 
 def test_nothing_depends_on_the_way_of_writing(case: Case, label: Label, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def real_plans(count: int, scratch: Path) -> list[Plan]:
 
     Mostly Si2 of some seconds. Of ten, one is rescued from too few steps, one cannot converge, and one is refused.
     """
-    usual: dict[str, Any] = {"pseudopotentials": {"Si": "Si.pz-vbc.UPF"}, "ecutwfc_ry": 16, "kspacing": 0.45}
+    usual: dict[str, Any] = {"pseudopotentials": {"Si": "Si.pz-vbc.UPF"}, "ecutwfc_ry": 14, "kspacing": 0.8}
     plans = []
     for number in range(count):
         atoms = bulk("Si")

@@ -22,7 +22,7 @@ def status(run: RunDirectory, all_versions: bool, as_json: bool) -> None:
     from mlip_autopipec.monitor.problems import problems
     from mlip_autopipec.monitor.status import collect
 
-    facts = collect(run)
+    facts = collect(run, _planned(run))
     trouble = problems(facts)
     if as_json:
         click.echo(json.dumps({**facts, "problems": trouble}))
@@ -32,3 +32,15 @@ def status(run: RunDirectory, all_versions: bool, as_json: bool) -> None:
         print_status(facts, trouble, all_versions=all_versions)
     if trouble:
         raise SystemExit(3)
+
+
+def _planned(run: RunDirectory) -> set[str] | None:
+    """Return the names of the walkers of this run, None if its configuration cannot be read just now."""
+    from mlip_autopipec.config import load_in_force
+    from mlip_autopipec.core.errors import AutopipeError
+    from mlip_autopipec.stages.watch import walker_plans
+
+    try:
+        return {plan.name for plan in walker_plans(load_in_force(run).otf)}
+    except AutopipeError:
+        return None

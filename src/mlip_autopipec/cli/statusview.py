@@ -39,11 +39,11 @@ def _labels(facts: dict[str, Any]) -> list[str]:
     """Return what labels cost, and how many are kept in spite of a doubt."""
     costs, lines = facts["costs"], []
     if costs["core_s"] > 0:
-        per = "" if costs["core_s_per_label"] is None else f", {costs['core_s_per_label']:.3g} for each"
+        each = "" if costs["core_s_per_label"] is None else f" ({costs['core_s_per_label']:.3g} for each)"
         lines.append(
-            f"cost: {costs['labels']} labels took {costs['core_s']:.3g} core-s{per}; {costs['without_label']} attempts "
-            f"without a label {costs['core_s_without_label']:.3g} of them; {costs['reused']} labels reused: "
-            "autopipe dft costs"
+            f"cost: {costs['core_s']:.3g} core-s for {costs['labels']} labels{each}, "
+            f"{costs['core_s_without_label']:.3g} of them in {costs['without_label']} attempts without one; "
+            f"{costs['reused']} labels reused: autopipe dft costs"
         )
     if facts["flagged"]:
         lines.append(f"flagged: {facts['flagged']} labels are kept, but odd: autopipe dft flagged")
@@ -80,5 +80,7 @@ def _walker_row(walker: dict[str, Any]) -> tuple[Any, ...]:
     at_work = walker["state"] in ("starting", "running", "halted")
     state = f"{walker['state']} (gone)" if at_work and not walker["alive"] else walker["state"]
     told = walker["waiting_for"] or walker["reason"]
+    if not walker["planned"]:
+        told = f"otf.walkers asks for it no more; {told}".rstrip("; ")
     steps, temperature = f"{walker['step']}/{walker['steps']}", f"{walker['temperature']:g}"
     return walker["name"], state, steps, temperature, walker["gamma"], walker["version"], walker["engine"], told

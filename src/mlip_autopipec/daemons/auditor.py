@@ -36,6 +36,7 @@ class Auditor:
         wanted = otf.min_audits
         if wanted is None:
             wanted = _ENOUGH if otf.target_force_error is not None else 0
+        self._odd = float(np.random.default_rng(plan.seed).random())
         self._share = math.ceil(wanted / max(1, walkers))
 
     def wants(self, step: int, audits: int, labels: int) -> bool:
@@ -48,7 +49,9 @@ class Auditor:
         """
         if audits < self._share and step >= self._moment(audits):
             return True
-        behind = audits < math.floor(self._fraction / (1.0 - self._fraction) * labels)
+        # Rounded at random, since many walkers with few labels each would otherwise never audit.
+        owed = self._fraction / (1.0 - self._fraction) * labels + self._odd
+        behind = self._fraction > 0 and audits < math.floor(owed)
         return behind and float(self._draw(audits, step).random()) < _CHANCE
 
     def atom(self, step: int, audits: int, gamma: np.ndarray, level: float) -> int | None:

@@ -85,7 +85,7 @@ class Collector:
                 self._publish(task)
 
     def passed(self, frame: Callable[[], Atoms], step: int, gamma: float, level: float, halts: int, version: str,
-               carve: Carve) -> None:  # fmt: skip
+               carve: Carve, carve_audit: Carve) -> None:  # fmt: skip
         """Look at a frame that MD passed without a halt.
 
         Parameters
@@ -96,11 +96,13 @@ class Collector:
             Its largest gamma, and that at which MD halts.
         halts
             Regions sent by halts so far.
+        carve, carve_audit
+            Cut the region of a candidate, and of an audit, which must not depend on how good its cell is.
         """
         if not self._mended:
             self.mend()
         if self._auditor.wants(step, self._audited, halts + self._sent):
-            self._audit(frame(), step, level, carve)
+            self._audit(frame(), step, level, carve_audit)
         collects = self._otf.max_candidates > 0 and self._otf.selection_threshold < gamma <= level
         if collects and step >= self._next_step and self._novelty.use(version):
             # Frames that follow each other closely say the same.

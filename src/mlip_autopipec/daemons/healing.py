@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,16 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
-from mlip_autopipec.core.errors import DataError, ModelError
+from mlip_autopipec.core.clock import Clock, SystemClock
+from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.events import EventLog, read_events
 from mlip_autopipec.core.interfaces import Evaluator, FloatArray
 from mlip_autopipec.core.neighbours import neighbourhood
+from mlip_autopipec.daemons.carver import Carver
 from mlip_autopipec.daemons.collector import Collector
 from mlip_autopipec.stages.carve import (
     EmbeddingSettings,
-    Extraction,
     NoFaithfulCell,
-    carve_task,
-    is_chosen,
-    whole_cell_task,
 )
 from mlip_autopipec.stages.swap import Decision, decide
 from mlip_autopipec.stages.watch import most_uncertain_atom
@@ -73,14 +70,12 @@ class Healing:
     ) -> None:
         self.folder = folder
         self.name = name
-        self.embedding = embedding
         self.threshold = threshold
-        self.labeller = labeller
         self.queue = queue
         self.registry = registry
         self.events = events
         self.refused = refused
-        self.clock = clock or SystemClock()
+        self.carver = Carver(name, embedding, labeller, registry, clock or SystemClock())
         self.collector = collector
         self._level = level
         self.halts = HaltStore(folder)
@@ -115,8 +110,10 @@ class Healing:
             Its largest.
         """
         if self.collector is not None:
-            carve = self._carver(step, version, evaluator)
-            self.collector.passed(frame, step, gamma, self.halt_level, self._halts, version, carve)
+            carve = self.carver.at(step, version, evaluator)
+            # An audit that is left out because its cell is poor would make the sample a biased one.
+            audit = self.carver.at(step, version, evaluator, lenient=True)
+            self.collector.passed(frame, step, gamma, self.halt_level, self._halts, version, carve, audit)
 
     def open(self, frame: Atoms, step: int, version: str, evaluator: Evaluator) -> Halt:
         """Write the halt, then publish its task: a kill in between is mended by `republish`."""
@@ -164,7 +161,7 @@ class Healing:
         """Choose what else of a halted frame is worth a label; nothing, if not even its worst atom could be carved."""
         if self.collector is None or first is None:
             return []
-        carve = self._carver(halt.step, halt.version, evaluator)
+        carve = self.carver.at(halt.step, halt.version, evaluator)
         return self.collector.regions(frame, first, halt.version, self.halt_level, halt.number - 1, carve)
 
     def republish(self, evaluator: Evaluator) -> None:
@@ -249,9 +246,6 @@ class Healing:
             self._gammas[version] = gamma
         return self._gammas[version]
 
-    def _carver(self, step: int, version: str, evaluator: Evaluator) -> Callable[[Atoms, int], Extraction]:
-        return lambda frame, atom: self._extract(frame, atom, step, version, evaluator)
-
     def _carve_larger(self, halt: Halt, version: str, evaluator: Evaluator) -> Task | None:
         """Publish a larger cell, around the atom that is uncertain now, for a halt that its labels did not heal.
 
@@ -290,7 +284,9 @@ class Healing:
         NoFaithfulCell
             Nothing within the settings' limits is worth a label.
         """
-        extraction = self._extract(frame, atom, halt.step, halt.version, evaluator, more_than, halt.task_ids)
+        extraction = self.carver.carve(
+            frame, atom, halt.step, halt.version, evaluator, more_than=more_than, published=halt.task_ids
+        )
         task = extraction.task
         return replace(
             halt,
@@ -298,34 +294,6 @@ class Healing:
             carves=[*halt.carves, _size_of(task)],
             warnings=[*halt.warnings, *extraction.warnings],
         ), task
-
-    def _extract(
-        self,
-        frame: Atoms,
-        atom: int,
-        step: int,
-        version: str,
-        evaluator: Evaluator,
-        more_than: int = 0,
-        published: Collection[str] = (),
-    ) -> Extraction:
-        """Carve the region around one atom; never one whose label the version has, or that is among `published`."""
-        known = {*self.registry.labels(version), *published}
-        extraction = carve_task(
-            frame,
-            atom,
-            settings=self.embedding,
-            potential_cutoff=evaluator.cutoff,
-            labeller=self.labeller,
-            origin={"walker": self.name, "step": step, "version": version},
-            created=iso_time(self.clock.wall()),
-            evaluator=evaluator,
-            more_than=more_than,
-            is_known=known.__contains__,
-        )
-        for warning in extraction.warnings:
-            log.warning("%s step %d: %s", self.name, step, warning)
-        return extraction
 
     def _tell_exceeded(self, task: Task, halt: Halt) -> None:
         """Tell once why a task was asked for, whatever kill came before."""
@@ -339,24 +307,11 @@ class Healing:
 
     def _publish_whole_cell(self, task: Task, halt: Halt) -> None:
         """Ask for a whole cell of the halted frame's phase: with a walker's first halt, then with a share of them."""
-        fraction, is_first = self.embedding.whole_cell_fraction, halt.number == 1 and halt.task_ids[0] == task.id
-        if fraction == 0.0 or not (is_first or is_chosen(task.id, fraction)):
-            return
-        facts = {"source": "whole_cell", "step": halt.step, "version": halt.version}
-        try:
-            whole = whole_cell_task(
-                halt.atoms(),
-                settings=self.embedding,
-                labeller=self.labeller,
-                origin={**facts, "of": self.name},
-                seed=int(task.id[:8], 16),
-                created=iso_time(self.clock.wall()),
-            )
-        except DataError as error:
-            log.warning("%s step %d: %s", self.name, halt.step, error)
-            return
-        if self.queue.publish(whole):
+        is_first = halt.number == 1 and halt.task_ids[0] == task.id
+        whole = self.carver.whole_cell(halt.atoms(), task, halt.step, halt.version, wanted=is_first)
+        if whole is not None and self.queue.publish(whole):
             # Without a walker: nobody's gamma asked for it.
+            facts = {key: whole.origin[key] for key in ("source", "step", "version")}
             self.events.emit("task_published", task_ids=[whole.id], **facts)
 
     def _publish(self, task: Task, halt: Halt) -> None:

@@ -43,6 +43,7 @@ def already_running(run: RunDirectory, *, foreground: bool) -> int | None:
 def supervise(run: RunDirectory) -> NoReturn:
     """Become the supervisor in this terminal; it ends when the run is done. Ctrl-C drains."""
     _refuse_if_alive(run)
+    run.create()
     Control(run.control).withdraw("stop")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -71,6 +72,7 @@ def begin(run: RunDirectory, say: Callable[[str], None] = lambda text: None) -> 
     if state not in (None, "draining"):
         return pid, False
     _refuse_if_alive(run)
+    run.create()
     Control(run.control).withdraw("stop")
     log_path = run.logs / "supervisor.log"
     with log_path.open("ab") as log:

@@ -22,6 +22,7 @@ from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.daemons.current import CurrentPotential
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.daemons.pace import Pace
+from mlip_autopipec.daemons.stressgate import StressGate
 from mlip_autopipec.daemons.walkerrecord import WalkerRecord
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
@@ -99,7 +100,7 @@ class Walker:
         self._on_potential = on_potential
         self._safe = False  # the present frame was looked at, and is below the threshold
         self._draining = False
-        self._stress_in: str | None = None  # version that was found to be good enough for npt
+        self._stress = StressGate(plan, otf, registry)
 
     @property
     def state(self) -> WalkerState:
@@ -144,7 +145,7 @@ class Walker:
             return Outcome.IDLE
         if self.healing.halt is not None:
             return self._wait(now)
-        if missing := self._stress_is_missing():
+        if missing := self._stress.missing(str(self.current.version)):
             if self.state.waiting_for != missing:
                 self.record.save(waiting_for=missing)
             return Outcome.IDLE
@@ -182,19 +183,6 @@ class Walker:
         if self.current.version != self.state.version:
             self.record.swapped(str(self.current.version))
         self.record.save(state="running", waiting_for="", engine=self._moved_by)
-
-    def _stress_is_missing(self) -> str:
-        """Return what an npt walker waits for: a fit without stress gives it a density that means nothing."""
-        if self.plan.ensemble != "npt" or self.otf.npt_without_stress or self.current.version == self._stress_in:
-            return ""
-        # Versions of pacemaker and of people do not tell; ours do.
-        if self.registry.manifest(str(self.current.version)).get("stress_labels") != 0:
-            self._stress_in = self.current.version
-            return ""
-        return (
-            f"npt: labels with stress of whole cells, of which {self.current.version} has none; "
-            "otf.npt_without_stress: true would go on without"
-        )
 
     def _new_md(self) -> None:
         """Make the MD engine, at the last safe snapshot or, before the first one, at the start structure."""
@@ -261,7 +249,13 @@ class Walker:
     def _halted(self, step: int, next_snapshot: int) -> None:
         """Ask for a label and let MD go: waiting costs no CPU and no memory."""
         frame = self._md().frame()
-        if wrong := self._beyond_sense(frame, step):
+        thermostat = None if self.plan.ensemble == "nve" else self._md().set_points().temperature
+        limits, every_step = self.otf.sense, step <= self.pace.careful_until
+        wrong = too_close(frame, limits)
+        # Once every step is looked at, no earlier frame is above the threshold: this one has to do.
+        if not wrong and not every_step:
+            wrong = spike(frame, limits, self.otf.uncertainty_threshold, thermostat)
+        if wrong:
             self._rewind(frame, step, wrong, next_snapshot)
             return
         if not self.healing.may_extract(self.otf.max_extractions):
@@ -335,17 +329,6 @@ class Walker:
         if self.state.snapshot is not None:
             # The branch with new velocities must survive a kill, else the old one would come back.
             self._snapshot()
-
-    def _beyond_sense(self, frame: Atoms, step: int) -> str:
-        """Return why a halted frame is not asked about; empty if it is."""
-        limits, thermostat = self.otf.sense, None
-        if wrong := too_close(frame, limits):
-            return wrong
-        if step <= self.pace.careful_until:  # every step was looked at: no earlier frame is above the threshold
-            return ""
-        if self.plan.ensemble != "nve":
-            thermostat = self._md().set_points().temperature
-        return spike(frame, limits, self.otf.uncertainty_threshold, thermostat)
 
     def _rewind(self, frame: Atoms, step: int, wrong: str, next_snapshot: int) -> None:
         """Keep what makes no sense for people to see, and go back to where gamma says so earlier."""

@@ -27,7 +27,7 @@ def problems(facts: dict[str, Any]) -> list[str]:
     damaged = facts.get("damaged", [])
     lines = [*damaged, *_of_daemons(facts)]
     for walker in facts["walkers"]:
-        if walker["state"] in GAVE_UP:
+        if walker["state"] in GAVE_UP and walker.get("planned", True):
             name = walker["name"]
             lines.append(f"walker {name} is {walker['state']}: {walker['reason']}: autopipe otf revive {name}")
     if not _workers(facts) and facts["queue"].get("pending") and facts.get("activity") == "running":

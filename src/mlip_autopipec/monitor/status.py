@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -23,11 +24,19 @@ _SILENT_S: Final = 60.0
 SUPERVISOR, TRAINER, RUNNER = "supervisor", "trainer-worker", "otf-runner"
 
 
-def collect(run: RunDirectory) -> dict[str, Any]:
-    """Return everything that `autopipe status` shows, JSON-ready; what is damaged is named in `damaged`."""
+def collect(run: RunDirectory, planned: Collection[str] | None = None) -> dict[str, Any]:
+    """Return everything that `autopipe status` shows, JSON-ready; what is damaged is named in `damaged`.
+
+    Parameters
+    ----------
+    planned
+        Names of the walkers that the configuration asks for; None: all that ever walked. Others are shown as such.
+    """
     damaged: list[str] = []
     registry = Registry(run.potentials)
     walkers = _walkers(run, damaged)
+    for walker in walkers:
+        walker["planned"] = planned is None or walker["name"] in planned
     names = {walker["name"] for walker in walkers}
     daemons = [found for path in sorted(run.heartbeats.glob("*.json")) if (found := _daemon(path)) is not None]
     daemons = [daemon for daemon in daemons if daemon["name"] not in names]

@@ -120,6 +120,14 @@ def test_a_share_of_the_labels_are_audits() -> None:
     assert not any(none.wants(step, 0, 1000) for step in range(2000))
 
 
+def test_many_walkers_with_few_labels_each_audit_their_share() -> None:
+    audits = 0
+    for seed in range(1, 401):
+        auditor = Auditor(plan(seed=seed), OtfSettings(audit_fraction=0.05), walkers=400)
+        audits += any(auditor.wants(step, 0, 5) for step in range(200))
+    assert audits / (audits + 5 * 400) == pytest.approx(0.05, abs=0.01)
+
+
 def test_a_target_asks_for_as_many_audits_as_convergence_takes() -> None:
     auditor = Auditor(plan(steps=1000), OtfSettings(target_force_error=0.1, audit_fraction=0.0), walkers=4)
     audits = 0

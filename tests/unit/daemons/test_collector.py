@@ -212,3 +212,15 @@ def test_an_audit_learns_one_random_atom_and_is_told_as_such(tmp_path: Path, fit
     again = world.desk()
     world.passes(again, atoms, 300)
     assert len(world.published()) == 3
+
+
+def test_audits_are_not_picked_by_how_good_their_cells_are(tmp_path: Path, fitted: Path) -> None:
+    """No cell is as good as this asks for: no candidate is sent, but what is audited stays a fair sample."""
+    world = World(tmp_path, fitted, min_audits=2, steps=100)
+    desk = world.desk()
+    desk.embedding = EMBEDDING.model_copy(update={"max_core_force_error": 1e-12})
+    atoms = world.frame(6)
+    for step in range(0, 101, 10):
+        world.passes(desk, atoms, step)
+    assert desk.collector.candidates.count() == 0
+    assert [task.config_type for task in world.published()] == [AUDIT, AUDIT]

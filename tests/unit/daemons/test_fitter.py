@@ -54,6 +54,18 @@ def world(tmp_path):
     return World(tmp_path, [])
 
 
+def test_labels_with_stress_of_whole_cells_are_counted(world):
+    """npt walkers wait for them."""
+    frames = [labelled(s) for s in range(6)]
+    assert fitter(world)(FitRequest(take_in(world, frames))).facts["stress_labels"] == 0
+    for atoms in frames[:2]:
+        results = atoms.calc.results
+        atoms.pbc = True
+        atoms.positions[0, 0] += 0.01  # another structure, so another label
+        atoms.calc = SinglePointCalculator(atoms, **results, stress=np.full(6, 1e-3))
+    assert fitter(world)(FitRequest(take_in(world, frames))).facts["stress_labels"] == 2
+
+
 def test_a_fit_makes_all_files_but_the_manifest_and_publishes_nothing(world):
     ids = take_in(world, [labelled(s) for s in range(6)])
     answer = fitter(world)(FitRequest(ids))

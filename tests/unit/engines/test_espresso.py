@@ -29,6 +29,7 @@ from mlip_autopipec.core.errors import (
     OutputUnreadable,
     TimedOut,
 )
+from mlip_autopipec.core.likeness import matching
 from mlip_autopipec.core.program import Ended, Stop
 from mlip_autopipec.engines.espresso import ladder
 from mlip_autopipec.engines.espresso.failures import Kind, Report, classify
@@ -304,6 +305,17 @@ def test_moments_stand_in_the_label(pw_x: str, tmp_path: Path) -> None:
     assert info["absolute_magnetization"] == pytest.approx(1.0, abs=0.01)
     (moment,) = info["moments"]
     assert 0.1 < moment < 1.01  # within a sphere around the atom
+
+
+def test_where_a_structure_lies_in_its_cell_changes_its_label_by_nothing_that_counts(pw_x: str, tmp_path: Path) -> None:
+    """Labels are reused for moved and reordered structures: the grid of the density must not notice."""
+    here, there = aluminium(), aluminium()[[2, 0, 3, 1]]
+    there.positions += [0.31, 0.17, 0.23]
+    order = matching(there, here)
+    assert order is not None
+    one, other = (labeller().label(atoms, tmp_path) for atoms in (here, there))
+    assert other.energy == pytest.approx(one.energy, abs=4e-4)
+    assert np.abs(other.forces - one.forces[order]).max() < 1e-3
 
 
 def test_a_tighter_labeller_converges_further(pw_x: str, tmp_path: Path) -> None:

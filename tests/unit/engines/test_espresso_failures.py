@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -85,16 +86,38 @@ def test_stopped_by_us() -> None:
         assert found.kind is kind
 
 
+@pytest.mark.parametrize("name", INDEX)
+def test_no_half_output_is_a_label(name: str) -> None:
+    """Cut after every line, whatever the exit code: a class of failure, never a label, never a traceback."""
+    below_job_done = 3
+    for cut in range(max(0, len(LINES[name]) - below_job_done)):
+        output = "".join(LINES[name][:cut])
+        for code in {0, 1, 2, -9, INDEX[name]["code"]}:
+            found = classify(Report(Ended(code, 1.0), output, "", ""))
+            assert found is not None
+            assert found.message
+            assert found.error().hint
+
+
 @given(name=st.sampled_from(sorted(INDEX)), data=st.data())
-@settings(max_examples=300, deadline=None)
-def test_no_half_output_is_a_label(name: str, data: st.DataObject) -> None:
-    """Cut after any line, whatever the exit code: a class of failure, never a label, never a traceback."""
-    cut = data.draw(st.integers(0, len(LINES[name]) - 4))  # the last lines are below JOB DONE
-    output = "".join(LINES[name][:cut])
-    for code in (0, 1, 2, -9):
-        found = classify(Report(Ended(code, 1.0), output, "", ""))
-        assert found is not None
+@settings(max_examples=400, deadline=None)
+def test_files_that_are_cut_anywhere(name: str, data: st.DataObject) -> None:
+    """Output, error output and CRASH file each cut within a line: what is said is never a label that is not there."""
+    whole = recorded(name)
+    texts = (whole.output, whole.error, whole.crash)
+    cuts = [data.draw(st.integers(0, len(content)), label="cut") for content in texts]
+    report = Report(whole.ended, *(content[:cut] for content, cut in zip(texts, cuts, strict=True)))
+    found = classify(report)
+    if found is None:
+        assert INDEX[name]["end"] == "converged"
+        label = read_label(report, 4, stress=True)
+        assert label.energy == read_label(whole, 4, stress=True).energy
+    else:
         assert found.message
+        assert "\n" not in str(found.error())
+    with contextlib.suppress(OutputUnreadable):
+        label = read_label(report, 4, stress=True)
+        assert np.isfinite(label.forces).all()
 
 
 def test_reading_a_label() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +24,13 @@ from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, EngineEr
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
-from mlip_autopipec.engines.espresso.scratch import Scratch, keep_density, lay_density, scratch_folder
+from mlip_autopipec.engines.espresso.scratch import (
+    Scratch,
+    keep_density,
+    lay_density,
+    remove_abandoned,
+    scratch_folder,
+)
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 FAKE = Path(__file__).parents[2] / "fakes" / "pw.x"
@@ -107,6 +116,14 @@ def test_more_steps_go_on_from_the_density(play: Callable[..., Label], tmp_path:
     assert second["startingpot"] == "file"
 
 
+def test_loose_forces_are_settled_by_a_tighter_threshold(play: Callable[..., Label], tmp_path: Path) -> None:
+    scenes = ({"when": {"conv_thr": "1e-10"}, "play": "converged"}, {"when": {}, "play": "loose-forces"})
+    label = play(*scenes)
+    assert [(r["rung"], r["end"]) for r in label.info["rungs"]] == [
+        ("as wanted", "loose forces"), ("tighter threshold", "converged"),
+    ]  # fmt: skip
+
+
 def test_an_oscillating_density_is_not_continued(play: Callable[..., Label], tmp_path: Path) -> None:
     play(
         {"when": {"mixing_beta": "0.2"}, "play": "converged"},
@@ -160,6 +177,7 @@ def test_a_label_of_another_smearing_only_if_wanted(play: Callable[..., Label]) 
         ({"play": "missing-pseudopotential", "code": 1}, ConfigError, "not found"),
         ({"play": "killed", "signal": int(signal.SIGKILL)}, Crashed, "signal 9"),
         ({"play": "disk", "code": 1}, Crashed, "seqopn"),
+        ({"play": "mpirun-as-root", "code": 1}, ConfigError, "attempt to run as root.*--allow-run-as-root"),
     ],
 )
 def test_what_cannot_be_rescued_runs_once(
@@ -172,7 +190,9 @@ def test_what_cannot_be_rescued_runs_once(
     assert not (tmp_path / "task/01-w/scratch").exists()
 
 
-@pytest.mark.parametrize("name", ["aborted-in-iteration", "bands-not-converged", "charge-is-wrong", "memory"])
+@pytest.mark.parametrize(
+    "name", ["aborted-in-iteration", "bands-not-converged", "charge-is-wrong", "cholesky", "memory"]
+)
 def test_conjugate_gradients_help(play: Callable[..., Label], tmp_path: Path, name: str) -> None:
     label = play({"when": {"diagonalization": "cg"}, "play": "converged"}, {"when": {}, "play": name, "code": 43})
     assert [r["rung"] for r in label.info["rungs"]] == ["as wanted", "conjugate gradients"]
@@ -307,6 +327,32 @@ def test_scratch_of_a_killed_worker_is_removed_by_the_next(play: Callable[..., L
     assert not (earlier / "scratch").exists()
     play(GOOD, attempt=3, node={"scratch": node_local})
     assert list(node_local.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "is_held", "stays"),
+    [
+        (socket.gethostname(), False, False),
+        (socket.gethostname(), True, True),
+        # NFS without lock manager grants the lock of a living process of another host.
+        ("another-host", False, True),
+        ("", False, False),  # of a version that did not write its host
+    ],
+)
+def test_only_scratch_of_dead_processes_of_this_host_is_removed(
+    tmp_path: Path, owner: str, is_held: bool, stays: bool
+) -> None:
+    base, attempt = tmp_path / "fast", tmp_path / "01-w"
+    with contextlib.ExitStack() as stack:
+        for scratch in (base / "pw-x", attempt / "scratch"):
+            (scratch / "pwscf.save").mkdir(parents=True)
+            (scratch / "owner.lock").write_text(owner)
+            lock = stack.enter_context((scratch / "owner.lock").open())
+            if is_held:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_abandoned(base, [attempt, tmp_path / "without"])
+    assert (base / "pw-x").exists() is stays
+    assert (attempt / "scratch").exists() is stays
 
 
 def test_a_full_disk_is_no_label(play: Callable[..., Label], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ def test_spin_starts_from_moments_in_vasps_order_and_they_come_back_in_ours(tmp_
     assert keys["MAGMOM"].split() == ["2*1.5000", "2*0.0000"]
     # The fake gives its first atom 0.1, its second 0.2, and so on.
     assert label.info["moments"] == pytest.approx([0.1, 0.3, 0.2, 0.4])
+    assert label.info["total_magnetization"] == pytest.approx(1.0)
 
 
 def test_an_antiferromagnet_starts_with_opposite_moments(tmp_path: Path) -> None:
@@ -180,6 +181,7 @@ def test_potcars_do_not_stay_and_the_label_says_which_they_were(tmp_path: Path) 
     assert label.info["potcar_titles"] == ["PAW_PBE Al 04Jan2001", "PAW_PBE Cu 04Jan2001"]
     assert label.info["program"] == "vasp 6.4.2"
     assert label.info["scf_iterations"] == 7
+    assert label.info["cores"] == 4
     assert json.loads(json.dumps(label.info)) == label.info
 
 

@@ -82,7 +82,7 @@ def test_status_and_tables(run: RunDirectory, capsys: pytest.CaptureFixture[str]
     print_status(facts, problems(facts))
     lines = capsys.readouterr().out.splitlines()
     assert (
-        "cost: 3 labels took 183 core-s, 61 for each; 2 attempts without a label 22 of them; 1 labels reused: "
+        "cost: 183 core-s for 3 labels (61 for each), 22 of them in 2 attempts without one; 1 labels reused: "
         "autopipe dft costs" in lines
     )
     assert "flagged: 2 labels are kept, but odd: autopipe dft flagged" in lines

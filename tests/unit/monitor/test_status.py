@@ -137,3 +137,15 @@ def test_damaged_files_of_a_run_are_named(run: RunDirectory) -> None:
     lines = problems(collect(run))
     for word in ("v0001 is damaged", "walker w00", "state.json is damaged"):
         assert any(word in line for line in lines), lines
+
+
+def test_a_stuck_walker_that_is_wanted_no_more_needs_nobody(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walker(run, "w00", "done")
+    walker(run, "w01", "stuck")
+    assert any("w01 is stuck" in line for line in problems(collect(run)))
+    facts = collect(run, {"w00"})
+    assert problems(facts) == []
+    print_status(facts, [])
+    assert "otf.walkers asks for it no more" in capsys.readouterr().out

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mlip_autopipec.core.clock import ManualClock
+from mlip_autopipec.core.program import Ended
 from mlip_autopipec.engines.espresso.failures import Report
 from mlip_autopipec.engines.espresso.outputs import read_label
-from mlip_autopipec.engines.espresso.process import Ended
 from mlip_autopipec.store.layout import (
     BUCKETS,
     GAMMA_BUCKETS,
@@ -309,7 +309,7 @@ def test_keys_of_info(tmp_path):
         "     absolute magnetization    =     1.55 Bohr mag/cell\n"
     )
     info = read_label(Report(Ended(0, 1.0), output + spin, "", ""), 4, stress=True).info
-    told = {key.strip() for row in table("Key of info") for key in row[0].split(",")}
+    told = {key.strip() for row in table("Key of `info`") for key in row[0].split(",")}
     assert set(info) <= told
     ours = {"labeller", "wall_s", "likeness", "reused_from", "flags", "recheck", "cores", "rungs", "scf"}
     ours |= {"smearing_changed", "engine", "kpoints", "ecutwfc_ry", "ecutrho_ry", "pseudopotentials"}

@@ -12,7 +12,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 class AseSettings(BaseModel):
-    """Everything that decides a label's numbers: part of every task, the same for all labels of a run."""
+    """Of an ASE calculator: everything that decides a label, part of every task, the same for all labels of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -17,7 +17,7 @@ _OWN_KEYS = {
 
 
 class EspressoSettings(BaseModel):
-    """Everything that decides a label's numbers: part of every task, the same for all labels of a run."""
+    """Of Quantum ESPRESSO: everything that decides a label, part of every task, the same for all labels of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

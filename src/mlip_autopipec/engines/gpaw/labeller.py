@@ -18,6 +18,7 @@ from mlip_autopipec.engines.gpaw.library import dataset_name, open_gpaw, require
 from mlip_autopipec.engines.gpaw.settings import GpawNode, GpawSettings
 
 TEXT = "gpaw.txt"
+_MIXING_BETA = 0.05  # GPAW's own
 
 
 class GpawLabeller:
@@ -60,6 +61,15 @@ class GpawLabeller:
         self.check_elements(atoms.get_chemical_symbols())
         job = periodic_job(atoms, vacuum=self.settings.vacuum, kspacing=self.settings.kspacing)
         return self._run(job, self.settings.moments(job.atoms), folder)
+
+    def tighter(self) -> GpawLabeller:
+        """Return a labeller with a tolerance 10 times smaller and half the mixing, which ends in no shallow state."""
+        scf = {
+            "density_tolerance": self.settings.density_tolerance / 10,
+            "mixing_beta": (self.settings.mixing_beta or _MIXING_BETA) / 2,
+            "electron_maxstep": 2 * self.settings.electron_maxstep,
+        }
+        return GpawLabeller(self.settings.model_copy(update=scf), self.node)
 
     def check_elements(self, symbols: Collection[str]) -> None:
         """Raise `ConfigError` if an element has no PAW dataset."""
@@ -121,6 +131,7 @@ class GpawLabeller:
         info["energy_sigma0_ev"] = extrapolated  # what ASE calls the energy: not what forces are derivatives of
         moments = calculator.results.get("magmoms")
         if moments is not None and np.any(moments):
+            info["total_magnetization"] = round(float(calculator.get_property("magmom")), 4)  # Bohr magnetons per cell
             info["moments"] = [round(float(moment), 4) for moment in moments]  # Bohr magnetons, within the PAW spheres
         return info
 

@@ -13,7 +13,7 @@ from mlip_autopipec.core.timelimit import TimeLimit
 
 
 class GpawSettings(DftSettings):
-    """Everything that decides a label's numbers: part of every task, the same for all labels of a run."""
+    """Of GPAW: everything that decides a label's numbers, part of every task, the same for all labels of a run."""
 
     engine: Literal["gpaw"] = "gpaw"
     # Those that GPAW has without libxc and datasets for.

@@ -1,7 +1,8 @@
 """Monte Carlo events in a running LAMMPS: between two runs, with energies from whatever gives LAMMPS its forces.
 
-LAMMPS' own `fix atom/swap` draws its random numbers from a state of its own and exchanges types instead of places, so
-that an atom's number would change its element; and it has no jumps. Here one event costs a set-up for each attempt.
+LAMMPS' own `fix atom/swap` sees the energies of `fix external`, too (measured: forces and energies stay those of the
+potential), but it exchanges types instead of places, so that an atom's number would change its element, and it has no
+jumps into vacancies. Here as there, an attempt costs one evaluation of all atoms.
 """
 
 from __future__ import annotations

@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from mlip_autopipec.core.errors import AutopipeError, ConfigError, Crashed, EngineError
+from mlip_autopipec.core.errors import ConfigError, Crashed
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator
 from mlip_autopipec.engines.lammps.box import BoxMap
 from mlip_autopipec.engines.lammps.bridge import Bridge
 from mlip_autopipec.engines.lammps.create import check_box, create_atoms, equip, leg_commands
-from mlip_autopipec.engines.lammps.forces import EXPLOSION_ADVICE, Clock, Forces, check_elements
-from mlip_autopipec.engines.lammps.library import open_lammps
+from mlip_autopipec.engines.lammps.forces import Clock, Forces, check_elements
+from mlip_autopipec.engines.lammps.instance import Instance
 from mlip_autopipec.engines.lammps.mcevent import MonteCarloEvents
 from mlip_autopipec.engines.lammps.native import NativeForces, NativePotential
 from mlip_autopipec.engines.lammps.outcome import RunOutcome
@@ -29,7 +27,7 @@ from mlip_autopipec.engines.lammps.state import density, heat, present_step, rea
 from mlip_autopipec.engines.lammps.swaps import Tally
 
 
-class LammpsMD:
+class LammpsMD(Instance):
     """One MD walker.
 
     Parameters
@@ -52,11 +50,9 @@ class LammpsMD:
         self.settings = settings
         self.gamma_every = 1
         self.halt_above = np.inf
+        super().__init__(log)
         self._evaluator = evaluator
-        self._log = log
-        self._lmp: Any = None
         self._needs_setup = True
-        self._broken = False
         self._course = settings.course()
         self._events = MonteCarloEvents(settings.monte_carlo, settings.seed)
         self._seen_halt = -1  # step of the last halt
@@ -189,29 +185,6 @@ class LammpsMD:
         self._check_running()
         return present_step(self._lmp)
 
-    def close(self) -> None:
-        """Free LAMMPS; further use needs `start` or `restore`."""
-        if self._lmp is not None:
-            self._lmp.close()
-            self._lmp = None
-
-    def __enter__(self) -> LammpsMD:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _open(self) -> None:
-        self.close()
-        self._lmp = open_lammps()
-        self._broken = True  # until it has atoms and forces
-
-    def _check_running(self) -> None:
-        if self._lmp is None:
-            raise EngineError("MD has not been started", "call start or restore first")
-        if self._broken:
-            raise Crashed("MD cannot go on after a failure", "restore a snapshot")
-
     def _begin(self) -> None:
         """Forget an earlier life; LAMMPS has atoms, but no fixes yet."""
         self._leg = self._course.leg(present_step(self._lmp))
@@ -330,27 +303,6 @@ class LammpsMD:
             self._broken = True
             raise error
 
-    @contextlib.contextmanager
-    def _guarded(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except AutopipeError:
-            raise
-        except Exception as error:  # LAMMPS raises bare Exception and MPIAbortException
-            self._broken = True
-            raise Crashed(f"LAMMPS failed ({what}): {_first_line(error)}", _advice(str(error))) from error
-
-    @contextlib.contextmanager
-    def _logged(self) -> Iterator[None]:
-        """Write LAMMPS' log only inside: a line for each of many thousand short runs would fill the disk."""
-        if self._log is not None:
-            self._lmp.command(f'log "{self._log}" append')
-        try:
-            yield
-        finally:
-            if self._log is not None:
-                self._lmp.command("log none")
-
     def _outcome(self) -> RunOutcome:
         forces = self._forces
         worst: tuple[int, float, int] | None = None
@@ -374,13 +326,3 @@ class LammpsMD:
 
     def _present_evaluation(self) -> Evaluation | None:
         return self._forces.evaluation if self._forces.step == self.step else None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip("'\" \n").split("\n")[0].split("\\n")[0].removeprefix("ERROR: ")
-
-
-def _advice(message: str) -> str:
-    if "ost atoms" in message or "Non-numeric" in message:
-        return f"MD exploded: {EXPLOSION_ADVICE}"
-    return ""

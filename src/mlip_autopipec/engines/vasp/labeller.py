@@ -27,6 +27,7 @@ _NOT_KEPT: Final = (
     "POTCAR", "WAVECAR", "CHG", "CHGCAR", "DOSCAR", "EIGENVAL", "PCDAT", "PROCAR", "REPORT", "XDATCAR", "vaspout.h5",
 )  # fmt: skip
 _LEAST_S = 0.01
+_AMIX = 0.4  # VASP's own
 
 
 class VaspLabeller:
@@ -75,6 +76,15 @@ class VaspLabeller:
         self.check_elements(atoms.get_chemical_symbols())
         job = periodic_job(atoms, vacuum=self.settings.vacuum, kspacing=self.settings.kspacing)
         return self._run(job, self.settings.moments(job.atoms), folder)
+
+    def tighter(self) -> VaspLabeller:
+        """Return a labeller with a threshold 100 times smaller and half the mixing, which ends in no shallow state."""
+        scf = {
+            "ediff_ev": self.settings.ediff_ev / 100,
+            "mixing_amix": (self.settings.mixing_amix or _AMIX) / 2,
+            "electron_maxstep": 2 * self.settings.electron_maxstep,
+        }
+        return VaspLabeller(self.settings.model_copy(update=scf), self.node, self._tether)
 
     def check_elements(self, symbols: Collection[str]) -> None:
         """Raise `ConfigError` if an element has no POTCAR."""

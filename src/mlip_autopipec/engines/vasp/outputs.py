@@ -15,6 +15,8 @@ from mlip_autopipec.engines.vasp.failures import Report
 
 _TOTEN = re.compile(r"free\s+energy\s+TOTEN\s*=\s*(\S+)\s*eV")
 _MOMENTS = re.compile(r"magnetization \(x\)\s*\n\s*\n.*\n-+\s*\n((?:\s*\d+ .*\n)+)")
+_MAGNETIZATION = re.compile(r"number of electron\s+\S+\s+magnetization\s+(\S+)")
+_CORES = re.compile(r"running on\s+(\d+)\s+total cores")
 _HINT = "look into vasprun.xml and OUTCAR in the attempt's folder"
 # OUTCAR and vasprun.xml print the same number with different digits.
 _SAME_EV = 1e-4
@@ -83,10 +85,14 @@ def _info(results: dict[str, Any], report: Report, places: list[int]) -> dict[st
         "engine": "vasp",
         "program": f"vasp {version[1]}" if version else "vasp",
         "seconds": round(report.ended.seconds, 2),
+        "cores": int(cores[1]) if (cores := _CORES.search(report.output) or _CORES.search(report.outcar)) else 1,
         "scf_iterations": report.iterations,
         "energy_sigma0_ev": float(results["energy"]),  # what ASE calls the energy: not what forces are derivatives of
     }
     tables = _MOMENTS.findall(report.outcar)
+    magnetization = _MAGNETIZATION.findall(report.outcar)
+    if magnetization:
+        info["total_magnetization"] = float(magnetization[-1])  # Bohr magnetons per cell
     if tables:
         moments = [float(row.split()[-1]) for row in tables[-1].splitlines()]
         if len(moments) == len(places):

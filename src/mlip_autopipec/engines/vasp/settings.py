@@ -20,7 +20,7 @@ _OURS: Final = {
 
 
 class VaspSettings(DftSettings):
-    """Everything that decides a label's numbers: part of every task, the same for all labels of a run."""
+    """Of VASP: everything that decides a label's numbers, part of every task, the same for all labels of a run."""
 
     engine: Literal["vasp"] = "vasp"
     functional: Literal["PBE", "PBEsol", "RPBE", "LDA", "SCAN", "r2SCAN"] = Field(
