@@ -320,8 +320,6 @@ class Walker:
         if older is not None and self.state.halted_step <= self.state.snapshot_step:
             # The snapshot itself is no longer safe: new velocities alone would halt at once again.
             self.record.note(snapshot=older[0], snapshot_step=older[1])
-            if (tail := self.snapshots.abandon(older[1])) is not None:
-                log.info("%s: goes on from step %d; what came after is in %s", self.plan.name, older[1], tail)
         self.record.note(reseeds=self.state.reseeds + failed, seed=self.state.seed % _LARGEST_SEED + 1)
         self._new_md()
         self._md().reseed(self.state.seed)
@@ -329,6 +327,9 @@ class Walker:
         if self.state.snapshot is not None:
             # The branch with new velocities must survive a kill, else the old one would come back.
             self._snapshot()
+            # After that: a kill in between leaves frames that are there twice, and none that are missing.
+            if (tail := self.snapshots.abandon(self.state.snapshot_step)) is not None:
+                log.info("%s: what came after step %d is in %s", self.plan.name, self.state.snapshot_step, tail)
 
     def _rewind(self, frame: Atoms, step: int, wrong: str, next_snapshot: int) -> None:
         """Keep what makes no sense for people to see, and go back to where gamma says so earlier."""
