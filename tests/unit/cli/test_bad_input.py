@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written(autopipe: Any, folder: Path, monkeypatc
     monkeypatch.setattr("mlip_autopipec.store.control.write_json", refuse)
     said = autopipe("otf", "stop", "-C", folder)
     assert (said.code, "Read-only file system" in said.err) == (78, True)
-    monkeypatch.setattr("mlip_autopipec.config.write_text", refuse)
+    monkeypatch.setattr("mlip_autopipec.store.rundir.RunDirectory.create", refuse)
     said = autopipe("otf", "start", "-C", folder)
     assert (said.code, len(said.err.splitlines())) == (78, 2)
 
