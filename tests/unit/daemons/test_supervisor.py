@@ -163,10 +163,11 @@ def test_a_host_without_a_free_process_does_not_end_it(
     with supervisor(run, "dft-worker-0") as made:
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "Popen", exhausted)
-            made.step(time.monotonic())
+            now = time.monotonic()
+            made.step(now)
         assert "dft-worker-0: not started: [Errno 11] Resource temporarily" in caplog.text
         assert made.services[0].describe()["last_exit"].startswith("not started")
-        assert made.services[0]._start_at > time.monotonic()
+        assert made.services[0]._start_at > now
         steps(made, lambda: is_up(run, "dft-worker-0"), "not tried again")
 
 

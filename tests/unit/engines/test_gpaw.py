@@ -113,7 +113,10 @@ def test_without_gpaw_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     assert "pip install" in caught.value.hint
 
 
-def test_datasets_are_checked_by_their_kind(tmp_path: Path) -> None:
+def test_datasets_are_checked_by_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpaw
+
+    monkeypatch.setattr(gpaw, "setup_paths", list(gpaw.setup_paths))  # a labeller adds to it, for its whole process
     labeller(setups={"Ag": "11", "Ni": ":d,6.0"}).check_elements(["Ag", "Ni"])
     with pytest.raises(ConfigError, match=r"no PAW dataset for Ag, Og \(Ag\.99\.PBE, Og\.PBE\)"):
         labeller(setups={"Ag": "99"}).check_elements(["Ag", "Al", "Og"])
