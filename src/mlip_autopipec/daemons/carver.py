@@ -11,7 +11,14 @@ from ase import Atoms
 from mlip_autopipec.core.clock import Clock, iso_time
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Evaluator
-from mlip_autopipec.stages.carve import EmbeddingSettings, Extraction, carve_task, is_chosen, whole_cell_task
+from mlip_autopipec.stages.carve import (
+    EmbeddingSettings,
+    Extraction,
+    NoFaithfulCell,
+    carve_task,
+    is_chosen,
+    whole_cell_task,
+)
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.task import Task
 
@@ -60,7 +67,7 @@ class Carver:
         more_than
             Only a cell with more atoms than this is wanted.
         lenient
-            Take the first cell, however faithful.
+            Take the first cell, however faithful, unless it is larger than any that is sent.
 
         Raises
         ------
@@ -80,6 +87,9 @@ class Carver:
             more_than=more_than,
             is_known=known.__contains__,
         )
+        n_atoms, most = len(extraction.task.force_mask), self._embedding.max_atoms
+        if lenient and n_atoms > most and self._embedding.max_core_force_error is not None:
+            raise NoFaithfulCell(f"embedding: atom {atom}: {n_atoms} atoms are more than embedding.max_atoms {most}")
         for warning in extraction.warnings:
             log.warning("%s step %d: %s", self._name, step, warning)
         return extraction

@@ -9,12 +9,12 @@ from typing import Any
 
 from ase import Atoms
 
-from mlip_autopipec.core.errors import AutopipeError
+from mlip_autopipec.core.errors import AutopipeError, DataError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.auditor import Auditor
 from mlip_autopipec.daemons.novelty import Novelty
 from mlip_autopipec.stages.calibrate import AUDIT
-from mlip_autopipec.stages.carve import Extraction, NoFaithfulCell
+from mlip_autopipec.stages.carve import Extraction
 from mlip_autopipec.stages.choose import Candidate, CostModel, choose, distinct_regions
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.queue import TaskQueue
@@ -193,7 +193,7 @@ class Collector:
             return
         try:
             found = carve(frame, atom)
-        except NoFaithfulCell as error:
+        except DataError as error:
             log.warning("step %d: atom %d is not audited: %s", step, atom, error)
             return
         # Only the atom that was drawn: its neighbours are no further draws. And no other task has this mask.
@@ -219,7 +219,7 @@ def _carved(carve: Carve, frame: Atoms, atoms: Iterable[int]) -> list[Task]:
     for atom in atoms:
         try:
             tasks.append(carve(frame, atom).task)
-        except NoFaithfulCell as error:
+        except DataError as error:
             log.warning("atom %d is left out: %s", atom, error)
     return tasks
 

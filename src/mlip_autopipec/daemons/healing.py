@@ -169,6 +169,11 @@ class Healing:
         halt = self.halt
         if halt is None or all(self.queue.state(t) for t in halt.task_ids):
             return
+        if self.collector is not None:
+            self.collector.mend()  # further regions of the halted frame
+        halt = self._without_lost(halt)
+        if self.queue.state(halt.task_ids[0]):
+            return
         fresh, others = replace(halt, task_ids=[], carves=[]), halt.task_ids[1:]
         try:
             found, task = self._with_task(fresh, halt.atoms(), halt.atom, evaluator)
@@ -183,8 +188,17 @@ class Healing:
             self.halts.open(halt)
         self._tell_exceeded(task, halt)
         self._publish(task, halt)
-        if self.collector is not None:
-            self.collector.mend()
+
+    def _without_lost(self, halt: Halt) -> Halt:
+        """Forget further tasks that are nowhere any more: somebody removed them, and their labels will never come."""
+        kept = [k for k, task in enumerate(halt.task_ids) if k == 0 or self.queue.state(task)]
+        if len(kept) < len(halt.task_ids):
+            lost = sorted(set(halt.task_ids).difference(halt.task_ids[k] for k in kept))
+            log.warning("%s step %d: no longer waits for %s: not in the queue", self.name, halt.step, ", ".join(lost))
+            carves = [halt.carves[k] for k in kept if k < len(halt.carves)]
+            self.halt = halt = replace(halt, task_ids=[halt.task_ids[k] for k in kept], carves=carves)
+            self.halts.open(halt)
+        return halt
 
     def look(self, current_version: str, evaluator: Evaluator, *, reseeds_in_a_row: int, reseed_limit: int) -> Decision:
         """Decide how the open halt goes on."""

@@ -30,6 +30,7 @@ from mlip_autopipec.stages.publish import publish
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.taskfolder import TaskFolder
 
 if TYPE_CHECKING:
     from mlip_autopipec.config import Config
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 REVIVE_TRAINER = "revive-trainer-worker"
 
 _LOOK_S = 0.5
+_UNDER_WAY = ("pending", "delayed", "running")
 _DRAIN_S = 20.0
 
 
@@ -84,7 +86,7 @@ class TrainerWorker:
         self._calibrator = Calibrator(run.calibration, self.intake, self.registry, config.otf, config.training)
         self._demand = Demand(
             self.intake, self.registry, self.settings,
-            has_given=config.start.potential is not None, unfinished=self.queue.unfinished,
+            has_given=config.start.potential is not None, unfinished=self._unfinished,
         )  # fmt: skip
         self._elements: tuple[str, ...] = ()
         self._child: Child | None = None
@@ -92,6 +94,15 @@ class TrainerWorker:
         self._next_look = 0.0
         self._drain_until: float | None = None
         self._draining = False
+
+    def _unfinished(self) -> int:
+        """Return how many tasks may still bring a label to learn: audits do not, and with the least gamma come last."""
+        tasks = self.queue.unfinished()
+        if not tasks:
+            return 0
+        audits = {task for folder in self.run.walkers.glob("*/audits") for task in TaskFolder(folder).ids()}
+        waiting = [task for task in audits - self.intake.audits if self.queue.state(task) in _UNDER_WAY]
+        return max(0, tasks - len(waiting))
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -219,6 +230,7 @@ class TrainerWorker:
         if unseen := set(fit.task_ids).difference(answer.facts["task_ids"], answer.unusable):
             shutil.rmtree(answer.folder, ignore_errors=True)
             error = EngineError(f"{len(unseen)} label(s) left the dataset during the fit", transient=True)
+            self._end_child()  # it keeps rows in memory, perhaps of another file with the same number
             self._demand.failed(fit.new_ids, Result(error=error), now)
             return
         self.intake.refuse_all(answer.unusable)

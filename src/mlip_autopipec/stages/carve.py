@@ -216,14 +216,17 @@ def _cells(
 
     most = math.inf if settings.max_core_force_error is None else settings.max_atoms
     buffer_size, size, left = settings.buffer_size, 0, _ATTEMPTS_TO_BALANCE
+    unbalanced: NotNeutral | None = None
     while settings.mode != "cell" and size < len(frame):
         try:
             carved = cut(buffer_size, settings.mode)
-        except NotNeutral:
+        except NotNeutral as error:
             left -= 1
             if not left:
-                raise
+                unbalanced = error
+                break
         else:
+            left = _ATTEMPTS_TO_BALANCE
             if len(carved.atoms) > most:
                 break
             if len(carved.atoms) > size:
@@ -234,6 +237,8 @@ def _cells(
         buffer_size += _GROWTH_A
     if len(frame) <= settings.max_atoms:
         yield cut(settings.buffer_size, "cell"), "cell", settings.buffer_size
+    elif unbalanced is not None and not size:
+        raise NoFaithfulCell(unbalanced.message, unbalanced.hint) from unbalanced
 
 
 def carve_task(

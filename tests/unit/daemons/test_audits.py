@@ -15,12 +15,14 @@ from mlip_autopipec.daemons.auditor import Auditor
 from mlip_autopipec.daemons.demand import Demand
 from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan, walker_plans
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.results import make_result
 from mlip_autopipec.store.task import Task
+from mlip_autopipec.store.taskfolder import TaskFolder
 
 
 def plan(**changes: Any) -> WalkerPlan:
@@ -145,3 +147,19 @@ def test_the_atom_is_any_below_the_level_and_the_same_at_each_look() -> None:
     assert counts[20:].sum() == 0
     assert counts[:20].min() > 5
     assert auditor.atom(0, 0, np.full(3, 9.0), 5.0) is None
+
+
+def test_a_fit_does_not_wait_for_audits(tmp_path: Path) -> None:
+    world = World(tmp_path, [])
+    trainer = TrainerWorker(world.run, world.config)
+    audits = TaskFolder(world.run.walker("w00") / "audits")
+    tasks = [world.task(seed) for seed in range(3)]
+    for task in tasks:
+        world.queue.publish(task)
+    audits.add(tasks[0])
+    assert trainer._unfinished() == 2
+    audits.add(tasks[1])
+    audits.add(tasks[2])
+    assert trainer._unfinished() == 0
+    world.queue.hold(tasks[0].id)  # is under way no more, audit or not
+    assert trainer._unfinished() == 0

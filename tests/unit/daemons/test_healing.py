@@ -261,3 +261,21 @@ def test_a_kill_before_the_whole_cell_is_mended(run: RunDirectory, monkeypatch: 
     again = healing(run, whole_cell_fraction=0.1)
     again.republish(EVALUATOR)
     assert again.queue.counts()["pending"] == 2
+
+
+def test_what_somebody_removed_is_not_waited_for_and_the_first_cell_is_not_cut_again(run: RunDirectory) -> None:
+    doubtful = Doubtful(("Al",), sigma=2.6, epsilon=0.01, cutoff=5.0)
+    desk = healing(run, max_core_force_error=None)
+    first = desk.open(halted_frame(), 40, "v0001", doubtful).task_ids[0]
+    version = label_comes(desk)
+    desk.look(version, doubtful, reseeds_in_a_row=0, reseed_limit=3)
+    assert desk.halt is not None
+    first, larger = desk.halt.task_ids
+    next(path for _, found, _, path in desk.queue.ls("pending") if found == larger).unlink()
+    # Another cell would be cut now; but the first one has its task.
+    again = healing(run, max_core_force_error=None, buffer_size=3.0)
+    again.republish(doubtful)
+    assert again.halt is not None
+    assert again.halt.task_ids == [first]
+    assert len(again.halt.carves) == 1
+    assert again.queue.counts()["pending"] == 1

@@ -11,7 +11,6 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.daemons.evaluators import load_evaluator
 from mlip_autopipec.stages.carve import (
@@ -178,9 +177,10 @@ def test_settings_say_what_is_wrong() -> None:
 
 
 def test_a_cell_that_cannot_be_neutral_is_told(ace: Evaluator) -> None:
+    """And it is one that is not sent, which a walker survives."""
     salt = bulk("NaCl", "rocksalt", a=5.64, cubic=True) * 4
     salt.numbers[:] = np.where(salt.numbers == 11, 11, 17)
-    with pytest.raises(DataError, match="oxidation_states"):
+    with pytest.raises(NoFaithfulCell, match="oxidation_states"):
         choose_cell(
             salt, 0, EmbeddingSettings(oxidation_states={"Na": 1, "Cl": 1}), potential_cutoff=5.0, evaluator=None
         )
