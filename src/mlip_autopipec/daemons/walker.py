@@ -116,7 +116,9 @@ class Walker:
         if found is None:
             return
         if found.snapshot is not None:
-            self.snapshots.prune(found.snapshot)  # a kill may have left those of a branch that was given up
+            # A kill may have left snapshots and frames of a branch that was given up.
+            self.snapshots.prune(found.snapshot)
+            self.snapshots.abandon(found.snapshot_step)
         if found.state == "running":
             # Killed, or ended by what MD did: look at every step until the next snapshot.
             self.pace.careful_until = found.snapshot_step + self.otf.snapshot_interval
@@ -327,7 +329,7 @@ class Walker:
         if self.state.snapshot is not None:
             # The branch with new velocities must survive a kill, else the old one would come back.
             self._snapshot()
-            # After that: a kill in between leaves frames that are there twice, and none that are missing.
+            # After that: what a kill in between leaves undone is done at the next start.
             if (tail := self.snapshots.abandon(self.state.snapshot_step)) is not None:
                 log.info("%s: what came after step %d is in %s", self.plan.name, self.state.snapshot_step, tail)
 

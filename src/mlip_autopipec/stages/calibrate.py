@@ -180,8 +180,11 @@ def _extended(
 
 
 def audit_bound(pairs: Iterable[Pair], level: float) -> float | None:
-    """Return the upper bound of the 95 % quantile of the error below `level`, eV/A; None with too few audits."""
-    return upper_quantile(p.error for p in pairs if p.audit and p.gamma <= level)
+    """Return the upper bound of the 95 % quantile of the error below `level`, eV/A; None with too few audits.
+
+    Audits that were drawn while the halt level was lower say nothing of what lies between the two (see `halt_level`).
+    """
+    return upper_quantile(p.error for p in pairs if p.audit and p.gamma <= level <= p.level)
 
 
 def is_converged(pairs: Iterable[Pair], level: float, target: float) -> bool:

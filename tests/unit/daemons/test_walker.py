@@ -376,6 +376,23 @@ def test_the_trajectory_keeps_the_accepted_branch_only(tmp_path: Path) -> None:
 RAMP = {"segments": [{"steps": 90, "temperature": [60, 300]}, {"steps": 60, "strain": {"zz": 0.02}}]}
 
 
+def test_frames_of_a_given_up_branch_that_a_kill_left_are_put_aside_at_the_start(tmp_path: Path) -> None:
+    world = World(tmp_path, good)
+    walker = world.walker()
+    world.live(walker, steps=12)
+    stood = walker.state.snapshot_step
+    frame = ase.io.read(world.folder / "trajectory.extxyz", index=-1)
+    frame.info["step"] = stood + 500
+    walker.snapshots.append_frame(frame)
+    walker.close()
+    again = world.walker()
+    again.start()
+    frames = ase.io.read(world.folder / "trajectory.extxyz", index=":")
+    assert frames[-1].info["step"] == stood
+    (tail,) = (world.folder / "excursions").glob("tail-*")
+    assert ase.io.read(tail).info["step"] == stood + 500
+
+
 def test_a_schedule_survives_a_kill_at_any_snapshot(tmp_path: Path) -> None:
     frames = []
     for number, killed_after in enumerate((None, 4, 9)):

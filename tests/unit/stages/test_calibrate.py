@@ -127,3 +127,10 @@ def test_converged_only_with_a_bound_below_the_target() -> None:
     assert not is_converged([*few, *pairs([2.0], [0.2])], 5.0, TARGET)
     labels = pairs(np.linspace(0, 4, 500), np.full(500, 0.01), audit=False)
     assert not is_converged([*few, *labels], 5.0, TARGET)  # only audits count
+
+
+def test_audits_drawn_below_a_lower_level_prove_nothing_of_a_higher_one() -> None:
+    drawn = pairs(np.linspace(0, 1.4, 80), np.full(80, 0.01), level=1.5)
+    assert is_converged(drawn, 1.5, TARGET)
+    assert audit_bound(drawn, 4.0) is None
+    assert not is_converged(drawn, 4.0, TARGET)
