@@ -203,10 +203,10 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     from mlip_autopipec.daemons.evaluators import chosen_engine, make_evaluator, walker_threads
     from mlip_autopipec.daemons.haltlevel import HaltLevel
     from mlip_autopipec.daemons.healing import Healing
-    from mlip_autopipec.daemons.labelcosts import LabelCosts
     from mlip_autopipec.daemons.novelty import Novelty
     from mlip_autopipec.daemons.queues import dft_queue
     from mlip_autopipec.daemons.walker import Walker
+    from mlip_autopipec.store.costs import label_costs
     from mlip_autopipec.store.refusals import read_refusals
     from mlip_autopipec.store.registry import Registry
 
@@ -222,7 +222,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         queue=queue,
         events=events,
         apart=config.embedding.cutoff,
-        measured=LabelCosts(queue.results),
+        measured=lambda: label_costs(run.costs),
     )
     healing = Healing(
         folder,

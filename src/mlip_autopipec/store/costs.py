@@ -81,6 +81,13 @@ def read_costs(folder: Path) -> Iterator[Cost]:
                     yield cost
 
 
+def label_costs(folder: Path) -> Iterator[tuple[int, float]]:
+    """Yield (number of atoms, core-seconds) of the attempts that ended with a label computed."""
+    for cost in read_costs(folder):
+        if cost.end == "done":
+            yield cost.n_atoms, cost.core_seconds
+
+
 def _cost(line: str) -> Cost | None:
     try:
         content: Mapping[str, Any] = json.loads(line)

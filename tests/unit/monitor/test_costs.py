@@ -14,7 +14,7 @@ from mlip_autopipec.monitor.costs import costs, summary
 from mlip_autopipec.monitor.problems import problems
 from mlip_autopipec.monitor.status import collect
 from mlip_autopipec.runtime.heartbeat import Heartbeat
-from mlip_autopipec.store.costs import Cost, CostLedger
+from mlip_autopipec.store.costs import Cost, CostLedger, label_costs
 from mlip_autopipec.store.rundir import RunDirectory
 
 RESCUED = Cost(
@@ -95,3 +95,11 @@ def test_status_and_tables(run: RunDirectory, capsys: pytest.CaptureFixture[str]
 def test_flagged_labels_of_a_run_without_a_dataset(run: RunDirectory) -> None:
     shown = CliRunner().invoke(dft, ["flagged", "--json", "-C", str(run.root)], catch_exceptions=False).output
     assert json.loads(shown) == {}
+
+
+def test_what_a_label_costs_is_learned_from_computed_ones(tmp_path: Path) -> None:
+    ledger = CostLedger(tmp_path, "w")
+    for end in ("done", "reused", "failed"):
+        ledger.add(Cost("t", {"Al": 3, "Ni": 1}, 2, 5.0, end))
+    assert list(label_costs(tmp_path)) == [(4, 10.0)]
+    assert list(label_costs(tmp_path / "none")) == []
