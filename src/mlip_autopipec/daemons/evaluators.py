@@ -53,10 +53,12 @@ def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Ev
         if not file.is_file():
             raise ModelError(f"{file}: missing, so this version cannot run", "roll back to another version")
     from mlip_autopipec.ace.blind_pairs import SightedEvaluator, blind_below
+    from mlip_autopipec.ace.evaluator import AceEvaluator
     from mlip_autopipec.ace.loading import load_potential
 
     evaluator = load_evaluator(potential, active_set, engine, threads)
-    limits = blind_below(load_potential(potential))
+    loaded = evaluator.potential if isinstance(evaluator, AceEvaluator) else load_potential(potential)
+    limits = blind_below(loaded)
     if chosen_engine(engine) != "native":
         return evaluator if limits is None else SightedEvaluator(evaluator, limits)
     if limits is not None:
