@@ -256,7 +256,7 @@ class Walker:
         wrong = too_close(frame, limits)
         # Once every step is looked at, no earlier frame is above the threshold: this one has to do.
         if not wrong and not every_step:
-            wrong = spike(frame, limits, self.otf.uncertainty_threshold, thermostat)
+            wrong = spike(frame, limits, self.healing.halt_level, thermostat)
         if wrong:
             self._rewind(frame, step, wrong, next_snapshot)
             return
