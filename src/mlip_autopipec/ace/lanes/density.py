@@ -102,7 +102,7 @@ def _nearest(t: Program, s: Scratch, mu: int, centre: int) -> tuple[int, int, fl
         for _ in range(s.blocks[centre * n_species + nu]):
             for lane in range(WIDTH):
                 x = s.bonds[at + 4 * WIDTH + lane] - begin
-                # Padding stands at the cutoff and is never nearer than a real neighbour.
+                # Padding stands beyond the cutoff and is never nearer than a real neighbour.
                 if x < closest:
                     found, lane_found, closest, width = at, lane, x, t.delta_in[pair]
             at += s.block
