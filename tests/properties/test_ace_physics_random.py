@@ -45,21 +45,13 @@ few = settings(
 
 def engines(choice: Choice) -> list[AceEvaluator]:
     potential = from_basis(make_basis(random_configuration(choice)))
+    # ChebPow of power 1 has a kink at its cutoff, whoever evaluates it.
+    assume(all(bond.radbase != "ChebPow" or bond.radparameters[0] > 1.0 for bond in potential.bonds.values()))
     return [AceEvaluator(potential, path=path, threads=1) for path in PATHS]
 
 
 def evaluate(engine: AceEvaluator, atoms: Atoms) -> Evaluation:
     return engine.evaluate(neighbourhood(atoms, engine.cutoff, engine.elements))
-
-
-def gap_at_cutoff(engine: AceEvaluator, atoms: Atoms) -> float:
-    """Return how near the distance of some pair is to its cutoff, A."""
-    frame = neighbourhood(atoms, engine.cutoff + 0.1, engine.elements)
-    centres = np.repeat(np.arange(frame.n_owned), np.diff(frame.first))
-    distances = np.linalg.norm(frame.positions[frame.neighbours] - frame.positions[centres], axis=1)
-    pairs = zip(frame.species[centres], frame.species[frame.neighbours], strict=True)
-    cutoffs = np.array([engine.potential.bonds[int(i), int(j)].rcut for i, j in pairs])
-    return float(np.abs(distances - cutoffs).min(initial=np.inf))
 
 
 def moved(atoms: Atoms, positions: np.ndarray, cell: np.ndarray | None = None) -> Atoms:
@@ -83,8 +75,6 @@ def test_forces_and_virial_are_gradients(choice: Choice) -> None:
     rng = np.random.default_rng(choice.seed)
     for engine in engines(choice):
         atoms = random_structure(choice.seed, engine.elements, n_atoms=6, nearest=1.9)
-        # ChebPow has a kink there (low powers), bent within one bin of 0.001 A: too sharp for differences.
-        assume("ChebPow" not in choice.kinds or gap_at_cutoff(engine, atoms) > 0.002)
         found = evaluate(engine, atoms)
         direction, strain = rng.normal(size=(6, 3)), rng.normal(size=(3, 3))
         direction, strain = direction / np.linalg.norm(direction), strain + strain.T
