@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mlip_autopipec.ace.jit import inline, kernel, splice
+from mlip_autopipec.core.compiled.jit import inline, kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference.neighbours import (
     accumulate,

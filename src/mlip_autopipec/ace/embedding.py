@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import inline
+from mlip_autopipec.core.compiled.jit import inline
 from mlip_autopipec.ace.records import Embedding, FloatArray
 
 _W = 1.0e6

@@ -14,7 +14,7 @@ import numpy as np
 
 from mlip_autopipec.ace.core_repulsion import core_function
 from mlip_autopipec.ace.embedding import embedding_arrays
-from mlip_autopipec.ace.lanes.aligned import aligned_zeros
+from mlip_autopipec.core.compiled.aligned import aligned_zeros
 from mlip_autopipec.ace.lanes.graph import ProductGraph, build_graph
 from mlip_autopipec.ace.lanes.harmonics import MOST_L
 from mlip_autopipec.ace.lanes.polynomial import Monomial, Variables, number_variables, real_part

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.embedding import embed, quintic_switch
-from mlip_autopipec.ace.jit import inline, kernel, splice
+from mlip_autopipec.core.compiled.jit import inline, kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference.neighbours import (
     accumulate,
