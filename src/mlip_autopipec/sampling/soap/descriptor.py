@@ -1,4 +1,4 @@
-"""SOAP of atoms and of structures."""
+"""SOAP of atoms and of structures; implements `core.interfaces.Descriptor`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from mlip_autopipec.core.compiled.aligned import aligned_zeros
 from mlip_autopipec.core.compiled.team import Team, default_threads
@@ -48,11 +49,15 @@ class Soap:
         self._scratch: list[Packed[Scratch]] = []
 
     @property
+    def elements(self) -> tuple[str, ...]:
+        return self.settings.species
+
+    @property
     def n_features(self) -> int:
         """Length of one power spectrum."""
         return self.settings.n_features
 
-    def environments(self, atoms: Atoms, *, indices: Sequence[int] | np.ndarray | None = None) -> FloatArray:
+    def environments(self, atoms: Atoms, *, indices: Sequence[int] | NDArray[np.int64] | None = None) -> FloatArray:
         """Return the power spectrum of each atom, or of those at `indices`: (n, n_features).
 
         Raises
