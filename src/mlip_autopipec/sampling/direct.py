@@ -77,9 +77,7 @@ def direct(
     return Selection(picks, scores, reduction, clusters, make_grid(scores).coverage(scores[picks]))
 
 
-def pick_rows(
-    scores: Scores, clusters: Clusters, *, n_picks: int, rule: str = "coverage", seed: int = 0
-) -> Indices:
+def pick_rows(scores: Scores, clusters: Clusters, *, n_picks: int, rule: str = "coverage", seed: int = 0) -> Indices:
     """Return `n_picks` rows, the same number of each cluster where there are enough, ascending.
 
     Parameters
@@ -113,7 +111,7 @@ def pick_rows(
 
 
 def _shares(sizes: NDArray[np.int64], n_picks: int) -> NDArray[np.int64]:
-    """Return how many each cluster gives: all the same, as far as they have them; what remains comes from the largest."""
+    """Return how many each cluster gives: all the same, as far as they have them; the rest from the largest."""
     counts = np.zeros_like(sizes)
     while (missing := n_picks - int(counts.sum())) > 0:
         open_ones = np.flatnonzero(counts < sizes)

@@ -40,7 +40,15 @@ def test_editing_a_reader_recompiles_nothing(tmp_path):
     sources = {path.relative_to(HOUSE): path.read_text() for path in HOUSE.rglob("*.py")}
     kernels = [path for path, text in sources.items() if "\n@kernel\n" in text]
     assert len(kernels) >= 5
-    readers = ("interfaces.py", "yaml_reading.py", "yace_writing.py", "generator.py", "calculator.py", "fitting.py", "maxvol.py")
+    readers = (
+        "interfaces.py",
+        "yaml_reading.py",
+        "yace_writing.py",
+        "generator.py",
+        "calculator.py",
+        "fitting.py",
+        "maxvol.py",
+    )
     assert {path.name for path in sources}.issuperset(readers)
     for path, text in sources.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

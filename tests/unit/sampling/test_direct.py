@@ -81,15 +81,21 @@ def test_coverage_counts_the_bins_of_the_pool():
     assert make_grid(pool, bins=4).coverage(pool[[0, 2]]).tolist() == [0.5, 0.5]
     assert coverage_score(pool, pool[[0, 3]], bins=4) == pytest.approx(0.75)
     # Outside of the pool is the last bin of it, and a component without width has one bin.
-    assert make_grid(pool[:3], bins=4).coverage(np.array([[99.0, 0.0]], dtype=np.float32)).tolist() == pytest.approx([1 / 3, 1.0])
+    assert make_grid(pool[:3], bins=4).coverage(np.array([[99.0, 0.0]], dtype=np.float32)).tolist() == pytest.approx(
+        [1 / 3, 1.0]
+    )
 
 
 def test_direct_covers_more_than_random_and_finds_the_rare(descriptors, scores):
     selection = direct(descriptors, n_picks=30)
     assert len(set(selection.picks)) == 30
     assert np.array_equal(direct(descriptors, n_picks=30).picks, selection.picks)
-    assert selection.coverage.mean() == pytest.approx(coverage_score(selection.scores, selection.scores[selection.picks]))
-    lucky = [coverage_score(selection.scores, selection.scores[random_rows(1000, n_picks=30, seed=s)]) for s in range(9)]
+    assert selection.coverage.mean() == pytest.approx(
+        coverage_score(selection.scores, selection.scores[selection.picks])
+    )
+    lucky = [
+        coverage_score(selection.scores, selection.scores[random_rows(1000, n_picks=30, seed=s)]) for s in range(9)
+    ]
     assert selection.coverage.mean() > 1.15 * max(lucky)
     clouds = np.linalg.norm(scores[selection.picks][:, None] - CENTRES, axis=2).argmin(axis=1)
     assert set(clouds) == {0, 1, 2, 3, 4}

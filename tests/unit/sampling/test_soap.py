@@ -43,19 +43,28 @@ def test_radial_functions_equal_the_integral(angular, r):
         return x**angular * np.exp(-alpha[k] * x**2)
 
     overlap = np.array(
-        [[quad(lambda x, j=j, k=k: x**2 * primitive(x, j) * primitive(x, k), 0, 20)[0] for k in range(3)] for j in range(3)]
+        [
+            [quad(lambda x, j=j, k=k: x**2 * primitive(x, j) * primitive(x, k), 0, 20)[0] for k in range(3)]
+            for j in range(3)
+        ]
     )
     sizes, directions = np.linalg.eigh(overlap)
     beta = directions @ np.diag(sizes**-0.5) @ directions.T
     raw = [
-        quad(lambda x, k=k: x**2 * primitive(x, k) * np.exp(-eta * (x**2 + r**2)) * spherical_in(angular, 2 * eta * r * x), 0, 12)[0]
+        quad(
+            lambda x, k=k: (
+                x**2 * primitive(x, k) * np.exp(-eta * (x**2 + r**2)) * spherical_in(angular, 2 * eta * r * x)
+            ),
+            0,
+            12,
+        )[0]
         for k in range(3)
     ]
     assert found[0, angular] * r**angular == pytest.approx(4 * np.pi * beta @ raw, rel=1e-7, abs=1e-10)
 
 
 def test_tables_are_finer_than_the_tolerance():
-    """Against the closed form itself, for one neighbour at any distance: p_nn'0 is G_n G_n' / 4 pi without the centre's part."""
+    """Against the closed form itself, at any distance: for l = 0 the centre and its neighbour give G_n G_n' / 4 pi."""
     settings = SoapSettings(("H", "He"), n_max=4, l_max=2)
     soap = Soap(settings, threads=1)
     for r in np.random.default_rng(0).uniform(0.3, settings.reach - 0.01, 20):

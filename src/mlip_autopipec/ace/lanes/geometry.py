@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlip_autopipec.ace.lanes.program import Program
+from mlip_autopipec.ace.lanes.scratch import Scratch
+from mlip_autopipec.ace.lanes.shuffles import columns_of_rows
+from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.core.compiled.jit import inline, splice
 from mlip_autopipec.core.compiled.packing import (
     HAS_COMPRESS,
@@ -13,12 +17,8 @@ from mlip_autopipec.core.compiled.packing import (
     store_packed,
     store_packed_indices,
 )
-from mlip_autopipec.ace.lanes.program import Program
-from mlip_autopipec.ace.lanes.scratch import Scratch
-from mlip_autopipec.ace.lanes.shuffles import columns_of_rows
 from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, load_row, maximum, spread, store
 from mlip_autopipec.core.compiled.views import shifted
-from mlip_autopipec.ace.records import FloatArray, IntArray
 
 
 @splice

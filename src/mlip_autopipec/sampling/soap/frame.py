@@ -62,7 +62,7 @@ def make_frame(atoms: Atoms, tags: FloatArray, chosen: np.ndarray, reach: float,
 def _with_images(
     positions: FloatArray, cell: FloatArray, pbc: np.ndarray, reach: float
 ) -> tuple[FloatArray, FloatArray, np.ndarray]:
-    """Return positions wrapped into the cell (N, 3), those and their images within reach of it (M, 3), and owners (M,)."""
+    """Return atoms wrapped into the cell (N, 3), these and all images within reach of it (M, 3), and owners (M,)."""
     inverse = np.linalg.inv(cell)
     fractions = positions @ inverse
     fractions[:, pbc] -= np.floor(fractions[:, pbc])

@@ -13,7 +13,6 @@ from mlip_autopipec.core.compiled.packing import (
 )
 from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, maximum, minimum, spread, store
 from mlip_autopipec.core.compiled.views import LongArray, pointer, take_ticket, viewer
-from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.sampling.soap.products import BLOCK, MOST, add_products
 from mlip_autopipec.sampling.soap.records import INNER, OUTER, SLAB, Frame, Outcome, Scratch
 from mlip_autopipec.sampling.soap.tables import Tables

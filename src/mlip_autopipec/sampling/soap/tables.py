@@ -94,7 +94,10 @@ def _radial(functions: Orbitals, width: int, n_bins: int, reach: float) -> Float
 
 
 def _harmonics(l_max: int) -> tuple[FloatArray, FloatArray]:
-    """Return the recursion of P_lm (leading coefficient 1) and the norms of r^l Y_lm = norm P_lm Re or Im (x + i y)^m."""
+    """Return the recursion of P_lm, whose leading coefficient is 1, and the norms of its real harmonics.
+
+    r^l Y_lm = norm P_lm(z, r^2) times Re or Im of (x + i y)^m.
+    """
     recursion, norms = np.zeros((l_max + 1, l_max + 1)), np.zeros((l_max + 1) ** 2)
     start = 1.0 / (4.0 * np.pi)
     for m in range(l_max + 1):
