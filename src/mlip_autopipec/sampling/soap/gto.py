@@ -21,8 +21,8 @@ from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.sampling.soap.settings import NARROWEST_A, SoapSettings
 
 THRESHOLD = 1e-3
-# Rounding of the overlaps beside which a direction of the primitives means nothing.
-_DEPENDENT = 1e-15
+# A direction of the primitives with this share of the largest overlap or less is rounding noise.
+_DEPENDENT = 1e-14
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,14 @@ class Orbitals:
         return tuple(np.einsum("lnk,rlk->rln", self.weights, part) for part in (gaussians, slopes))  # type: ignore[return-value]
 
 
+def overlaps(settings: SoapSettings) -> tuple[FloatArray, FloatArray]:
+    """Return alpha (l_max + 1, n_max), 1/A^2, and the overlaps of the primitives (l_max + 1, n_max, n_max)."""
+    ends, levels = np.linspace(NARROWEST_A, settings.r_cut, settings.n_max), np.arange(settings.l_max + 1)[:, None]
+    alpha = -np.log(THRESHOLD / ends**levels) / ends**2
+    half = levels[:, :, None] + 1.5
+    return alpha, 0.5 * gamma(half) * (alpha[:, :, None] + alpha[:, None, :]) ** -half
+
+
 def orbitals(settings: SoapSettings) -> Orbitals:
     """Return the radial functions of `settings`.
 
@@ -53,26 +61,20 @@ def orbitals(settings: SoapSettings) -> Orbitals:
     ConfigError
         So many primitives that they are no longer independent in double precision.
     """
-    ends = np.linspace(NARROWEST_A, settings.r_cut, settings.n_max)
-    eta = 0.5 / settings.sigma**2
-    decays, weights = [], []
-    for angular in range(settings.l_max + 1):
-        alpha = -np.log(THRESHOLD / ends**angular) / ends**2
-        beta = _orthonormal(alpha, angular, settings)
-        spread = np.pi**1.5 * eta**angular / (alpha + eta) ** (angular + 1.5)
-        decays.append(eta * alpha / (alpha + eta))
-        weights.append(beta * spread)
-    return Orbitals(np.array(decays), np.array(weights))
+    alpha, overlap = overlaps(settings)
+    eta, power = 0.5 / settings.sigma**2, np.arange(settings.l_max + 1)[:, None]
+    spread = np.pi**1.5 * eta**power * (alpha + eta) ** -(power + 1.5)
+    beta = np.array([_inverse_root(matrix, settings, level) for level, matrix in enumerate(overlap)])
+    return Orbitals(eta * alpha / (alpha + eta), beta * spread[:, None, :])
 
 
-def _orthonormal(alpha: FloatArray, angular: int, settings: SoapSettings) -> FloatArray:
-    """Return beta (n, k) = S^(-1/2), S the overlap of the primitives."""
-    overlap = 0.5 * gamma(angular + 1.5) * (alpha[:, None] + alpha) ** -(angular + 1.5)
+def _inverse_root(overlap: FloatArray, settings: SoapSettings, level: int) -> FloatArray:
+    """Return beta (n, k) = S^(-1/2)."""
     sizes, directions = np.linalg.eigh(overlap)
     if sizes[0] <= _DEPENDENT * sizes[-1]:
         raise ConfigError(
             f"soap.n_max: {settings.n_max} radial functions up to r_cut {settings.r_cut} A are linearly dependent at "
-            f"l = {angular}",
+            f"l = {level}",
             "lower n_max or l_max, or raise r_cut",
         )
     return np.asarray((directions / np.sqrt(sizes)) @ directions.T)
