@@ -39,28 +39,25 @@ def test_radial_functions_equal_the_integral(angular, r):
     alpha = -np.log(THRESHOLD / ends**angular) / ends**2
     found, _ = orbitals(settings).values(np.array([r]))
 
+    def integral(function, *arguments):
+        return quad(function, 0.0, 15.0, args=arguments, epsabs=0.0, epsrel=1e-11, limit=200)[0]
+
     def primitive(x, k):
         return x**angular * np.exp(-alpha[k] * x**2)
 
-    overlap = np.array(
-        [
-            [quad(lambda x, j=j, k=k: x**2 * primitive(x, j) * primitive(x, k), 0, 20)[0] for k in range(3)]
-            for j in range(3)
-        ]
-    )
+    def product(x, j, k):
+        return x**2 * primitive(x, j) * primitive(x, k)
+
+    def smeared(x, k):
+        bessel = spherical_in(angular, 2 * eta * r * x) * np.exp(-eta * (x**2 + r**2))
+        return x**2 * primitive(x, k) * bessel
+
+    overlap = np.array([[integral(product, j, k) for k in range(3)] for j in range(3)])
     sizes, directions = np.linalg.eigh(overlap)
     beta = directions @ np.diag(sizes**-0.5) @ directions.T
-    raw = [
-        quad(
-            lambda x, k=k: (
-                x**2 * primitive(x, k) * np.exp(-eta * (x**2 + r**2)) * spherical_in(angular, 2 * eta * r * x)
-            ),
-            0,
-            12,
-        )[0]
-        for k in range(3)
-    ]
-    assert found[0, angular] * r**angular == pytest.approx(4 * np.pi * beta @ raw, rel=1e-7, abs=1e-10)
+    raw = [integral(smeared, k) for k in range(3)]
+    wanted = 4 * np.pi * beta @ raw
+    assert found[0, angular] * r**angular == pytest.approx(wanted, rel=1e-8, abs=1e-9 * np.abs(wanted).max())
 
 
 def test_tables_are_finer_than_the_tolerance():

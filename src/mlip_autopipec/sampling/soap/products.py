@@ -36,16 +36,17 @@ def add_products(
     count: Any,
     parts: Any,
 ) -> Any:
-    """Add sum_j R_n(j) Y_p(j) for eight n and `parts` (1 to MOST) rows p to `sums`; `count` neighbours, an even number.
+    """Add sum_j R_n(j) Y_p(j) for eight n and `parts` rows p to `sums`; `count` neighbours, an even number.
 
-    Rows of `harmonics` are BLOCK numbers long; `out`, `Y`, `R` are places of the first numbers.
+    `parts` is MOST or odd and less: what remains of 2 l + 1 rows. Rows of `harmonics` are BLOCK numbers long; `out`,
+    `Y`, `R` are places of the first numbers.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         parts = args[-1]
         done = builder.append_basic_block("done")
         choice = builder.switch(parts, done)
-        for n in range(1, MOST + 1):
+        for n in (*range(1, MOST, 2), MOST):
             body = builder.append_basic_block(f"parts{n}")
             choice.add_case(INT64(n), body)
             builder.position_at_end(body)
