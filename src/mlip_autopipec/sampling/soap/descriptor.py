@@ -14,10 +14,10 @@ from mlip_autopipec.core.compiled.views import Packed
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.sampling.soap.frame import make_frame
-from mlip_autopipec.sampling.soap.kernel import describe_slabs, multiply
+from mlip_autopipec.sampling.soap.kernel import describe_slabs
 from mlip_autopipec.sampling.soap.records import INNER, OUTER, ROWS, Outcome, Scratch, make_scratch
 from mlip_autopipec.sampling.soap.settings import SoapSettings
-from mlip_autopipec.sampling.soap.tables import make_tables
+from mlip_autopipec.sampling.soap.tables import Tables, make_tables
 
 _AVERAGES = {"outer": OUTER, "inner": INNER}
 
@@ -88,13 +88,8 @@ class Soap:
             raise DataError("structure: no atoms to describe")
         outcome = self._run(atoms, np.arange(len(atoms)), _AVERAGES[average])
         numbers = self.n_features if average == "outer" else self._numbers
-        mean = outcome.totals.reshape(-1, numbers).sum(axis=0) / len(atoms)
-        if average == "outer":
-            return np.asarray(mean)
-        scratch = self._scratch[0]
-        scratch.record.sums[:numbers] = mean
-        multiply(self._tables.table, scratch.table)
-        return scratch.record.spectrum[: self.n_features].copy()
+        mean: FloatArray = outcome.totals.reshape(-1, numbers).sum(axis=0) / len(atoms)
+        return mean if average == "outer" else power_spectrum(self._tables.record, mean)
 
     @property
     def _numbers(self) -> int:
@@ -135,3 +130,17 @@ class Soap:
             # A little more than needed: the number of images goes up and down.
             room = n_atoms + n_atoms // 8
             self._scratch = [Packed(make_scratch(self._tables.record, room)) for _ in range(self._team.size)]
+
+
+def power_spectrum(t: Tables, coefficients: FloatArray) -> FloatArray:
+    """Return the power spectrum (n_features,) of expansion coefficients as the kernel leaves them, flat."""
+    c = coefficients.reshape(t.n_species, t.n_rows, t.width)[:, :, : t.n_max]
+    upper = np.triu_indices(t.n_max)
+    parts = []
+    for mu in range(t.n_species):
+        for nu in range(mu, t.n_species):
+            for level in range(t.l_max + 1):
+                rows = slice(level**2, (level + 1) ** 2)
+                products = t.prefactors[level] * (c[mu, rows].T @ c[nu, rows])
+                parts.append(products[upper] if mu == nu else products.ravel())
+    return np.concatenate(parts)

@@ -42,7 +42,10 @@ class Orbitals:
         """Return G and dG/dR at distances `r` (nr,), A, each (nr, l_max + 1, n_max)."""
         gaussians = np.exp(-self.decays[None] * (r**2)[:, None, None])
         slopes = -2.0 * r[:, None, None] * self.decays[None] * gaussians
-        return tuple(np.einsum("lnk,rlk->rln", self.weights, part) for part in (gaussians, slopes))  # type: ignore[return-value]
+        return self._mixed(gaussians), self._mixed(slopes)
+
+    def _mixed(self, primitives: FloatArray) -> FloatArray:
+        return np.asarray(np.einsum("lnk,rlk->rln", self.weights, primitives))
 
 
 def overlaps(settings: SoapSettings) -> tuple[FloatArray, FloatArray]:

@@ -29,12 +29,6 @@ def describe_slabs(t: LongArray, frame: LongArray, s: LongArray, out: LongArray,
     _work(_tables(t), _frame(frame), _scratch(s), _outcome(out), pointer(counter))
 
 
-@kernel
-def multiply(t: LongArray, s: LongArray) -> None:
-    """Fill the scratch's power spectrum from its expansion coefficients."""
-    _multiply(_tables(t), _scratch(s))
-
-
 @splice
 def _work(t: Tables, frame: Frame, s: Scratch, out: Outcome, counter: LongArray) -> None:
     while True:
