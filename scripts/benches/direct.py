@@ -47,9 +47,13 @@ def show(results: list[dict[str, Any]]) -> None:
         stages = ", ".join(f"{name} {seconds:.3g}" for name, seconds in result["stages_s"].items())
         rows.append((*(result[c] for c in ("sampler", "rows", "components", "seconds", "cpu_s", "peak_gib")), stages))
     print_table("one thread each", columns, rows)
-    sizes = results[0]["sizes"]
-    scores = [(name, result["rows"], *values) for result in results for name, values in result["coverage"].items()]
-    print_table("coverage of the pool's bins by as many picks", ("picks by", "environments", *map(str, sizes)), scores)
+    scores = [
+        (name, result["rows"], n, value)
+        for result in results
+        for name, values in result["coverage"].items()
+        for n, value in zip(result["sizes"], values, strict=True)
+    ]
+    print_table("coverage of the pool's bins", ("picks by", "environments", "picks", "coverage"), scores)
     print_table("targets", ("what", "wanted", "found", "met"), verdicts(results))
 
 

@@ -26,14 +26,14 @@ def ours(n_rows: int, sizes: list[int]) -> dict[str, Any]:
     """DIRECT as it is in the house, everything streamed; random and farthest rows of the same pool beside it."""
     pool, marks = Pool(n_rows, threads=1), [time.perf_counter()]
     reduction = fit_reduction(pool)
-    marks.append(time.perf_counter())
+    _mark(marks, "moments")
     scores = reduction.project_all(pool)
-    marks.append(time.perf_counter())
+    _mark(marks, "project")
     coverage: dict[str, list[float]] = {"coverage": [], "centre": [], "random": [], "farthest": []}
     farthest = farthest_rows(scores, n_picks=max(sizes))
-    marks.append(time.perf_counter())
+    _mark(marks, "farthest")
     found = [birch_clusters(scores, n_clusters=n) for n in sizes]
-    marks.append(time.perf_counter())
+    _mark(marks, "cluster")
     for n, clusters in zip(sizes, found, strict=True):
         for rule in ("coverage", "centre"):
             coverage[rule].append(coverage_score(scores, scores[pick_rows(scores, clusters, n_picks=n, rule=rule)]))
@@ -44,6 +44,11 @@ def ours(n_rows: int, sizes: list[int]) -> dict[str, Any]:
     names = ("describe, moments", "describe, project", "farthest", "cluster", "pick, judge")
     stages = dict(zip(names, np.diff(marks).tolist(), strict=True))
     return {"coverage": coverage, "stages_s": stages, "components": scores.shape[1]}
+
+
+def _mark(marks: list[float], stage: str) -> None:
+    marks.append(time.perf_counter())
+    print(f"{stage}: {marks[-1] - marks[-2]:.1f} s", file=sys.stderr, flush=True)
 
 
 def maml(n_rows: int, sizes: list[int]) -> dict[str, Any]:

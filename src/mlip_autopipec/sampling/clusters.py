@@ -19,7 +19,7 @@ from mlip_autopipec.sampling.reduction import Scores
 Labels = NDArray[np.int32]
 # Rows in one call of scikit-learn, whose temporaries grow with it.
 _BATCH = 20_000
-_SAMPLE = 10_000
+_SAMPLE = 5_000
 """Rows from which the threshold is guessed."""
 # Centres per wanted cluster, so that merging has something to choose from; and how many Ward's method can take.
 _WANTED, _MOST = 2.0, 6000
