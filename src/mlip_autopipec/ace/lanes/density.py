@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.embedding import embed, quintic_switch
-from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lanes.moments import fold_lanes
 from mlip_autopipec.ace.lanes.program import Program
 from mlip_autopipec.ace.lanes.scratch import Scratch
-from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, spread, store
-from mlip_autopipec.ace.lanes.views import shifted
 from mlip_autopipec.ace.records import FloatArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, spread, store
+from mlip_autopipec.core.compiled.views import shifted
 
 _ZBL = 2
 

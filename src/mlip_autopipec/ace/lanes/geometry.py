@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import inline, splice
-from mlip_autopipec.ace.lanes.packing import (
+from mlip_autopipec.ace.lanes.program import Program
+from mlip_autopipec.ace.lanes.scratch import Scratch
+from mlip_autopipec.ace.lanes.shuffles import columns_of_rows
+from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.packing import (
     HAS_COMPRESS,
     count_bits,
     inverse_root,
@@ -13,12 +17,8 @@ from mlip_autopipec.ace.lanes.packing import (
     store_packed,
     store_packed_indices,
 )
-from mlip_autopipec.ace.lanes.program import Program
-from mlip_autopipec.ace.lanes.scratch import Scratch
-from mlip_autopipec.ace.lanes.shuffles import columns_of_rows
-from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, load_row, maximum, spread, store
-from mlip_autopipec.ace.lanes.views import shifted
-from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, load_row, maximum, spread, store
+from mlip_autopipec.core.compiled.views import shifted
 
 
 @splice

@@ -14,7 +14,6 @@ import numpy as np
 
 from mlip_autopipec.ace.core_repulsion import core_function
 from mlip_autopipec.ace.embedding import embedding_arrays
-from mlip_autopipec.ace.lanes.aligned import aligned_zeros
 from mlip_autopipec.ace.lanes.graph import ProductGraph, build_graph
 from mlip_autopipec.ace.lanes.harmonics import MOST_L
 from mlip_autopipec.ace.lanes.polynomial import Monomial, Variables, number_variables, real_part
@@ -22,6 +21,7 @@ from mlip_autopipec.ace.radial import radial_basis, radial_functions
 from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, LongArray
 from mlip_autopipec.ace.splines import hermite_table, nodes
 from mlip_autopipec.ace.terms import Potential, SpeciesTerms
+from mlip_autopipec.core.compiled.aligned import aligned_zeros
 from mlip_autopipec.core.errors import ModelError
 
 

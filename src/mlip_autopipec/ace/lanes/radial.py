@@ -6,14 +6,14 @@ them are transposed to lanes = neighbours.
 
 from __future__ import annotations
 
-from mlip_autopipec.ace.jit import inline, splice
-from mlip_autopipec.ace.lanes.packing import whole_part
 from mlip_autopipec.ace.lanes.program import Program
 from mlip_autopipec.ace.lanes.scratch import GEOMETRY_ROWS, SPLINE_NUMBERS, Scratch
 from mlip_autopipec.ace.lanes.shuffles import columns_of_rows, transpose
-from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, load_row, store
-from mlip_autopipec.ace.lanes.views import shifted
 from mlip_autopipec.ace.records import FloatArray, LongArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.packing import whole_part
+from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, load_row, store
+from mlip_autopipec.core.compiled.views import shifted
 
 
 @inline
