@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -92,7 +93,13 @@ def by_hand(folder: Path) -> float:
     """Return s that a run of the same input by hand takes less what pw.x prints: its loading and its end."""
     begin = time.monotonic()
     with (folder / "espresso.pwo").open("wb") as out:
-        subprocess.run(["pw.x", "-in", "espresso.pwi"], cwd=folder, stdout=out, check=True)
+        subprocess.run(
+            ["pw.x", "-in", "espresso.pwi"],
+            cwd=folder,
+            stdout=out,
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
     return time.monotonic() - begin - own_seconds(folder.parent)
 
 
@@ -165,13 +172,17 @@ def main(parts: tuple[str, ...], names: tuple[str, ...], limit: float, out: Path
             click.echo(f"{what}: {facts[part]}")
 
 
+def climbed(row: dict[str, Any]) -> str:
+    return "; ".join(f"{rung['rung']}: {rung['end']} ({rung['iterations']})" for rung in row["rungs"])
+
+
 def show_cases(rows: list[dict[str, Any]]) -> None:
     print_table(
         f"hard SCFs (good: within {GOOD_MEV:g} meV/atom of the tight reference)",
         ("case", "defaults", "meV/atom", "ladder", "meV/atom", "rungs"),
         (
-            (r["case"], r["defaults_end"], r["defaults_mev"], r["ladder_end"], r["ladder_mev"], "; ".join(r["rungs"]))
-            for r in rows
+            (row["case"], row["defaults_end"], row["defaults_mev"], row["ladder_end"], row["ladder_mev"], climbed(row))
+            for row in rows
         ),
     )
     for name in ("defaults", "ladder"):

@@ -7,7 +7,7 @@ import math
 import re
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,37 @@ from mlip_autopipec.core.conventions import RYDBERG_EV
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.program import run_program
 from mlip_autopipec.engines.espresso.choices import choose
+from mlip_autopipec.engines.espresso.failures import Report, classify
 from mlip_autopipec.engines.espresso.inputs import prepare, wanted_scf, write_input
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.ladder import Scf
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
-FE, NI, OX, CA = "Fe.pbe-nd-rrkjus.UPF", "Ni.pbe-nd-rrkjus.UPF", "O.pbe-rrkjus.UPF", "C.pbe-rrkjus.UPF"
 GOOD_MEV = 1.0
+FILES = {
+    "O": "O.pz-rrkjus.UPF", "Fe": "Fe.pz-nd-rrkjus.UPF", "Ni": "Ni.pz-nd-rrkjus.UPF", "Cu": "Cu.pz-d-rrkjus.UPF",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Case:
-    """A structure whose SCF is hard: name, atoms, files, and the settings that make it so."""
+    """A structure whose SCF is hard, the settings that make it so, and how it is known to go.
+
+    Attributes
+    ----------
+    defaults : class of failure with pw.x's defaults; empty if they converge
+    rungs : of the ladder, each with its end
+    """
 
     atoms: Atoms
-    files: dict[str, str]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any]
+    defaults: str = "oscillating"
+    rungs: tuple[str, ...] = ("as wanted: converged",)
+
+
+def hard(width_ry: float, **others: Any) -> dict[str, Any]:
+    """Settings with a low smearing and cheap waves; the Gamma point, and no spin."""
+    return {"ecutwfc_ry": 16, "ecutrho_ry": 100, "degauss_ry": width_ry, "kspacing": 5.0, "nspin": 1} | others
 
 
 def chain(symbols: str, box: float, distance: float = 0.0) -> Atoms:
@@ -44,24 +59,33 @@ def chain(symbols: str, box: float, distance: float = 0.0) -> Atoms:
     return Atoms(symbols, positions=rows, cell=[box] * 3, pbc=True)
 
 
-SHARP = {"ecutwfc_ry": 20, "ecutrho_ry": 120, "degauss_ry": 0.005, "kspacing": 5.0, "nspin": 1}
-SPIN = {**SHARP, "degauss_ry": 0.004, "nspin": 2, "starting_magnetization": {}}
+def layer(symbol: str, edge: float) -> Atoms:
+    """A square lattice of atoms, 7 A from the next one."""
+    return Atoms(symbol, cell=[edge, edge, 7.0], pbc=True)
+
+
+CHEAP: dict[str, Any] = {"ecutwfc_ry": 12, "ecutrho_ry": 60}
+SPIN: dict[str, Any] = {"nspin": 2, "starting_magnetization": {"Ni": 0.3}}
+FLIPS = ("as wanted: oscillating", "smaller mixing: oscillating", "larger smearing: converged")
 CASES = {
-    "Fe atom": Case(chain("Fe", 4.5), {"Fe": FE}, SHARP),
-    "Ni atom": Case(chain("Ni", 4.5), {"Ni": NI}, SHARP | {"degauss_ry": 0.01}),
-    "Fe atom, spin": Case(chain("Fe", 4.5), {"Fe": FE}, SPIN),
-    "Ni atom, spin": Case(chain("Ni", 4.5), {"Ni": NI}, SPIN),
-    "Ni2 crystal, 6 Ry": Case(
-        bulk("Ni") * (2, 1, 1),
-        {"Ni": NI},
-        {"ecutwfc_ry": 6, "ecutrho_ry": 200, "degauss_ry": 0.02, "kspacing": 1.6, "nspin": 1},
+    "O atom": Case(chain("O", 4.0), hard(0.005, **CHEAP)),
+    "O2, 0.85 A": Case(chain("O2", 4.5, 0.85), hard(0.005, **CHEAP)),
+    "O layer": Case(
+        layer("O", 2.6), hard(0.005, **CHEAP, kspacing=2.5), rungs=(*FLIPS, "smaller smearing 0.005 Ry: converged")
     ),
-    "C2": Case(chain("C2", 4.5, 1.25), {"C": CA}, SHARP),
-    "FeO": Case(chain("FeO", 4.5, 1.62), {"Fe": FE, "O": OX}, SHARP),
-    "NiO": Case(chain("NiO", 4.5, 1.65), {"Ni": NI, "O": OX}, SHARP),
-    "Fe2 near": Case(chain("Fe2", 4.5, 1.3), {"Fe": FE}, SHARP),
-    "Ni2 near": Case(chain("Ni2", 4.5, 1.4), {"Ni": NI}, SHARP),
+    "Ni atom": Case(chain("Ni", 4.0), hard(0.01), rungs=(*FLIPS, "smaller smearing 0.01 Ry: converged")),
+    "Fe atom": Case(chain("Fe", 4.0), hard(0.01)),
+    "Cu atom": Case(chain("Cu", 4.0), hard(0.01), rungs=("as wanted: oscillating", "smaller mixing: converged")),
+    "Ni crystal": Case(bulk("Ni"), hard(0.002)),
+    "Fe crystal": Case(bulk("Fe"), hard(0.002)),
+    "Ni layer, spin": Case(layer("Ni", 2.4), hard(0.005, **SPIN, kspacing=2.7)),
+    "Ni atom, spin": Case(chain("Ni", 4.0), hard(0.01, **SPIN), defaults=""),
 }
+
+
+def settings_of(case: Case) -> EspressoSettings:
+    files = {symbol: FILES[symbol] for symbol in case.atoms.get_chemical_symbols()}
+    return EspressoSettings(pseudopotentials=files, **case.settings)
 
 
 class Plain:
@@ -69,11 +93,14 @@ class Plain:
 
     def __init__(self, case: Case, folder: Path, limit_s: float) -> None:
         self.case, self.folder, self.limit_s = case, folder, limit_s
-        self.settings = EspressoSettings(pseudopotentials=case.files, **case.settings)
+        self.settings = settings_of(case)
         self.node = EspressoNode(max_seconds=limit_s)
 
-    def run(self, scf: Scf, *, drop: str = "", from_density: bool = False) -> tuple[float | None, int]:
-        """Return the free energy (eV; None: not converged) and the iterations, without the keys that match `drop`."""
+    def run(self, scf: Scf, *, drop: str = "", from_density: bool = False) -> tuple[float | None, int, str]:
+        """Return free energy (eV), iterations and class of failure (None and a word if it did not converge).
+
+        Without the keys that match `drop`.
+        """
         template = write_input(
             prepare(self.case.atoms, self.settings), self.settings, choose(self.settings, self.node.pseudo_dir),
             EspressoProfile(command="pw.x", pseudo_dir=self.node.pseudo_dir), self.folder,
@@ -82,21 +109,25 @@ class Plain:
         path, out = self.folder / template.inputname, self.folder / template.outputname
         text = path.read_text().replace("'nowf'", "'low'")
         path.write_text(re.sub(drop, "", text, flags=re.MULTILINE) if drop else text)
-        run_program(
+        ended = run_program(
             ["pw.x", "-in", path.name], self.folder, out, self.folder / "err", {"OMP_NUM_THREADS": "1"},
             self.limit_s + 60,
         )  # fmt: skip
-        text = out.read_text()
-        energy = re.findall(r"^!\s+total energy\s+=\s+(\S+) Ry", text, re.MULTILINE)
-        return float(energy[-1]) * RYDBERG_EV if energy else None, len(re.findall(r"iteration #", text))
+        report = Report.of(self.folder, ended, output=out.name, error="err")
+        count = len(re.findall(r"iteration #", report.output))
+        energy = re.findall(r"^!\s+total energy\s+=\s+(\S+) Ry", report.output, re.MULTILINE)
+        if energy:
+            return float(energy[-1]) * RYDBERG_EV, count, ""
+        failure = classify(report)
+        return None, count, failure.kind if failure else "no energy"
 
 
-def by_defaults(case: Case, folder: Path, limit_s: float) -> tuple[float | None, str]:
-    """Return the free energy (eV) with pw.x's own defaults for everything about the SCF, and how it ended."""
+def by_defaults(case: Case, folder: Path, limit_s: float) -> tuple[float | None, str, str]:
+    """Return free energy (eV), class of failure and end, with pw.x's own defaults for everything about the SCF."""
     plain = Plain(case, folder, limit_s)
     own = r"^\s+(conv_thr|mixing_\w+|electron_maxstep|diagonalization|startingwfc)\s*=.*\n"
-    energy, count = plain.run(wanted_scf(plain.settings), drop=own)
-    return energy, f"{'failed after' if energy is None else 'converged in'} {count}"
+    energy, count, kind = plain.run(wanted_scf(plain.settings), drop=own)
+    return energy, kind, f"{kind or 'converged'} ({count})"
 
 
 def tight(case: Case, folder: Path, limit_s: float) -> tuple[float | None, str]:
@@ -112,25 +143,24 @@ def tight(case: Case, folder: Path, limit_s: float) -> tuple[float | None, str]:
     energy, ends, begun = None, [], False
     for step in range(steps + 1):
         width = wanted.degauss_ry * 2.0 ** (steps - step)
-        energy, count = plain.run(replace(careful, degauss_ry=width), from_density=begun)
+        energy, count, _ = plain.run(replace(careful, degauss_ry=width), from_density=begun)
         begun = begun or energy is not None
         ends.append(f"{width:.2g}: {'failed after ' if energy is None else ''}{count}")
     return energy, ", ".join(ends)
 
 
-def by_ladder(case: Case, folder: Path, limit_s: float, **changes: Any) -> tuple[float | None, str, list[str]]:
+def by_ladder(case: Case, folder: Path, limit_s: float) -> tuple[float | None, str, list[dict[str, Any]]]:
     """Return the label's energy (eV), how it ended, and the rungs."""
-    settings = EspressoSettings(pseudopotentials=case.files, **(case.settings | changes))
     try:
-        label = EspressoLabeller(settings, EspressoNode(max_seconds=limit_s)).label(case.atoms, folder)
+        label = EspressoLabeller(settings_of(case), EspressoNode(max_seconds=limit_s)).label(case.atoms, folder)
     except AutopipeError as error:
         return None, f"{type(error).__name__}: {error.message}", _rungs(folder)
     return label.energy, "label", _rungs(folder)
 
 
-def _rungs(folder: Path) -> list[str]:
+def _rungs(folder: Path) -> list[dict[str, Any]]:
     story = json.loads((folder / "rungs.json").read_text())
-    return [f"{r['rung']} ({r['iterations']}: {r['end']})" for r in story["rungs"]]
+    return [{key: rung[key] for key in ("rung", "end", "iterations")} for rung in story["rungs"]]
 
 
 def run_case(name: str, limit_s: float) -> dict[str, Any]:
@@ -141,7 +171,7 @@ def run_case(name: str, limit_s: float) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             begin = time.monotonic()
             if way == "defaults":
-                row["defaults"], row["defaults_end"] = by_defaults(case, Path(folder), limit_s)
+                row["defaults"], row["defaults_class"], row["defaults_end"] = by_defaults(case, Path(folder), limit_s)
             elif way == "ladder":
                 row["ladder"], row["ladder_end"], row["rungs"] = by_ladder(case, Path(folder), 3 * limit_s)
             else:
