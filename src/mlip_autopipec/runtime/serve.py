@@ -128,11 +128,11 @@ class _Signals:
         if sources:
             # What happens all the time must not wake all the time.
             time.sleep(_LEAST_SLEEP_S)
-        ready = select.select([self._read, *sources], [], [], seconds)[0]
+        descriptors = [source.fileno() for source in sources]
+        ready = select.select([self._read, *descriptors], [], [], seconds)[0]
         if self._read in ready:
             os.read(self._read, 512)
-            ready.remove(self._read)
-        return bool(ready)
+        return any(descriptor in ready for descriptor in descriptors)
 
 
 class _Systemd:
