@@ -79,7 +79,11 @@ CASES = {
     "Cu atom": Case(chain("Cu", 4.0), hard(0.01), rungs=MIXED),
     "Ni crystal": Case(bulk("Ni"), hard(0.002), defaults="not converged"),
     "Fe crystal": Case(bulk("Fe"), hard(0.002), rungs=MIXED),
-    "Ni layer, spin": Case(layer("Ni", 2.4), hard(0.005, **SPIN, kspacing=2.7)),
+    "Ni layer, spin": Case(
+        layer("Ni", 2.4),
+        hard(0.005, **SPIN, kspacing=2.7),
+        rungs=(*FLIPS, "smaller smearing 0.005 Ry: converged"),
+    ),
     "Ni atom, spin": Case(chain("Ni", 4.0), hard(0.01, **SPIN), defaults=""),
 }
 
