@@ -255,7 +255,8 @@ def main(
         "s": "seconds", "held": "held",
     }  # fmt: skip
     shown = [{**row, "good": _percent(row["good"]), "moving": _percent(row["moving"])} for row in rows]
-    print_table("Al by EMT, solid to liquid (eV/A)", list(columns), ([row[c] for c in columns.values()] for row in shown))
+    lines = ([row[column] for column in columns.values()] for row in shown)
+    print_table("Al by EMT, solid to liquid (eV/A)", list(columns), lines)
 
 
 def _percent(share: float | None) -> str | None:

@@ -109,8 +109,8 @@ def test_the_best_of_the_poor_is_taken_where_one_is_wanted_in_any_case(ace: Eval
     good = EmbeddingSettings()
     lenient = choose_cell(frame, 3, good, potential_cutoff=ace.cutoff, evaluator=ace, or_best=True)
     assert lenient.carved.atoms == chosen(frame, 3, ace).carved.atoms
+    tiny = EmbeddingSettings(max_atoms=5)
     with pytest.raises(NoFaithfulCell, match="the smallest has more"):
-        tiny = EmbeddingSettings(max_atoms=5)
         choose_cell(frame, 3, tiny, potential_cutoff=ace.cutoff, evaluator=ace, or_best=True)
 
 
