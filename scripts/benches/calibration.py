@@ -33,6 +33,8 @@ from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.labellers import make_labeller
 from mlip_autopipec.daemons.otf_runner import build_walker, make_md, md_settings
 from mlip_autopipec.daemons.queues import dft_queue
+from mlip_autopipec.monitor.calibration import pairs_of
+from mlip_autopipec.stages.calibrate import audit_bound
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.label import label_task
 from mlip_autopipec.stages.publish import publish
@@ -216,7 +218,9 @@ def measure(
         return {
             "target": target, "seed": seed, "labels": loop.asked(), "audits": len(loop.intake.audits),
             "version": version, "level": level, "calibrated": calibrated, "told": found and found.reason,
-            "bound": found and found.bound, "converged": found and found.converged, **facts,
+            # Most audits are drawn below the threshold that holds at first: of what lies above it they say nothing.
+            "bound": found and audit_bound(pairs_of(found), min(level, config.otf.uncertainty_threshold)),
+            "converged": found and found.converged, **facts,
             "held": calibrated and enough and loop.finished(labels),
             "steps": [w.state.step for w in loop.walkers], "states": [w.state.state for w in loop.walkers],
             "seconds": time.monotonic() - begin,
