@@ -14,7 +14,6 @@ from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.stages.carve import (
     EmbeddingSettings,
     Extraction,
-    NoFaithfulCell,
     carve_task,
     is_chosen,
     whole_cell_task,
@@ -43,7 +42,6 @@ class Carver:
     ) -> None:
         self._name = name
         self._embedding = embedding
-        self._lenient = embedding.model_copy(update={"max_core_force_error": None})
         self._labeller = labeller
         self._registry = registry
         self._clock = clock
@@ -67,7 +65,7 @@ class Carver:
         more_than
             Only a cell with more atoms than this is wanted.
         lenient
-            Take the first cell, however faithful, unless it is larger than any that is sent.
+            Where no cell is faithful enough, take the most faithful one.
 
         Raises
         ------
@@ -78,18 +76,16 @@ class Carver:
         extraction = carve_task(
             frame,
             atom,
-            settings=self._lenient if lenient else self._embedding,
+            settings=self._embedding,
             potential_cutoff=evaluator.cutoff,
             labeller=self._labeller,
             origin={"walker": self._name, "step": step, "version": version},
             created=iso_time(self._clock.wall()),
             evaluator=evaluator,
             more_than=more_than,
+            or_best=lenient,
             is_known=known.__contains__,
         )
-        n_atoms, most = len(extraction.task.force_mask), self._embedding.max_atoms
-        if lenient and n_atoms > most and self._embedding.max_core_force_error is not None:
-            raise NoFaithfulCell(f"embedding: atom {atom}: {n_atoms} atoms are more than embedding.max_atoms {most}")
         for warning in extraction.warnings:
             log.warning("%s step %d: %s", self._name, step, warning)
         return extraction

@@ -97,7 +97,7 @@ class Collector:
         halts
             Regions sent by halts so far.
         carve, carve_audit
-            Cut the region of a candidate, and of an audit, which must not depend on how good its cell is.
+            Cut the region of a candidate, and of an audit, which is sent however good its cell is.
         """
         if not self._mended:
             self.mend()

@@ -138,6 +138,7 @@ def choose_cell(
     evaluator: Evaluator | None = None,
     parent: Evaluation | None = None,
     more_than: int = 0,
+    or_best: bool = False,
 ) -> Cell:
     """Return the smallest cell that is faithful enough.
 
@@ -153,16 +154,19 @@ def choose_cell(
         What the potential says about the frame, if that is known already.
     more_than
         Only cells with more atoms than this are wanted.
+    or_best
+        Where none is faithful enough, return the one that is most faithful.
 
     Raises
     ------
     NoFaithfulCell
-        None within `settings.max_atoms` is.
+        None within `settings.max_atoms` is; with `or_best`: there is none.
     """
     if evaluator is not None and parent is None:
         parent = evaluate(evaluator, frame)
     closest = f"the smallest has more than embedding.max_atoms {settings.max_atoms}"
-    best = math.inf
+    best: Cell | None = None
+    least = math.inf
     for carved, mode, buffer_size in _cells(frame, center, settings, potential_cutoff):
         if len(carved.atoms) <= more_than:
             continue
@@ -173,9 +177,11 @@ def choose_cell(
         limit = settings.max_core_force_error
         if fidelity is None or limit is None or _is_faithful(fidelity, limit):
             return cell
-        if fidelity.force_error < best:
-            best = fidelity.force_error
+        if best is None or fidelity.force_error < least:
+            best, least = cell, fidelity.force_error
             closest = f"the best one has {len(carved.atoms)} atoms, {_said(fidelity)}"
+    if or_best and best is not None:
+        return best
     if more_than:
         closest = f"with more than {more_than} atoms {closest}"
     raise NoFaithfulCell(
@@ -252,6 +258,7 @@ def carve_task(
     created: str,
     evaluator: Evaluator | None = None,
     more_than: int = 0,
+    or_best: bool = False,
     is_known: Callable[[str], bool] = lambda task_id: False,
 ) -> Extraction:
     """Cut the region around atom `center` out of `frame` and make a labelling task of it.
@@ -266,8 +273,8 @@ def carve_task(
         walker, step and potential version.
     evaluator
         The current potential, which tells how faithful a cell is; None: nobody is asked.
-    more_than
-        Only a cell with more atoms than this is wanted.
+    more_than, or_best
+        As in `choose_cell`.
     is_known
         Tells if a task id has its label in the current potential: the same carve would bring nothing, so a larger
         one is made.
@@ -287,6 +294,7 @@ def carve_task(
             evaluator=evaluator,
             parent=parent,
             more_than=more_than,
+            or_best=or_best,
         )
         carved = cell.carved
         task = Task.new(

@@ -155,7 +155,8 @@ class OtfSettings(BaseModel):
         ge=0,
         le=100_000,
         description="audits of the whole run, spread over its steps, however few labels it needs; null: 60, which "
-        "convergence takes, with target_force_error, else 0",
+        "convergence takes, with target_force_error, else 0; with target_force_error the first 30 come with the first "
+        "labels, one with each",
     )
     check_frequency: int = Field(10, ge=1, description="MD steps between two looks at gamma")
     max_extractions: int = Field(100, ge=0, description="regions that one walker may send to labelling; then it ends")
