@@ -94,7 +94,7 @@ def measured(material: Material, seed: int, size: Size, folder: Path, dislocated
 
 def checkpoints(most: int) -> list[int]:
     """Return the numbers of labels at which a random baseline is fitted: ever wider apart."""
-    return sorted({int(round(n)) for n in np.geomspace(3, most, 14)} | {most})
+    return sorted({round(float(n)) for n in np.geomspace(3, most, 14)} | {most})
 
 
 def point_dict(point: Point) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run without daemons: the product's own queue, labelling, intake, trainer and walkers, called one after the other."""
+"""A run without daemons: the product's own queue, labelling, intake, trainer and walkers, called one by one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def configuration(material: Material, systems: Sequence[str], steps: int, more: 
         },
         "embedding": {},
         "training": {
-            "cutoff": material.cutoff, "nradmax_by_orders": [12, 5, 3, 2], "lmax_by_orders": [0, 3, 3, 2],
+            "cutoff": material.cutoff, "nradmax_by_orders": [10, 5, 2, 1], "lmax_by_orders": [0, 4, 3, 1],
         },
         "queue": {"fsync": False},
     }  # fmt: skip

@@ -178,8 +178,8 @@ def _oriented(cubic: Atoms, a: float) -> Atoms:
     big = cubic * (8, 8, 8)
     axes = np.array([[1, -1, 0], [1, 1, 1], [1, 1, -2]]) / np.sqrt([[2], [3], [6]])
     edges = np.array([a / np.sqrt(2), a * np.sqrt(3), a * np.sqrt(6) / 2])
-    # Planes of atoms must not lie on the faces: the glide plane is between a bilayer and the next one.
-    offset = np.array([0.1, edges[1] / 6 if len(cubic) == 4 else edges[1] / 24 + edges[1] / 6 + edges[1] / 12, 0.1])
+    # No plane of atoms lies on a face, and no face of diamond inside a bilayer: there the glide plane will be.
+    offset = np.array([0.1, edges[1] / (6 if len(cubic) == 4 else 12), 0.1])
     place = (big.positions - big.positions.mean(axis=0)) @ axes.T + offset
     inside = ((place >= 0) & (place < edges)).all(axis=1)
     return Atoms(big.numbers[inside], positions=place[inside], cell=edges, pbc=True)
