@@ -31,17 +31,28 @@ DISLOCATED = (*SYSTEMS, "dislocation")
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done. `steps` of MD of each walker; `random`: labels of the random baseline."""
+    """How much is done.
+
+    Attributes
+    ----------
+    steps : of MD of each walker
+    frames : held out, of each system
+    effort : see `held_out`
+    random : labels of the random baselines
+    most : labels after which a strategy ends
+    limit_s : s after which it ends
+    """
 
     steps: int
     frames: int
+    effort: float
     random: int
     most: int
     limit_s: float
 
 
-FULL = Size(steps=3000, frames=4, random=100, most=100, limit_s=240.0)
-QUICK = Size(steps=400, frames=1, random=12, most=12, limit_s=25.0)
+FULL = Size(steps=2000, frames=3, effort=1.0, random=100, most=60, limit_s=300.0)
+QUICK = Size(steps=100, frames=1, effort=0.2, random=5, most=4, limit_s=10.0)
 
 
 def measured(material: Material, seed: int, size: Size, folder: Path, dislocated: bool) -> dict[str, Any]:
@@ -49,7 +60,7 @@ def measured(material: Material, seed: int, size: Size, folder: Path, dislocated
     name = f"{material.symbol} seed {seed}"
     say(f"{name}: frames of the teacher ...")
     systems = DISLOCATED if dislocated else SYSTEMS
-    judge = Judge({system: held_out(material, system, size.frames, 7 + seed) for system in systems})
+    judge = Judge({system: held_out(material, system, size.frames, 7 + seed, size.effort) for system in systems})
 
     def lab(kind: str, recipe: dict[str, Any], *, large: bool, walkers: Sequence[str] = SYSTEMS) -> Lab:
         return Lab(folder_of(folder, name, kind) / "run", material, walkers, judge, seed=seed, steps=size.steps,

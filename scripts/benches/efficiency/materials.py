@@ -124,8 +124,14 @@ def seeds(material: Material, seed: int) -> list[Atoms]:
     return [material.labelled(atoms) for atoms in frames]
 
 
-def held_out(material: Material, system: str, frames: int, seed: int) -> list[Atoms]:
-    """Return labelled frames of molecular dynamics by the teacher itself, at the system's hot end."""
+def held_out(material: Material, system: str, frames: int, seed: int, effort: float = 1.0) -> list[Atoms]:
+    """Return labelled frames of molecular dynamics by the teacher itself, at the system's hot end.
+
+    Parameters
+    ----------
+    effort
+        Of the steps that it takes to get there and from frame to frame; less than 1 only shows that it runs.
+    """
     repeat = 3 if material.crystal == "fcc" else 2
     if system == "dislocation":
         atoms = dislocation(material)
@@ -139,15 +145,15 @@ def held_out(material: Material, system: str, frames: int, seed: int) -> list[At
     if system == "liquid":
         MaxwellBoltzmannDistribution(atoms, temperature_K=1.5 * material.melt, rng=rng)
         dynamics.set_temperature(temperature_K=material.melt)
-        dynamics.run(150)
+        dynamics.run(int(150 * effort))
         dynamics.set_temperature(temperature_K=temperature)
-        dynamics.run(100)
+        dynamics.run(int(100 * effort))
     else:
         MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=rng)
-        dynamics.run(60)
+        dynamics.run(int(60 * effort))
     found = []
     for _ in range(frames):
-        dynamics.run(25)
+        dynamics.run(int(25 * effort))
         found.append(material.labelled(atoms))
     return found
 

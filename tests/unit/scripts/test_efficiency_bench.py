@@ -88,7 +88,7 @@ def test_a_quick_run(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert {row["material"] for row in found["rows"]} == {"Al", "Si"}
     for result in found["results"]:
-        assert result["curves"]["random carved"][-1]["labels"] == 12
+        assert result["curves"]["random carved"][-1]["labels"] == 5
         assert {row["mask"] for row in result["masks"]} == {"radius", "sane", "none"}
         for curve in result["curves"].values():
             assert curve[-1]["rmse"] < curve[0]["rmse"]
