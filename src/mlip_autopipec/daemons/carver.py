@@ -96,7 +96,9 @@ class Carver:
         """Return `carve` of frame and atom for one moment of MD."""
         return lambda frame, atom: self.carve(frame, atom, step, version, evaluator, lenient=lenient)
 
-    def whole_cell(self, frame: Atoms, task: Task, step: int, version: str, *, wanted: bool) -> Task | None:
+    def whole_cell(
+        self, frame: Atoms, task: Task, step: int, version: str, evaluator: Evaluator, *, wanted: bool
+    ) -> Task | None:
         """Return a whole cell of the frame's phase to go with `task`, None if none is due or none can be made.
 
         Parameters
@@ -115,6 +117,7 @@ class Carver:
                 origin={"source": "whole_cell", "step": step, "version": version, "of": self._name},
                 seed=int(task.id[:8], 16),
                 created=iso_time(self._clock.wall()),
+                evaluator=evaluator,
             )
         except DataError as error:
             log.warning("%s step %d: %s", self._name, step, error)

@@ -149,9 +149,9 @@ class Healing:
         if task is None:
             self.events.emit("carve_refused", reason=halt.refusal, **self._facts(halt))
         else:
-            self._publish(task, halt)
+            self._publish(task, halt, evaluator)
         for each in regions:
-            self._publish(each, halt)
+            self._publish(each, halt, evaluator)
         if self.collector is not None:
             # MD waits in any case: what else is uncertain may come with the same version.
             self.collector.send(version, halt.number)
@@ -187,7 +187,7 @@ class Healing:
             self.halt = halt = replace(found, task_ids=[*found.task_ids, *others], carves=carves)
             self.halts.open(halt)
         self._tell_exceeded(task, halt)
-        self._publish(task, halt)
+        self._publish(task, halt, evaluator)
 
     def _without_lost(self, halt: Halt) -> Halt:
         """Forget further tasks that are nowhere any more: somebody removed them, and their labels will never come."""
@@ -282,7 +282,7 @@ class Healing:
         if self.queue.state(task.id) is None:
             self.events.emit("heal_failed", task_ids=halt.task_ids, **self._facts(now))
         self._tell_exceeded(task, now)
-        self._publish(task, now)
+        self._publish(task, now, evaluator)
         # The halt's own version stays: it tells that a later one is current.
         self.halt = replace(larger, version=halt.version, retries=halt.retries + 1)
         self.halts.open(self.halt)
@@ -319,18 +319,18 @@ class Healing:
             recovered = {"recovered": True} if task.id in halt.task_ids else {}
             self.events.emit("gamma_exceeded", task_ids=[task.id], **recovered, **self._facts(halt))
 
-    def _publish_whole_cell(self, task: Task, halt: Halt) -> None:
+    def _publish_whole_cell(self, task: Task, halt: Halt, evaluator: Evaluator) -> None:
         """Ask for a whole cell of the halted frame's phase: with a walker's first halt, then with a share of them."""
         is_first = halt.number == 1 and halt.task_ids[0] == task.id
-        whole = self.carver.whole_cell(halt.atoms(), task, halt.step, halt.version, wanted=is_first)
+        whole = self.carver.whole_cell(halt.atoms(), task, halt.step, halt.version, evaluator, wanted=is_first)
         if whole is not None and self.queue.publish(whole):
             # Without a walker: nobody's gamma asked for it.
             facts = {key: whole.origin[key] for key in ("source", "step", "version")}
             self.events.emit("task_published", task_ids=[whole.id], **facts)
 
-    def _publish(self, task: Task, halt: Halt) -> None:
+    def _publish(self, task: Task, halt: Halt, evaluator: Evaluator) -> None:
         # First, so that a kill in between is mended together with the carved one.
-        self._publish_whole_cell(task, halt)
+        self._publish_whole_cell(task, halt, evaluator)
         if self.queue.publish(task):
             self.events.emit("task_published", task_ids=[task.id], **self._facts(halt))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.choose import Candidate
+from mlip_autopipec.stages.masking import Limits, expected
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.task import Task
@@ -29,7 +31,10 @@ _WAITING = ("pending", "delayed", "running")
 class _Version:
     """Projections and active set of one version."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        told = manifest.get("train_mask", {})
+        self._mask = told.get("kind", "radius")
+        self._limits = Limits.from_dict(told["limits"]) if told.get("limits") else None
         potential = load_potential(folder / "potential.yaml")
         self.evaluator = AceEvaluator(potential, threads=1)
         self.counts = dict(zip(potential.elements, potential.n_functions, strict=True))
@@ -39,7 +44,8 @@ class _Version:
         """Return per element the B-projections of the atoms that a task's label will teach."""
         atoms = task.atoms()
         values = self.evaluator.projections(neighbourhood(atoms, self.evaluator.cutoff, self.evaluator.elements))
-        symbols, learned = np.asarray(atoms.get_chemical_symbols()), np.asarray(task.force_mask, dtype=bool)
+        symbols = np.asarray(atoms.get_chemical_symbols())
+        learned = expected(atoms, task.force_mask, self._mask, self._limits)
         return {
             element: values[learned & (symbols == element), : self.counts[element]]
             for element in sorted(set(symbols[learned]))
@@ -68,7 +74,7 @@ class Novelty:
         if version != self._name:
             self._name, self._version, self._rows = version, None, {}
             try:
-                self._version = _Version(self._registry.path(version))
+                self._version = _Version(self._registry.path(version), self._registry.manifest(version))
             except AutopipeError as error:
                 log.warning("%s: no candidates are collected: %s", version, error)
         return self._version is not None

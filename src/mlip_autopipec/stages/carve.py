@@ -21,7 +21,8 @@ from mlip_autopipec.store.task import Task
 from mlip_autopipec.structures.embedding import Carved, extract_periodic_subsystem
 from mlip_autopipec.structures.fidelity import Fidelity, evaluate, measure
 from mlip_autopipec.structures.neutrality import NotNeutral
-from mlip_autopipec.structures.wholecell import whole_cell
+from mlip_autopipec.structures.settling import settled
+from mlip_autopipec.structures.wholecell import PARENT_INDEX, whole_cell
 
 # Nobody waits for a whole cell; but the seeds, of priority 0, are no better.
 WHOLE_CELL_PRIORITY = 1.0
@@ -329,8 +330,15 @@ def whole_cell_task(
     origin: Mapping[str, Any],
     seed: int,
     created: str,
+    evaluator: Evaluator | None = None,
 ) -> Task:
     """Make a task of a small whole cell of the frame's phase: nothing masked, so that energy and stress are learned.
+
+    Parameters
+    ----------
+    evaluator
+        The current potential, by which the cell goes down to the energy that its atoms have in the frame; None leaves
+        it as it was cut. `origin["settled"]` tells, in eV/atom above that energy, where it was and is.
 
     Raises
     ------
@@ -338,12 +346,25 @@ def whole_cell_task(
         The frame gives none (`structures.wholecell`).
     """
     atoms = whole_cell(frame, settings.whole_cell_atoms, seed, oxidation_states=settings.oxidation_states)
+    story = dict(origin)
+    if evaluator is not None:
+        atoms, told = _settled(atoms, frame, evaluator)
+        story["settled"] = told
     return Task.new(
         atoms,
         [1] * len(atoms),
         dict(labeller),
         priority=WHOLE_CELL_PRIORITY,
-        origin=dict(origin),
+        origin=story,
         config_type="whole_cell",
         created=created,
     )
+
+
+def _settled(cell: Atoms, frame: Atoms, evaluator: Evaluator) -> tuple[Atoms, dict[str, float]]:
+    """Return the cell at the energy of its atoms in the frame, and how far above that it was and is, eV/atom."""
+    in_frame = float(evaluate(evaluator, frame).energies[cell.arrays[PARENT_INDEX]].mean())
+    before = evaluate(evaluator, cell).energy / len(cell) - in_frame
+    atoms, said = settled(cell, evaluator, in_frame)
+    after = said.energy / len(cell) - in_frame
+    return atoms, {"before": round(before, 6), "after": round(after, 6)}
