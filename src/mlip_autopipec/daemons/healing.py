@@ -12,15 +12,14 @@ import ase.io
 from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock, SystemClock
-from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.events import EventLog
-from mlip_autopipec.core.interfaces import Evaluator, FloatArray
-from mlip_autopipec.core.neighbours import neighbourhood
+from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.daemons.carver import Carver
 from mlip_autopipec.daemons.collector import Collector
+from mlip_autopipec.daemons.judge import Judge
 from mlip_autopipec.daemons.questions import Questions, size_of
 from mlip_autopipec.stages.carve import EmbeddingSettings, NoFaithfulCell
-from mlip_autopipec.stages.swap import Decision, decide
+from mlip_autopipec.stages.swap import Decision
 from mlip_autopipec.stages.watch import most_uncertain_atom
 from mlip_autopipec.store.halts import Halt, HaltStore, frame_to_dict
 from mlip_autopipec.store.queue import TaskQueue
@@ -77,12 +76,11 @@ class Healing:
         self.threshold = threshold
         self.queue = queue
         self.registry = registry
-        self.events = events
-        self.refused = refused
         self.carver = Carver(
             name, embedding, labeller, registry, clock or SystemClock(),
             is_audit=lambda task_id: is_in_any(folder.parent, "audits", task_id),
         )  # fmt: skip
+        self.judge = Judge(queue, registry, lambda: self.halt_level, refused)
         self.questions = Questions(name, self.carver, queue, events)
         self.collector = collector
         self._level = level
@@ -90,7 +88,6 @@ class Healing:
         self.halt: Halt | None = self.halts.read()
         self.aside = self.halts.read_aside()
         self._asked = self._count_asked()
-        self._gammas: dict[tuple[int, str], FloatArray] = {}  # of halted frames, by number and version
 
     @property
     def halt_level(self) -> float:
@@ -232,19 +229,8 @@ class Healing:
         self, halt: Halt, version: str, evaluator: Evaluator, *, reseeds_in_a_row: int, reseed_limit: int
     ) -> tuple[Halt, Decision]:
         """Decide how a halt goes on; return it, perhaps with a larger cell, and the decision."""
-        refused = self.refused()
-        newest = self._newest(version)
-        decision = decide(
-            halted_version=halt.version,
-            current_version=version,
-            contained={*self.registry.labels(version), *self.registry.labels(newest)},
-            holder=newest,
-            task_states={t: "refused" if t in refused else self.queue.state(t) for t in halt.task_ids},
-            threshold=self.halt_level,
-            reseeds_in_a_row=reseeds_in_a_row,
-            reseed_limit=reseed_limit,
-            gamma_now=lambda: float(self._gamma_now(halt, version, evaluator).max()),
-            refusal=halt.refusal,
+        decision = self.judge.decide(
+            halt, version, evaluator, reseeds_in_a_row=reseeds_in_a_row, reseed_limit=reseed_limit
         )
         if decision.heal_failed and (larger := self._carve_larger(halt, version, evaluator)) is not None:
             told = f"label of a larger cell: {larger.task_ids[-1]}; {decision.reason}"
@@ -273,11 +259,6 @@ class Healing:
         self.aside = waiting
         return unhealed
 
-    def brought_labels(self, halt: Halt, version: str) -> bool:
-        """True if `version` has labels of this halt that the halted one did not have."""
-        held, now = self.registry.labels(halt.version), self.registry.labels(version)
-        return any(task in now and task not in held for task in halt.task_ids)
-
     def end(self, decision: Decision, version: str) -> None:
         """File the open halt with its outcome."""
         if self.halt is not None:
@@ -287,30 +268,7 @@ class Healing:
     def _file(self, halt: Halt, decision: Decision, version: str) -> None:
         outcome = {"action": decision.action, "reason": decision.reason, "version": version}
         self.halts.end(halt, {**outcome, "gamma": decision.gamma})
-        self._gammas = {key: gamma for key, gamma in self._gammas.items() if key[0] != halt.number}
-
-    def _newest(self, version: str) -> str:
-        """Return the version whose labels nobody needs to wait for: `version`, or a newer one that the user left.
-
-        The trainer has used those, so no further version will come for their sake.
-        """
-        try:
-            current = self.registry.current()
-        except ModelError:  # the trainer repairs it, or asks a person
-            return version
-        # `newest` is replaced together with the current version: a version that is just being published is neither.
-        return current.newest if current is not None and current.version == version else version
-
-    def _gamma_now(self, halt: Halt, version: str, evaluator: Evaluator) -> FloatArray:
-        """Return (N,) gamma of the halted frame under `version`."""
-        key = (halt.number, version)
-        if key not in self._gammas:
-            frame = neighbourhood(halt.atoms(), evaluator.cutoff, evaluator.elements)
-            gamma = evaluator.evaluate(frame, gamma=True).gamma
-            if gamma is None:
-                raise ModelError(f"{version}: has no active set, so nothing can be watched", "roll back to another")
-            self._gammas[key] = gamma
-        return self._gammas[key]
+        self.judge.forget(halt)
 
     def _carve_larger(self, halt: Halt, version: str, evaluator: Evaluator) -> Halt | None:
         """Publish a larger cell, around the atom that is uncertain now, for a halt that its labels did not heal.
@@ -321,7 +279,7 @@ class Healing:
         if halt.retries >= _MOST_RETRIES:
             return None
         frame = halt.atoms()
-        frame.arrays["gamma"] = self._gamma_now(halt, version, evaluator)
+        frame.arrays["gamma"] = self.judge.gamma(halt, version, evaluator)
         atom, gamma = most_uncertain_atom(frame)
         sizes = [carve["atoms"] for carve in halt.carves if carve["atom"] == atom]
         try:
