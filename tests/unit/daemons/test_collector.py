@@ -60,7 +60,8 @@ class World:
         (plan,) = walker_plans(self.otf)
         return Collector(
             self.run.walker("w00"), self.otf, auditor=Auditor(plan, self.otf, 1),
-            novelty=Novelty(self.registry, self.queue, lambda: self.refused), queue=self.queue, events=self.events, apart=EMBEDDING.cutoff,
+            novelty=Novelty(self.registry, self.queue, lambda: self.refused), queue=self.queue, events=self.events,
+            apart=EMBEDDING.cutoff,
         )  # fmt: skip
 
     def desk(self, embedding: EmbeddingSettings = EMBEDDING) -> Healing:
@@ -260,28 +261,28 @@ def audited(world: World, monkeypatch: pytest.MonkeyPatch, atoms: Atoms, desk: H
 def test_nobody_learns_from_an_audit_whose_core_is_one_atom(
     tmp_path: Path, fitted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A candidate, a halt or another walker that would make the same task takes a larger cell."""
-    world = World(tmp_path, fitted, regions_per_frame=1)
-    desk, atoms = world.desk(LONELY), world.frame(5)
+    """A halt that would make the same task, of this walker or another one, takes a larger cell."""
+    world = World(tmp_path, fitted, selection_threshold=1e5)
+    desk, atoms = world.desk(LONELY), world.frame(5, amplitude=0.1)
     audited(world, monkeypatch, atoms, desk, step=100)
     (audit,) = world.published()
     assert (audit.config_type, sum(audit.force_mask)) == (AUDIT, 1)
-    (candidate,) = desk.collector.candidates.tasks()
-    assert candidate.id != audit.id
-    assert candidate.origin["center"] == audit.origin["center"]
-    assert len(candidate.force_mask) > len(audit.force_mask)
     (world.run.walker("w01") / "excursions").mkdir(parents=True)
     other = Healing(
         world.run.walker("w01"), "w01", embedding=LONELY, threshold=3.0,
         labeller={"engine": "teacher", "model": "emt"}, queue=world.queue, registry=world.registry,
         events=world.events, refused=set,
     )  # fmt: skip
-    assert audit.id not in other.open(atoms, 0, world.version, world.evaluator).task_ids
+    for asking in (desk, other):
+        halt = asking.open(atoms, 100, world.version, world.evaluator)
+        assert halt.carves[0]["atom"] == audit.origin["center"]
+        assert halt.carves[0]["atoms"] > len(audit.force_mask)
+        assert audit.id not in halt.task_ids
 
 
 def test_what_is_asked_for_already_is_no_audit(tmp_path: Path, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, fitted, selection_threshold=1e5)
-    desk, atoms = world.desk(LONELY), world.frame(5)
+    desk, atoms = world.desk(LONELY), world.frame(5, amplitude=0.1)
     (asked,) = desk.open(atoms, 100, world.version, world.evaluator).task_ids[:1]
     audited(world, monkeypatch, atoms, desk, step=100)
     assert desk.collector.audits.count() == 0
