@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
-from running import AUTOPIPE, merged_events, processes_of, status
+from running import AUTOPIPE, autopipe, edit_config, merged_events, processes_of, status
 
 from mlip_autopipec.store.walkerstate import read_all
 
@@ -187,3 +187,23 @@ def test_the_box_is_busy_while_md_remains(tmp_path: Path, monkeypatch: pytest.Mo
     )
     check(run, 60_000)
     assert meter.share > BUSY
+
+
+@pytest.mark.slow
+def test_a_budget_ends_the_run_and_more_of_it_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    autopipe("init", run, "--example", "lj2d")
+    edit_config(run, otf={"steps": 2000, "walkers": [{"ensemble": "nve"}, {"ensemble": "nve"}]}, end={"labels": 61})
+    assert autopipe("otf", "start", "-C", run, "--foreground").returncode == 0
+    facts = status(run)
+    assert facts["workflow"]["phase"] == "done"
+    assert facts["labels"] >= 61  # 60 to begin with, and what the collision asked for: it still landed
+    assert facts["queue"]["pending"] == facts["queue"]["running"] == 0
+    assert {walker["state"] for walker in facts["walkers"]} == {"done"}
+    stopped = [walker for walker in facts["walkers"] if walker["step"] < 2000]
+    assert stopped
+    assert all("end.labels: 61" in walker["reason"] for walker in stopped)
+    edit_config(run, end={"labels": None})
+    assert autopipe("otf", "start", "-C", run, "--foreground").returncode == 0
+    assert [(w["state"], w["step"]) for w in status(run)["walkers"]] == [("done", 2000)] * 2
+    assert processes_of(run) == []
