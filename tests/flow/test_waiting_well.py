@@ -81,7 +81,7 @@ class Meter:
 
     Attributes
     ----------
-    used, idle : CPU-seconds of the run, and of nobody
+    used, idle, others : CPU-seconds of the run, of nobody, and of whoever else was there
     seconds : of wall time
     moving : (s since the start, walkers that have not ended)
     """
@@ -89,6 +89,7 @@ class Meter:
     run: Path
     used: float = 0.0
     idle: float = 0.0
+    others: float = 0.0
     seconds: float = 0.0
     moving: list[tuple[float, int]] = field(default_factory=list)
     _last: tuple[float, float, dict[tuple[int, float], float]] | None = None
@@ -105,9 +106,12 @@ class Meter:
         now = (time.monotonic(), psutil.cpu_times().idle + psutil.cpu_times().iowait, self._cpu())
         if self._last is not None and states and remaining:
             # Of a process that ended in between, the last moment is lost.
-            self.used += sum(seconds - self._last[2].get(key, 0.0) for key, seconds in now[2].items())
-            self.idle += now[1] - self._last[1]
-            self.seconds += now[0] - self._last[0]
+            used = sum(seconds - self._last[2].get(key, 0.0) for key, seconds in now[2].items())
+            idle, seconds = now[1] - self._last[1], now[0] - self._last[0]
+            self.used += used
+            self.idle += idle
+            self.others += max(0.0, os.cpu_count() * seconds - used - idle)
+            self.seconds += seconds
             self.moving.append((self.seconds, remaining))
         self._last = now
 
@@ -181,10 +185,10 @@ def test_the_box_is_busy_while_md_remains(tmp_path: Path, monkeypatch: pytest.Mo
     run = tmp_path / "run"
     make_run(run, steps=40_000, repeat=3, while_waiting=pastime)
     meter = walk(run, monkeypatch, timeout_s=1500)
-    print(
-        f"{pastime}: {meter.used:.0f} CPU-s used, {meter.idle:.0f} idle in {meter.seconds:.0f} s while MD remained: "
-        f"{meter.share:.1%} (of all CPU time {meter.used / meter.seconds / psutil.cpu_count():.1%}); walkers at work: {meter.moving[:: max(1, len(meter.moving) // 20)]}"
-    )
+    whole = meter.used / (meter.used + meter.idle + meter.others)
+    moving = meter.moving[:: max(1, len(meter.moving) // 20)]
+    print(f"{pastime}: {meter.used:.0f} CPU-s used, {meter.idle:.0f} idle, {meter.others:.0f} of others in")
+    print(f"{meter.seconds:.0f} s while MD remained: {meter.share:.1%}, {whole:.1%} of all; walkers at work: {moving}")
     check(run, 40_000)
     assert meter.share > BUSY
 
