@@ -81,7 +81,8 @@ class Meter:
 
     Attributes
     ----------
-    used, idle, others : CPU-seconds of the run, of nobody, and of whoever else was there
+    used, idle : CPU-seconds of the run, and of nobody
+    others : of whoever else was there; what a hypervisor took away counts for nothing
     seconds : of wall time
     moving : (s since the start, walkers that have not ended)
     """
@@ -92,7 +93,7 @@ class Meter:
     others: float = 0.0
     seconds: float = 0.0
     moving: list[tuple[float, int]] = field(default_factory=list)
-    _last: tuple[float, float, dict[tuple[int, float], float]] | None = None
+    _last: tuple[float, float, float, dict[tuple[int, float], float]] | None = None
 
     @property
     def share(self) -> float:
@@ -103,15 +104,16 @@ class Meter:
         """Add what has passed since the last look, if MD remained."""
         states = [state for state in read_all(self.run / "walkers") if state.state != "starting"]
         remaining = GOOD + DOOMED - sum(state.ended for state in states)
-        now = (time.monotonic(), psutil.cpu_times().idle + psutil.cpu_times().iowait, self._cpu())
+        box = psutil.cpu_times()
+        idle, busy = box.idle + box.iowait, box.user + box.nice + box.system + box.irq + box.softirq
+        now = (time.monotonic(), idle, busy, self._cpu())
         if self._last is not None and states and remaining:
             # Of a process that ended in between, the last moment is lost.
-            used = sum(seconds - self._last[2].get(key, 0.0) for key, seconds in now[2].items())
-            idle, seconds = now[1] - self._last[1], now[0] - self._last[0]
+            used = sum(seconds - self._last[3].get(key, 0.0) for key, seconds in now[3].items())
             self.used += used
-            self.idle += idle
-            self.others += max(0.0, os.cpu_count() * seconds - used - idle)
-            self.seconds += seconds
+            self.idle += idle - self._last[1]
+            self.others += busy - self._last[2] - used
+            self.seconds += now[0] - self._last[0]
             self.moving.append((self.seconds, remaining))
         self._last = now
 
