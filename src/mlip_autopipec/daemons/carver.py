@@ -35,16 +35,26 @@ class Carver:
         Labeller settings that go into the tasks.
     registry
         Tells which labels a version has.
+    is_audit
+        Tells whether a task id is that of an audit, whose label no version will ever have: a core of one atom makes
+        the same task.
     """
 
     def __init__(
-        self, name: str, embedding: EmbeddingSettings, labeller: dict[str, Any], registry: Registry, clock: Clock
+        self,
+        name: str,
+        embedding: EmbeddingSettings,
+        labeller: dict[str, Any],
+        registry: Registry,
+        clock: Clock,
+        is_audit: Callable[[str], bool] = lambda task_id: False,
     ) -> None:
         self._name = name
         self._embedding = embedding
         self._labeller = labeller
         self._registry = registry
         self._clock = clock
+        self._is_audit = is_audit
 
     def carve(
         self,
@@ -58,7 +68,7 @@ class Carver:
         published: Collection[str] = (),
         lenient: bool = False,
     ) -> Extraction:
-        """Carve the region around one atom; never one whose label the version has, or that is among `published`.
+        """Carve the region around one atom; no audit, and none whose label the version has, or that is `published`.
 
         Parameters
         ----------
@@ -84,7 +94,7 @@ class Carver:
             evaluator=evaluator,
             more_than=more_than,
             or_best=lenient,
-            is_known=known.__contains__,
+            is_known=lambda task_id: task_id in known or self._is_audit(task_id),
         )
         for warning in extraction.warnings:
             log.warning("%s step %d: %s", self._name, step, warning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,14 @@ class Novelty:
     ----------
     queue
         Whose waiting tasks, of whatever walker, enter the set; audits, which nobody learns from, do not.
+    refused
+        Gives the task ids whose label the dataset refused: no version will know them.
     """
 
-    def __init__(self, registry: Registry, queue: TaskQueue) -> None:
+    def __init__(self, registry: Registry, queue: TaskQueue, refused: Callable[[], Collection[str]] = tuple) -> None:
         self._registry = registry
         self._queue = queue
+        self._refused = refused
         self._name: str | None = None
         self._version: _Version | None = None
         self._waiting: dict[str, Task] = {}
@@ -102,10 +105,10 @@ class Novelty:
 
     def _look(self) -> None:
         """Follow what waits: in the queue, or labelled and not yet in the version."""
-        learned = set(self._registry.labels(str(self._name)))
+        settled = {*self._registry.labels(str(self._name)), *self._refused()}
         waiting = {task.id: task for task in self._read_queue() if task.config_type != AUDIT}
         labelled = {i: t for i, t in self._waiting.items() if i not in waiting and self._queue.state(i) == "done"}
-        self._waiting = {i: task for i, task in {**labelled, **waiting}.items() if i not in learned}
+        self._waiting = {i: task for i, task in {**labelled, **waiting}.items() if i not in settled}
         self._rows = {i: rows for i, rows in self._rows.items() if i in self._waiting}
 
     def _read_queue(self) -> Iterator[Task]:

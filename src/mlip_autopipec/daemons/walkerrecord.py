@@ -38,11 +38,14 @@ class WalkerRecord:
 
     def note(self, **changes: Any) -> None:
         """Change the state in memory: a kill before the next `save` forgets it."""
+        asked = changes.get("extractions", 0) > self.state.extractions
         self.state = replace(self.state, **changes)
+        if asked:
+            self.state = replace(self.state, extracted_step=self.state.step)
 
     def save(self, **changes: Any) -> None:
         """Change the state and write it."""
-        self.state = replace(self.state, **changes, updated=self._clock.wall())
+        self.note(**changes, updated=self._clock.wall())
         write_state(self._folder, self.state)
 
     def started(self, version: str | None) -> None:

@@ -15,11 +15,12 @@ import pytest
 from ase import Atoms
 
 from mlip_autopipec.core.events import EventLog, read_events
-from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
+from mlip_autopipec.core.interfaces import Evaluation, Evaluator, Neighbourhood
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.daemons.otf_runner import make_md, md_settings
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.walker import Walker
+from mlip_autopipec.engines.lammps.settings import MDSettings
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.watch import OtfSettings, walker_plans
@@ -98,6 +99,7 @@ class World:
         defaults = {"ensemble": "nve", "steps": 300, "check_frequency": 10, "snapshot_interval": 50, "timestep": 2.0}
         self.otf = OtfSettings(**{**defaults, "uncertainty_threshold": THRESHOLD, **otf})
         self.now = 0.0
+        self.timesteps: list[float] = []  # of each MD engine that was made
         ase.io.write(root / "start.extxyz", collision())
         self.publish([])
 
@@ -127,8 +129,14 @@ class World:
             self.folder, plan, self.otf,
             structure=self.run.root / "start.extxyz", healing=healing, registry=self.registry, events=events,
             make_evaluator=lambda folder: self.evaluator_of(folder.name),
-            make_md=lambda evaluator: make_md(evaluator, md_settings(plan, self.otf, 3), self.run.logs / "lammps.log"),
+            make_md=lambda evaluator, fraction: self.make_md(
+                evaluator, md_settings(plan.model_copy(update={"timestep": plan.timestep * fraction}), self.otf, 3)
+            ),
         )  # fmt: skip
+
+    def make_md(self, evaluator: Evaluator, settings: MDSettings) -> Any:
+        self.timesteps.append(settings.timestep_fs)
+        return make_md(evaluator, settings, self.run.logs / "lammps.log")
 
     def live(self, walker: Walker, *, labels: bool = True, steps: int = 400) -> None:
         """Let the walker live; every halt's label comes in the next version at once."""
