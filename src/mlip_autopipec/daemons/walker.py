@@ -168,6 +168,10 @@ class Walker:
             self._snapshot()
         self._draining = True
 
+    def wake_folder(self) -> Path:
+        """Where a new version appears."""
+        return self.registry.folder
+
     def close(self) -> None:
         """End MD and free its memory (idempotent)."""
         if self.md is not None:
@@ -229,7 +233,7 @@ class Walker:
         if self._safe and (fresh or outcome.step >= min(next_snapshot, self.plan.steps)):
             self._snapshot()
         else:
-            self.record.save()
+            self.record.tell()
         return Outcome.WORKED
 
     def _snapshot(self) -> None:
