@@ -1,4 +1,4 @@
-"""Melt-quench of aluminium (EMT) by two walkers, left alone: how it ended, and what `autopipe status` said meanwhile."""
+"""Melt-quench of aluminium (EMT) by two walkers, left alone: how it ended, and what `autopipe status` said."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,8 @@ def attend(run: RunDirectory, minutes: float) -> tuple[list[Look], list[list[str
 def tell(seen: Look, complaints: list[str]) -> None:
     """Show one answer in one line on stderr."""
     walkers = [
-        f"{w['name']} {w['state']} {w['step']}/{w['steps']} {w['gamma'] or 0:.1f} {w['version']} {w['waiting_for'][:60]}"
-        for w in (seen.facts or {}).get("walkers", [])
+        "{name} {state} {step}/{steps} {gamma} {version} {waiting_for:.60}".format(**walker)
+        for walker in (seen.facts or {}).get("walkers", [])
     ]
     print(f"{seen.at:6.0f} s  {'; '.join(walkers)}", *(f"  ! {text}" for text in complaints), sep="\n", file=sys.stderr)
 
@@ -116,7 +117,7 @@ def summary(run: RunDirectory, looks: list[Look]) -> list[dict[str, Any]]:
         halts = [e for e in events if e["event"] == "gamma_exceeded"]
         # What was looked at after the last halt was below the level, else it had halted again.
         after = [w["gamma"] for _, w in told if w["gamma"] and w["step"] > max((e["step"] for e in halts), default=-1)]
-        still = sum(b - a for (a, w), (b, _) in zip(told, told[1:], strict=False) if w["state"] == "halted")
+        still = sum(b - a for (a, w), (b, _) in pairwise(told) if w["state"] == "halted")
         kinds = {kind: sum(e["event"] == kind for e in events) for kind in ("swapped", "reseeded", "rewound")}
         rows.append({
             "walker": name, "state": last["state"], "reason": last["reason"], "steps": last["step"],

@@ -21,6 +21,8 @@ from parts import SIZES, fit_potentials, say
 # Of the issue: a walker's step beside a bare one, and s from the event to the first step.
 MOST = {500: 0.10, 4000: 0.05}
 MOST_S = 1.0
+# Of one turn: some tenths of a second, in whole intervals between snapshots.
+STEPS = {500: 400, 4000: 100}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -44,6 +46,8 @@ def show(result: dict[str, Any]) -> None:
               "yes" if r["longest"] < MOST_S else "NO") for r in result["swap"]["swaps"]]  # fmt: skip
     print_table("from version_published to the first step on the new version", columns, table)
     pieces = result["swap"]["pieces"]
+    if not pieces:
+        return
     table = [(name, *(1e3 * p[name] for p in pieces.values())) for name in next(iter(pieces.values()))]
     print_table("what a swap is made of, ms", ("", *(f"{n} atoms" for n in pieces)), table)
 
@@ -53,7 +57,9 @@ def show(result: dict[str, Any]) -> None:
 @click.option("--rounds", default=30, show_default=True, help="Turns of bare MD and of the walker.")
 @click.option("--threads", "threads", multiple=True, type=int, default=(1,), show_default=True)
 @click.option("--swaps", default=8, show_default=True, help="Of each kind and size; 0: none.")
-@click.option("--atoms", "sizes", multiple=True, type=click.Choice([str(n) for n in SIZES]), default=tuple(map(str, SIZES)))
+@click.option(
+    "--atoms", "sizes", multiple=True, type=click.Choice([str(n) for n in SIZES]), default=tuple(map(str, SIZES))
+)
 def main(as_json: bool, rounds: int, threads: tuple[int, ...], swaps: int, sizes: tuple[str, ...]) -> None:
     """Fit two potentials, then measure."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
@@ -61,11 +67,12 @@ def main(as_json: bool, rounds: int, threads: tuple[int, ...], swaps: int, sizes
         say("two fits ...")
         potentials = fit_potentials(folder / "fits")
         rows = [
-            overhead.measure(folder / f"md{size}-{team}", potentials, int(size), team, rounds, 400 if size == "500" else 100)
-            for size in sizes
+            overhead.measure(folder / f"md{atoms}-{team}", potentials, atoms, team, rounds, STEPS[atoms])
+            for atoms in (map(int, sizes) if sizes else SIZES)
             for team in threads
         ]
-        result = {"overhead": rows, "swap": swap.measure(folder, potentials, swaps) if swaps else {"swaps": [], "pieces": {}}}
+        swaps_of = swap.measure(folder, potentials, swaps) if swaps else {"swaps": [], "pieces": {}}
+    result = {"overhead": rows, "swap": swaps_of}
     print(json.dumps(result)) if as_json else show(result)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from parts import Potentials, SOLID, crystal, make_run, publish, say
+from parts import SOLID, Potentials, crystal, make_run, publish, say
 
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.otf_runner import build_walker, dimension_of, md_settings

@@ -167,7 +167,7 @@ def of_halted(folder: Path, potentials: Potentials, repeat: tuple[int, int, int]
 def pieces(folder: Path, potentials: Potentials, atoms: int) -> dict[str, float]:
     """Seconds of each piece of a swap, best of three."""
     structure = crystal(atoms)
-    run, config = make_run(folder, structure, steps=_NEVER, threads=1)
+    _, config = make_run(folder, structure, steps=_NEVER, threads=1)
     version = potentials.folders[LIQUID]
     plan = walker_plans(config.otf)[0]
     settings = md_settings(plan, config.otf, 3)

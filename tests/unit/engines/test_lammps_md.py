@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk, fcc111
 
+from apart import apart
 from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, EngineError, ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
 from mlip_autopipec.engines.lammps import library
@@ -38,15 +39,6 @@ def md():
     with LammpsMD(potential(), HOT) as walker:
         walker.start(argon())
         yield walker
-
-
-def apart(one: Atoms, two: Atoms) -> float:
-    """Largest distance of positions, A, not counting whole periods."""
-    difference = one.positions - two.positions
-    periods = one.cell.array[one.pbc]
-    if len(periods):
-        difference -= np.round(np.linalg.lstsq(periods.T, difference.T, rcond=None)[0].T) @ periods
-    return float(np.abs(difference).max())
 
 
 def same_state(one: Atoms, two: Atoms) -> float:
