@@ -139,7 +139,7 @@ def course(looks: list[Look], parts: int = 10) -> list[tuple[Any, ...]]:
             continue
         row: list[Any] = [seen.at, seen.facts["workflow"]["phase"], seen.facts["current"], seen.facts["labels"]]
         for walker in seen.facts["walkers"]:
-            row += [walker["state"], walker["step"], walker["gamma"]]
+            row += [walker["state"], walker["step"], walker["temperature"], walker["gamma"]]
         rows.append(tuple(row))
     return rows
 
@@ -156,7 +156,7 @@ def silences(looks: list[Look], complaints: list[list[str]]) -> list[tuple[float
 def show(result: dict[str, Any], looks: list[Look]) -> None:
     rows = result["walkers"]
     print_table("walkers", tuple(rows[0]), (tuple(row.values()) for row in rows))
-    names = [f"{name} {what}" for name in WALKERS for what in ("", "step", "gamma")]
+    names = [f"{name} {what}" for name in WALKERS for what in ("", "step", "K", "gamma")]
     wide = [row for row in course(looks) if len(row) == 4 + len(names)]
     print_table("what status said", ("s", "phase", "version", "labels", *names), wide)
     print_table("CPUs in use, on average", tuple(result["cpu"]), [tuple(result["cpu"].values())])

@@ -57,12 +57,10 @@ def show(result: dict[str, Any]) -> None:
 @click.option("--rounds", default=30, show_default=True, help="Turns of bare MD and of the walker.")
 @click.option("--threads", "threads", multiple=True, type=int, default=(1,), show_default=True)
 @click.option("--swaps", default=8, show_default=True, help="Of each kind and size; 0: none.")
-@click.option(
-    "--atoms", "sizes", multiple=True, type=click.Choice([str(n) for n in SIZES]), default=tuple(map(str, SIZES))
-)
+@click.option("--atoms", "sizes", multiple=True, type=click.Choice([str(n) for n in SIZES]), help="Default: both.")
 def main(as_json: bool, rounds: int, threads: tuple[int, ...], swaps: int, sizes: tuple[str, ...]) -> None:
     """Fit two potentials, then measure."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         say("two fits ...")
         potentials = fit_potentials(folder / "fits")

@@ -59,7 +59,7 @@ def liquid_frames(count: int) -> list[Atoms]:
     atoms.calc = EMT()
     rng = np.random.default_rng(1)
     atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * np.sqrt(atoms.get_masses() * 6000 * units.kB)[:, None])
-    md = Langevin(atoms, 3 * units.fs, temperature_K=1800, friction=0.03 / units.fs, rng=rng)
+    md = Langevin(atoms, 3 * units.fs, temperature_K=1800, friction=0.03 / units.fs, fixcm=False, rng=rng)
     md.run(150)
     frames = []
     for _ in range(count):
@@ -81,8 +81,8 @@ def make_run(root: Path, structure: Atoms, **otf: Any) -> tuple[RunDirectory, Co
     """Make a run directory around one start structure."""
     run = RunDirectory(root)
     run.create()
-    run.start.mkdir()
-    run.potentials.mkdir()
+    run.start.mkdir(exist_ok=True)
+    run.potentials.mkdir(exist_ok=True)
     ase.io.write(run.start / "structure.extxyz", structure)
     return run, parse(configuration(Path("start/structure.extxyz"), Path("start/dataset.extxyz"), **otf), run.root)
 
