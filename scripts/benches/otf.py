@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,11 @@ def main(as_json: bool, rounds: int, threads: tuple[int, ...], swaps: int, sizes
         folder = Path(scratch)
         say("two fits ...")
         potentials = fit_potentials(folder / "fits")
-        rows = [
-            overhead.measure(folder / f"md{atoms}-{team}", potentials, atoms, team, rounds, STEPS[atoms])
-            for atoms in (map(int, sizes) if sizes else SIZES)
-            for team in threads
-        ]
+        rows = []
+        for atoms, team in product(map(int, sizes) if sizes else SIZES, threads):
+            place = folder / f"md{atoms}-{team}"
+            rows.append(overhead.measure(place, potentials, atoms, team, rounds, STEPS[atoms]))
+            say(json.dumps(rows[-1]))
         swaps_of = swap.measure(folder, potentials, swaps) if swaps else {"swaps": [], "pieces": {}}
     result = {"overhead": rows, "swap": swaps_of}
     print(json.dumps(result)) if as_json else show(result)

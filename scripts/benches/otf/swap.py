@@ -203,6 +203,7 @@ def measure(folder: Path, potentials: Potentials, count: int) -> dict[str, Any]:
         rows.append(("moving", atoms, of_moving(folder / f"moving{atoms}", potentials, atoms, count)))
         halted = of_halted(folder / f"halted{atoms}", potentials, repeat, count)
         rows.append(("halted", 108 * int(np.prod(repeat)), halted))
+        say(json.dumps(rows[-2:]))
     return {
         "swaps": [
             {"walker": kind, "atoms": n, "seconds": s, "median": float(np.median(s)), "longest": max(s)}
