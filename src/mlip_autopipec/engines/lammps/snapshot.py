@@ -64,7 +64,8 @@ def pack(origin: Origin, restart: bytes, step: int, path: Path) -> None:
     with zipfile.ZipFile(archive, "w") as target:
         target.writestr(_STRUCTURE, json.dumps(about, indent=1))
         target.writestr(_RESTART, restart)
-    write_bytes(path, archive.getvalue())
+    # Whoever names the snapshot in a file of his own settles it by that.
+    write_bytes(path, archive.getvalue(), settle=False)
 
 
 def unpack(path: Path) -> tuple[Origin, bytes, int | None]:
