@@ -1,6 +1,6 @@
-"""A frame as extended XYZ, as ASE writes it: line for line the same columns, but numbers are made in machine code.
+"""The text of one frame as extended XYZ: what ASE writes, with its numbers made in machine code.
 
-ASE formats number by number in Python: for 4 000 atoms that takes as long as several steps of MD.
+Python formats number by number: for 4 000 atoms that takes as long as several steps of MD.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WIDTH: Final = 16
 _SYMBOLS: Final = np.array([list(f"{symbol:2}".encode()) for symbol in chemical_symbols], dtype=np.uint8)
 
 
-def frame_text(frame: Atoms) -> bytes:
+def text_of(frame: Atoms) -> bytes:
     """Return `frame` with its calculator's results and `info` as one frame of an extxyz file."""
     atoms = frame.copy()
     save_calc_results(atoms, frame.calc, calc_prefix="")
@@ -56,7 +56,7 @@ def _write(numbers: FloatArray, rows: np.ndarray) -> None:
             at = first + _WIDTH
             value = numbers[i, k]
             left = np.int64(np.floor(abs(value) * 10.0**_DECIMALS + 0.5))
-            negative = value < 0.0 and left > 0
+            negative = np.signbit(value)
             for place in range(_WIDTH):
                 if place == _DECIMALS:
                     rows[i, at] = 46  # .

@@ -12,7 +12,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from mlip_autopipec.store.frametext import frame_text
+from mlip_autopipec.store.extxyz import text_of
 
 
 def moving(scale: float = 1.0) -> Atoms:
@@ -34,9 +34,7 @@ def of_ase(atoms: Atoms) -> str:
 
 
 def test_it_is_the_text_of_ase() -> None:
-    ours, theirs = frame_text(moving()).decode().splitlines(), of_ase(moving()).splitlines()
-    assert ours[:2] == theirs[:2]
-    assert [line.replace("-0.00000000", " 0.00000000") for line in theirs] == ours
+    assert text_of(moving()).decode() == of_ase(moving())
 
 
 @pytest.mark.parametrize("strange", ["huge", "infinite", "text", "whole numbers", "constraint"])
@@ -50,12 +48,12 @@ def test_what_has_other_columns_is_left_to_ase(strange) -> None:
         atoms.set_tags(range(len(atoms)))
     elif strange == "constraint":
         atoms.set_constraint(FixAtoms([1]))
-    assert frame_text(atoms).decode() == of_ase(atoms)
+    assert text_of(atoms).decode() == of_ase(atoms)
 
 
 def test_ase_reads_it_back() -> None:
     atoms = moving()
-    back = ase.io.read(io.StringIO((frame_text(atoms) * 2).decode()), format="extxyz", index=":")
+    back = ase.io.read(io.StringIO((text_of(atoms) * 2).decode()), format="extxyz", index=":")
     assert len(back) == 2
     assert back[1].get_chemical_symbols() == atoms.get_chemical_symbols()
     assert np.abs(back[1].positions - atoms.positions).max() < 1e-8
