@@ -7,8 +7,8 @@ from typing import Final
 
 from mlip_autopipec.stages.watch import OtfSettings
 
-# A step of the daemon returns within about a second, whatever the size of the system.
-_CHUNK_S: Final = 0.5
+# A step of the daemon returns within about a second, whatever the size of the system, and a new version waits for it.
+_CHUNK_S: Final = 0.25
 _MOST_LOOKS: Final = 10_000
 
 

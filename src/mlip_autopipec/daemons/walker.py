@@ -167,6 +167,10 @@ class Walker:
             self._snapshot()
         self._draining = True
 
+    def wake_folder(self) -> Path:
+        """Where a new version appears."""
+        return self.registry.folder
+
     def close(self) -> None:
         """End MD and free its memory (idempotent)."""
         if self.md is not None:
@@ -231,7 +235,7 @@ class Walker:
             if self._timestep != self.pace.timestep(outcome.step):
                 self._new_md()
         else:
-            self.record.save()
+            self.record.tell()
         return Outcome.WORKED
 
     def _snapshot(self) -> None:

@@ -118,7 +118,7 @@ def expected(atoms: Atoms, force_mask: Sequence[int], kind: TrainMask, limits: L
     learned = np.asarray(force_mask, dtype=bool)
     if kind == "radius":
         return learned
-    taught = np.ones(len(atoms), dtype=bool)
+    taught: NDArray[np.bool_] = np.ones(len(atoms), dtype=bool)
     if kind == "sane" and limits is not None:
         taught[_squeezed(_close_pairs(atoms), limits)] = False
     return taught | learned

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import ase.io
 from ase import Atoms
 
 from mlip_autopipec.core.files import append_line, write_bytes
+from mlip_autopipec.store.extxyz import text_of
 
 _NAME = re.compile(r"(\d+)-(\d+)\.restart")
 # The step of a frame in its comment line.
@@ -68,9 +67,7 @@ class Snapshots:
 
     def append_frame(self, frame: Atoms) -> None:
         """Append `frame` to the trajectory in one write, so that a kill leaves no half frame."""
-        text = io.StringIO()
-        ase.io.write(text, frame, format="extxyz")
-        append_line(self.folder / "trajectory.extxyz", text.getvalue())
+        append_line(self.folder / "trajectory.extxyz", text_of(frame).decode())
 
     def abandon(self, step: int) -> Path | None:
         """Move the frames of the trajectory later than `step` to `excursions/`: MD goes on from there another way.

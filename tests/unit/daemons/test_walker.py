@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,8 @@ from mlip_autopipec.daemons.otf_runner import make_md, md_settings
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.walker import Walker
 from mlip_autopipec.engines.lammps.settings import MDSettings
-from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.runtime.serve import Outcome, Wakeful
+from mlip_autopipec.runtime.wake import Waker
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.watch import OtfSettings, walker_plans
 from mlip_autopipec.store.registry import FILES, Registry
@@ -193,6 +196,16 @@ def test_a_halt_ends_by_a_swap_and_md_goes_on_from_the_safe_snapshot(tmp_path: P
     undisturbed.live(undisturbed.walker())
     a, b = (ase.io.read(w.folder / "trajectory.extxyz", index=-1) for w in (world, undisturbed))
     assert np.abs(a.positions - b.positions).max() < 1e-9  # the potential is the same: so is the trajectory
+
+
+def test_a_waiting_walker_is_woken_by_a_version(tmp_path: Path) -> None:
+    world = World(tmp_path, learns_at_once)
+    walker = world.walker()
+    assert isinstance(walker, Wakeful)
+    with contextlib.closing(Waker(walker.wake_folder())) as waker:
+        assert waker.arm()
+        world.publish([])
+        assert select.select([waker.fileno()], [], [], 10.0)[0]
 
 
 def test_three_failed_healings_in_a_row_are_the_end(tmp_path: Path) -> None:
