@@ -22,12 +22,14 @@ from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
+from mlip_autopipec.daemons.judging import Judge, NewVersion
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.publish import check, read_grades, write_grades
-from mlip_autopipec.stages.train import TrainingSettings, active_rows, count_active_rows, hashes, train
+from mlip_autopipec.stages.screen import contradicting, not_finite
+from mlip_autopipec.stages.train import Trained, TrainingSettings, active_rows, count_active_rows, hashes, train
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.keptrows import KeptRows
@@ -35,6 +37,8 @@ from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
 _CACHE_BYTES = 1_000_000_000
+# Of all labels; where more contradict the others, it is not clear who is wrong.
+_MOST_ODD = 0.2
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class FitJob:
     labeller : settings as they stand in task files
     engine : that walkers use, so that the gate sees what they will see
     labelling : which labels are accepted
+    halt_level : gamma above which MD halts
     """
 
     root: Path
@@ -59,6 +64,7 @@ class FitJob:
     potential: Path | None = None
     engine: Engine = "ace"
     labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    halt_level: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,15 @@ class FitRequest:
     task_ids : rows of the dataset that take part
     given : (.yaml, .asi) of a potential to publish as it is instead of fitting
     parent : version whose active set is extended if its labels are still the same
+    held : rows that no fit sees, by which versions are judged
+    current : version that walkers use, with which the new one is compared
     """
 
     task_ids: tuple[str, ...]
     given: tuple[Path, Path] | None = None
     parent: str | None = None
+    held: tuple[str, ...] = ()
+    current: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,9 @@ class Fitter:
         self.registry = Registry(self.run.potentials)
         self._rows = KeptRows(Dataset(self.run.dataset))
         self._designs: DesignCache | None = None
+        self._judge = Judge(
+            self.registry, evaluation_by(job.engine), level=job.halt_level, tolerance=job.training.gate_tolerance
+        )
         # Imports, tables and compilation take up to a minute: better now than when walkers wait.
         warm_up(self._designs_of(job.elements).basis)
 
@@ -158,8 +171,10 @@ class Fitter:
 
     def _answer(self, request: FitRequest) -> FitAnswer:
         begin = time.monotonic()
-        wanted = set(request.task_ids)
-        rows = [row for row in self._rows.rows() if row.task_id in wanted]
+        wanted, judging = set(request.task_ids), set(request.held)
+        everything = self._rows.rows()
+        rows = [row for row in everything if row.task_id in wanted]
+        held = [row for row in everything if row.task_id in judging]
         if asked := sorted(row.task_id for row in rows if row.config_type == AUDIT):
             raise DataError(f"label {asked[0]}: an audit, which no fit may see", "this is a bug: report it")
         found = {*self.job.elements, *(symbol for row in rows for symbol in row.atoms.get_chemical_symbols())}
@@ -176,20 +191,54 @@ class Fitter:
                 rows, unusable = self._admitted(rows, isolated)
                 rows, without = _usable(rows, designs)
                 unusable |= without
-                facts = self._fit(rows, isolated, designs, folder, request.parent)
+                trained, rows, odd = self._sound_fit(rows, isolated, designs, folder, request.parent)
+                unusable |= odd
+                facts, sets = self._finished(rows, designs, folder, request.parent)
+                chosen = samples(rows, trained.predictions, forces_entered=job.training.force_weight > 0)
+                check(folder, chosen, isolated, evaluation_by(job.engine))
+                new = NewVersion(folder, rows, trained.fit.coefficients, sets)
+                if reasons := self._judge.judge(new, held, isolated, request.current, designs):
+                    facts["candidate"] = reasons
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
         return FitAnswer(folder, facts, unusable)
 
-    def _fit(
+    def _sound_fit(
         self,
         rows: Sequence[DatasetRow],
         isolated: dict[str, float],
         designs: DesignCache,
         folder: Path,
         parent: str | None,
-    ) -> dict[str, Any]:
+    ) -> tuple[Trained, Sequence[DatasetRow], dict[str, str]]:
+        """Fit, and again without the labels that contradict all others; return fit, rows and what was left out.
+
+        Raises
+        ------
+        DataError
+            So many contradict each other that nobody can say which are right.
+        """
+        settings = self.job.training
+        before = set(self.registry.labels(parent)) if parent is not None else set()
+        judged = {row.task_id for row in rows if row.task_id not in before} if settings.refuse_contradictions else set()
+        odd: dict[str, str] = {}
+        while True:
+            trained = train(rows, designs.basis, settings, isolated, folder, design_of=designs, growing=designs.growing)
+            found = contradicting(rows, judged - set(odd), trained, settings, isolated, designs)
+            if not found:
+                return trained, rows, {task: f"{LEFT_OUT}{reason}" for task, reason in odd.items()}
+            odd |= found
+            if len(odd) > max(_MOST_ODD * (len(rows) + len(odd)), 1):
+                raise DataError(
+                    f"{len(odd)} labels contradict the others, e.g. {next(iter(odd.values()))}",
+                    "are all labels of one unit and one method? training.refuse_contradictions: false takes them all",
+                )
+            rows = [row for row in rows if row.task_id not in odd]
+
+    def _finished(
+        self, rows: Sequence[DatasetRow], designs: DesignCache, folder: Path, parent: str | None
+    ) -> tuple[dict[str, Any], dict[str, GrownSet]]:
+        """Write the active sets; return the facts of the manifest, and the sets."""
         settings, basis = self.job.training, designs.basis
-        trained = train(rows, basis, settings, isolated, folder, design_of=designs, growing=designs.growing)
         facts = {
             "task_ids": [row.task_id for row in rows],
             "editions": {row.task_id: row.edition for row in rows if row.edition},
@@ -200,9 +249,9 @@ class Fitter:
         }
         selected = self._select(rows, designs, facts, parent)
         write_grades(folder, selected)
-        chosen = samples(rows, trained.predictions, forces_entered=settings.force_weight > 0)
-        check(folder, chosen, isolated, evaluation_by(self.job.engine))
-        return facts | {"active_set": {element: len(found.active.rows) for element, found in selected.items()}}
+        return facts | {
+            "active_set": {element: len(found.active.rows) for element, found in selected.items()}
+        }, selected
 
     def _select(
         self, rows: Sequence[DatasetRow], designs: DesignCache, facts: Mapping[str, Any], parent: str | None
@@ -251,6 +300,7 @@ class Fitter:
         """
         window, use = self.job.labelling.energy_window, self.job.training.use_changed_smearing
         told = {row.task_id: left_out(row, isolated, window, use_changed_smearing=use) for row in rows}
+        told |= {row.task_id: reason for row in rows if (reason := not_finite(row))}
         reasons = {task_id: f"{LEFT_OUT}{reason}" for task_id, reason in told.items() if reason}
         if rows and len(reasons) == len(rows):
             raise DataError(f"all {len(rows)} labels are left out, e.g. {next(iter(reasons.values()))}")
