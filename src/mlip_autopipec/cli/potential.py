@@ -10,16 +10,17 @@ import click
 from mlip_autopipec.cli.options import json_option, run_option
 from mlip_autopipec.cli.potential_files import compare, convert, evaluate, info
 from mlip_autopipec.cli.potential_inputs import bad_input, each_structure
+from mlip_autopipec.cli.potential_versions import diff, promote, rollback, show, why
 from mlip_autopipec.core.errors import ConfigError, NotFoundError
 from mlip_autopipec.store.rundir import RunDirectory
 
 
 @click.group()
 def potential() -> None:
-    """Look at potential versions and files."""
+    """Look at potential versions and files, and choose the version that walkers use."""
 
 
-for _command in (info, convert, compare, evaluate):
+for _command in (info, convert, compare, evaluate, show, diff, why, promote, rollback):
     potential.add_command(_command)
 
 

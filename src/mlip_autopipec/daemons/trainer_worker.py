@@ -21,6 +21,7 @@ from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.demand import Demand
 from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.pinning import fulfil
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.upkeep import Upkeep
 from mlip_autopipec.runtime.child import Child, Result
@@ -136,6 +137,7 @@ class TrainerWorker:
         if self._control.wants(REVIVE_TRAINER):
             self._demand.revive()
             self._control.withdraw(REVIVE_TRAINER)
+        fulfil(self._control, self.registry)
         took_in = self.intake.take_results()
         if self.intake.rest:
             self._next_look = now

@@ -5,8 +5,8 @@ Reads: a fit and its rows. Writes: nothing; the trainer refuses what this names,
 A label is judged by what the others leave of it (`ace.outliers`), so one that stands alone in a new region is not
 blamed for being new. Two things must come together: it is far from what is usual in this fit, and what is wrong with
 it is as large as what it says. Genuine labels (EMT, and the DFT sets of Zuo et al. 2020, doi:10.1021/acs.jpca.9b08723)
-stay below 3 times the median and, where they are that far off, below a quarter of their own forces; forces of other
-atoms, or in another unit, are at 8 times and 0.75 at least.
+stay below 3 times the median; forces of other atoms, or in another unit, are at 8 times where they are large enough to
+do harm. Energies stay below 4 times the median; 10 eV too much in a cell are at 22 times.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FEWEST: Final = 8
 # So few are all judged in full.
 _FEW: Final = 100
 _FORCE_FACTOR: Final = 4.0
-_FORCE_SHARE: Final = 0.5
+_FORCE_SHARE: Final = 0.3
 _ENERGY_FACTOR: Final = 8.0
 _LEAST_ENERGY: Final = 0.02  # eV per atom
 
@@ -83,7 +83,9 @@ def contradicting(
     worst, reason = 1.0, {}
     for task_id in judged:
         misfit = found[task_id]
-        off = min(misfit.forces / (_FORCE_FACTOR * forces or np.inf), misfit.forces / (_FORCE_SHARE * misfit.size))
+        off = misfit.forces / (_FORCE_FACTOR * forces or np.inf)
+        if misfit.forces < _FORCE_SHARE * misfit.size:
+            off = 0.0
         off_energy = misfit.energy / energy if np.isfinite(misfit.energy) else 0.0
         if max(off, off_energy) > worst:
             worst, reason = max(off, off_energy), {task_id: _told(task_id, misfit, forces, by_energy=off_energy > off)}
