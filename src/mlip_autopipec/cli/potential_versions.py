@@ -1,4 +1,4 @@
-"""`autopipe potential show|diff|why|promote|rollback`: the versions of a run, what they are made of, which one is used."""
+"""`autopipe potential show|diff|why|promote|rollback`: what versions are made of, and which one walkers use."""
 
 from __future__ import annotations
 

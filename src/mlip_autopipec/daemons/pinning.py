@@ -1,4 +1,4 @@
-"""Which version walkers use, as a person wants it: asked by the command line, done by whoever holds the trainer's office."""
+"""Which version walkers use, as a person wants it: the command line asks, whoever holds the trainer's office acts."""
 
 from __future__ import annotations
 

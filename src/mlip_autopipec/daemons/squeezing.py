@@ -85,7 +85,7 @@ def squeezed_gammas(
 
 def squeezed(atoms: Atoms, i: int, j: int, vector: np.ndarray, distance: float) -> Atoms:
     """Return a copy in which atom `i` and the image of `j` at `vector` (A) from it are `distance` (A) apart."""
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     length = float(np.linalg.norm(vector))
     shift = (length - distance) / 2 * vector / length
     copy.positions[i] += shift
@@ -111,7 +111,7 @@ def reachable_energies(
 
 
 def _scaled(atoms: Atoms, scale: float) -> Atoms:
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     copy.set_cell(np.asarray(atoms.cell) * scale, scale_atoms=True)
     return copy
 

@@ -128,9 +128,9 @@ class Dataset:
             raise
         return None if said == "ok" else str(said)
 
-    def set_aside(self) -> Path:
+    def set_aside(self, suffix: str = ".damaged") -> Path:
         """Rename a damaged file to `dataset.db.damaged-N` and return where it lies; there is none afterwards."""
-        names = (self.path.with_name(f"{self.path.name}.damaged-{n}") for n in itertools.count(1))
+        names = (self.path.with_name(f"{self.path.name}{suffix}-{n}") for n in itertools.count(1))
         kept = next(name for name in names if not name.exists())
         journal = _journal(self.path)
         if journal.exists():  # it belongs to this file, and would be rolled back into the next one

@@ -38,10 +38,12 @@ def side_of(config_type: str, origin: Mapping[str, Any]) -> Side:
     source = origin.get("source")
     if "parent" in origin:
         return "validation" if _is_held_out(f"parent {origin['parent']}") else "train"
-    if source in ("bootstrap", "start.dataset") and _is_count(number := origin.get("number")):
-        # One file, whichever of its frames came with labels.
-        return _in_segment("start", number, *_FRAMES) if number >= _FRAMES[0] else "train"
-    if source == "whole_cell" and _is_count(step := origin.get("step")):
+    if source in ("bootstrap", "start.dataset"):
+        number = _count(origin.get("number"))
+        # One series, whichever of the file's frames came with labels.
+        return _in_segment("start", number, *_FRAMES) if number is not None and number >= _FRAMES[0] else "train"
+    step = _count(origin.get("step"))
+    if source == "whole_cell" and step is not None:
         return _in_segment(f"whole_cell {origin.get('of')}", step, *_STEPS)
     return "train"
 
@@ -56,5 +58,5 @@ def _is_held_out(name: str) -> bool:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < _SHARE * 2**64
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
