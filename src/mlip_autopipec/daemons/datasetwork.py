@@ -52,7 +52,7 @@ def drop(run: RunDirectory, known: set[str], task_ids: Sequence[str], reason: st
     for task_id in task_ids:
         if task_id not in known:
             raise NotFoundError(f"{task_id}: no such label", "`autopipe dataset ls` shows all")
-    add_refusals(run, {task_id: f"{_DROPPED}: {reason}" if reason else _DROPPED for task_id in task_ids})
+    add_refusals(run, dict.fromkeys(task_ids, f"{_DROPPED}: {reason}" if reason else _DROPPED))
 
 
 def undrop(run: RunDirectory, task_ids: Sequence[str]) -> None:
@@ -71,7 +71,7 @@ def undrop(run: RunDirectory, task_ids: Sequence[str]) -> None:
 
 
 def rebuild(run: RunDirectory, config: Config) -> tuple[int, str]:
-    """Make the database anew of start structures and `results/`; return the number of labels, and where the old one is."""
+    """Make the database anew of start structures and `results/`; return how many labels, and the old one's name."""
     intake = Intake(
         run, config.labeller_settings(),
         force_limit=config.training.force_limit, moment_jump=config.labelling.moment_jump,
