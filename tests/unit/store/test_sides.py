@@ -1,5 +1,7 @@
 """Which labels are held out: a share, in whole segments of time, for ever."""
 
+from itertools import pairwise
+
 from mlip_autopipec.store.sides import side_of
 
 
@@ -26,7 +28,7 @@ def test_neighbours_in_time_are_never_on_both_sides():
     cells = [side_of("whole_cell", {"source": "whole_cell", "of": "w01", "step": s}) for s in range(0, 200_000, 50)]
     for sides in (frames, cells):
         assert {"train", "validation", "margin"} == set(sides)
-        assert {"train", "validation"} not in [set(pair) for pair in zip(sides, sides[1:], strict=False)]
+        assert {"train", "validation"} not in [set(pair) for pair in pairwise(sides)]
 
 
 def test_children_of_one_seed_are_on_one_side():
