@@ -29,8 +29,5 @@ def studentised(rows: FloatArray, residuals: FloatArray, influence: FloatArray) 
         (K, m) of the fit (`ace.linear.Fit`): the hat matrix is ``(rows @ influence) @ (rows @ influence).T``.
     """
     reduced = rows @ influence
-    left, spread, _ = np.linalg.svd(reduced, full_matrices=False)
-    within = left.T @ residuals
-    outside = float(residuals @ residuals - within @ within)
-    freedom = np.maximum(1.0 - spread**2, _LEAST_FREEDOM)
-    return float(np.sqrt((max(outside, 0.0) + np.sum(within**2 / freedom)) / len(residuals)))
+    freedom = (1.0 + _LEAST_FREEDOM) * np.eye(len(rows)) - reduced @ reduced.T
+    return float(np.sqrt(max(residuals @ np.linalg.solve(freedom, residuals), 0.0) / len(residuals)))

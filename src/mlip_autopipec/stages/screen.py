@@ -26,7 +26,7 @@ from mlip_autopipec.store.dataset import DatasetRow
 # Of fewer labels none can be said to be unlike the others.
 _FEWEST: Final = 8
 # So few are all judged in full.
-_FEW: Final = 100
+_FEW: Final = 40
 _FORCE_FACTOR: Final = 4.0
 _FORCE_SHARE: Final = 0.3
 _ENERGY_FACTOR: Final = 8.0
