@@ -36,7 +36,7 @@ def list_versions(run: RunDirectory, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(versions))
         return
-    columns = ("version", "parent", "labels", "new", "force_rmse", "energy_rmse_mev", "created")
+    columns = ("version", "parent", "labels", "new", "force_rmse", "energy_rmse_mev", "created", "candidate")
     print_table("versions", columns, ([v[c] for c in columns] for v in versions))
 
 
