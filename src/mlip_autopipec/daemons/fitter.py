@@ -218,8 +218,9 @@ class Fitter:
             So many contradict each other that nobody can say which are right.
         """
         settings = self.job.training
-        before = set(self.registry.labels(parent)) if parent is not None else set()
-        judged = {row.task_id for row in rows if row.task_id not in before} if settings.refuse_contradictions else set()
+        before = self._known_to(parent)
+        new = {row.task_id for row in rows if before.get(row.task_id) != row.edition}
+        judged = new if settings.refuse_contradictions else set()
         odd: dict[str, str] = {}
         while True:
             trained = train(rows, designs.basis, settings, isolated, folder, design_of=designs, growing=designs.growing)
@@ -233,6 +234,14 @@ class Fitter:
                     "are all labels of one unit and one method? training.refuse_contradictions: false takes them all",
                 )
             rows = [row for row in rows if row.task_id not in odd]
+
+    def _known_to(self, version: str | None) -> dict[str, int]:
+        """Return task id -> edition of the labels that a version contains: they were judged when they came."""
+        try:
+            manifest = self.registry.manifest(version) if version is not None else {}
+        except AutopipeError:  # damaged or gone: the trainer says so
+            return {}
+        return {task: int(manifest.get("editions", {}).get(task, 0)) for task in manifest.get("task_ids", ())}
 
     def _finished(
         self, rows: Sequence[DatasetRow], designs: DesignCache, folder: Path, parent: str | None
