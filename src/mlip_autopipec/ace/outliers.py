@@ -30,4 +30,5 @@ def studentised(rows: FloatArray, residuals: FloatArray, influence: FloatArray) 
     """
     reduced = rows @ influence
     freedom = (1.0 + _LEAST_FREEDOM) * np.eye(len(rows)) - reduced @ reduced.T
-    return float(np.sqrt(max(residuals @ np.linalg.solve(freedom, residuals), 0.0) / len(residuals)))
+    total = float(residuals @ np.linalg.solve(freedom, residuals))
+    return float(np.sqrt(max(total, 0.0) / len(residuals)))

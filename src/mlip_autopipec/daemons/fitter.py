@@ -204,12 +204,12 @@ class Fitter:
 
     def _sound_fit(
         self,
-        rows: Sequence[DatasetRow],
+        rows: list[DatasetRow],
         isolated: dict[str, float],
         designs: DesignCache,
         folder: Path,
         parent: str | None,
-    ) -> tuple[Trained, Sequence[DatasetRow], dict[str, str]]:
+    ) -> tuple[Trained, list[DatasetRow], dict[str, str]]:
         """Fit, and again without the labels that contradict all others; return fit, rows and what was left out.
 
         Raises
