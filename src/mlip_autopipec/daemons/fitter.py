@@ -19,6 +19,7 @@ from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError, Mo
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
+from mlip_autopipec.daemons.contradictions import contradicting, not_finite
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
@@ -28,7 +29,6 @@ from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.publish import check, read_grades, write_grades
-from mlip_autopipec.stages.screen import contradicting, not_finite
 from mlip_autopipec.stages.train import Trained, TrainingSettings, active_rows, count_active_rows, hashes, train
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow

@@ -1,6 +1,4 @@
-"""fit -> screen: labels that contradict all the others: wrong units, forces of other atoms, a lost electron.
-
-Reads: a fit and its rows. Writes: nothing; the trainer refuses what this names, and fits again. Next: `publish`.
+"""Labels that contradict all the others: wrong units, forces of other atoms, a lost electron.
 
 A label is judged by what the others leave of it (`ace.outliers`), so one that stands alone in a new region is not
 blamed for being new. Two things must come together: it is far from what is usual in this fit, and what is wrong with
