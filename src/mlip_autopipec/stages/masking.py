@@ -115,13 +115,13 @@ class Masking:
 
 def expected(atoms: Atoms, force_mask: Sequence[int], kind: TrainMask, limits: Limits | None) -> NDArray[np.bool_]:
     """Return (N,) which atoms of a structure without a label will teach, as far as one can tell before it is there."""
-    learned = np.asarray(force_mask, dtype=bool)
+    learned: NDArray[np.bool_] = np.array(force_mask, dtype=np.bool_)
     if kind == "radius":
         return learned
-    taught: NDArray[np.bool_] = np.ones(len(atoms), dtype=bool)
+    taught = np.ones(len(atoms), dtype=bool)
     if kind == "sane" and limits is not None:
         taught[_squeezed(_close_pairs(atoms), limits)] = False
-    return taught | learned
+    return np.logical_or(taught, learned)
 
 
 def _close_pairs(atoms: Atoms) -> _Pairs:

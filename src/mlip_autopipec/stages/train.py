@@ -131,6 +131,15 @@ class TrainingSettings(BasisSettings):
     force_limit: float = Field(
         100.0, gt=0, description="eV/A; a label with a larger learned force is refused, with the reason"
     )
+    refuse_contradictions: bool = Field(
+        True, description="leave out labels that contradict all the others: wrong units, forces of other atoms"
+    )
+    gate_tolerance: float = Field(
+        0.25,
+        ge=0,
+        le=10,
+        description="relative; a version whose error on a group of held-out labels grew by more stays a candidate",
+    )
     use_changed_smearing: bool = Field(
         True, description="fit labels for which only a larger smearing converged (labeller.accept_changed_smearing)"
     )

@@ -23,6 +23,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import fsync_directory
 from mlip_autopipec.core.interfaces import FloatArray
+from mlip_autopipec.store.sides import side_of
 
 # ASE refuses key-value strings that could be numbers, and an id such as 12e45… could.
 _PREFIX = "task-"
@@ -127,9 +128,9 @@ class Dataset:
             raise
         return None if said == "ok" else str(said)
 
-    def set_aside(self) -> Path:
+    def set_aside(self, suffix: str = ".damaged") -> Path:
         """Rename a damaged file to `dataset.db.damaged-N` and return where it lies; there is none afterwards."""
-        names = (self.path.with_name(f"{self.path.name}.damaged-{n}") for n in itertools.count(1))
+        names = (self.path.with_name(f"{self.path.name}{suffix}-{n}") for n in itertools.count(1))
         kept = next(name for name in names if not name.exists())
         journal = _journal(self.path)
         if journal.exists():  # it belongs to this file, and would be rolled back into the next one
@@ -196,17 +197,17 @@ class Dataset:
         os.replace(unfinished, self.path)
         fsync_directory(self.path.parent)
 
-    def ids_of(self, config_type: str) -> set[str]:
-        """Return the task ids of the rows of one kind."""
+    def ids_of(self, value: str, key: str = "config_type") -> set[str]:
+        """Return the task ids of the rows of one kind, or whose `key` (`side`, …) is `value`."""
         if not self.path.exists():
             return set()
         query = (
             "select t.value from text_key_values t join text_key_values c on t.id = c.id "
-            "where t.key = 'task' and c.key = 'config_type' and c.value = ?"
+            "where t.key = 'task' and c.key = ? and c.value = ?"
         )
         with self._open() as connection:
-            found = connection.execute(query, (config_type,)).fetchall()
-        return {str(value).removeprefix(_PREFIX) for (value,) in found}
+            found = connection.execute(query, (key, value)).fetchall()
+        return {str(task).removeprefix(_PREFIX) for (task,) in found}
 
     def row(self, task_id: str) -> DatasetRow | None:
         """Return one row, None if there is none."""
@@ -280,6 +281,8 @@ def _write(db: Any, row: DatasetRow) -> None:
     pairs: dict[str, Any] = {"task": _PREFIX + row.task_id, "uncertainty_gamma": float(row.uncertainty_gamma)}
     wanted = {"config_type": row.config_type, **{key: row.origin.get(key) for key in ("walker", "step", "version")}}
     pairs.update({key: value for key, value in wanted.items() if _searchable(value)})
+    if (side := side_of(row.config_type, row.origin)) != "train":
+        pairs["side"] = side
     if row.edition:
         pairs["edition"] = row.edition
     if row.moments is not None:
