@@ -16,6 +16,7 @@ from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.settings import RetentionSettings
 from mlip_autopipec.store.walkerstate import WalkerState, read_state, write_state
 
 
@@ -41,7 +42,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def runner(run: RunDirectory, started: list[str]) -> OtfRunner:
-    made = OtfRunner(run, SimpleNamespace(otf=OtfSettings(walkers=3)))  # type: ignore[arg-type]
+    made = OtfRunner(run, SimpleNamespace(otf=OtfSettings(walkers=3), retention=RetentionSettings()))  # type: ignore[arg-type]
 
     def start_walker(seat: Any) -> None:
         started.append(seat.plan.name)

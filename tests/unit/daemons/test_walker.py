@@ -168,7 +168,7 @@ def test_undisturbed_it_walks_to_the_end(tmp_path: Path) -> None:
     world.live(walker)
     assert (walker.state.state, walker.state.step, walker.state.extractions) == ("done", 300, 0)
     assert world.told() == ["md_started", "md_completed"]
-    frames = ase.io.read(world.folder / "trajectory.extxyz", index=":")
+    frames = ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")
     assert [f.info["step"] for f in frames] == [0, 50, 100, 150, 200, 250, 300]
     assert all("gamma" in f.arrays for f in frames)
 
@@ -183,7 +183,7 @@ def test_a_halt_ends_by_a_swap_and_md_goes_on_from_the_safe_snapshot(tmp_path: P
     assert halt["ended"]["action"] == "swap"
     undisturbed = World(tmp_path / "other", good)
     undisturbed.live(undisturbed.walker())
-    a, b = (ase.io.read(w.folder / "trajectory.extxyz", index=-1) for w in (world, undisturbed))
+    a, b = (ase.io.read(w.folder / "trajectory.extxyz.gz", index=-1) for w in (world, undisturbed))
     assert np.abs(a.positions - b.positions).max() < 1e-9  # the potential is the same: so is the trajectory
 
 
@@ -364,10 +364,10 @@ def test_the_trajectory_keeps_the_accepted_branch_only(tmp_path: Path) -> None:
     assert walker.state.snapshot_step == before - 20
     world.live(walker)
     assert walker.state.state == "done"
-    steps = [f.info["step"] for f in ase.io.read(world.folder / "trajectory.extxyz", index=":")]
+    steps = [f.info["step"] for f in ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")]
     assert steps == [0, 20, 40, 60, 80]
-    (tail,) = (world.folder / "excursions").glob("tail-*.extxyz")
-    assert tail.name == f"tail-0001-after-step{before - 20}.extxyz"
+    (tail,) = (world.folder / "excursions").glob("tail-*.extxyz.gz")
+    assert tail.name == f"tail-0001-after-step{before - 20}.extxyz.gz"
     assert [f.info["step"] for f in ase.io.read(tail, index=":")] == [before]
 
 
@@ -381,13 +381,13 @@ def test_frames_of_a_given_up_branch_that_a_kill_left_are_put_aside_at_the_start
     walker = world.walker()
     world.live(walker, steps=12)
     stood = walker.state.snapshot_step
-    frame = ase.io.read(world.folder / "trajectory.extxyz", index=-1)
+    frame = ase.io.read(world.folder / "trajectory.extxyz.gz", index=-1)
     frame.info["step"] = stood + 500
-    walker.snapshots.append_frame(frame)
+    walker.branch.trajectory.append(frame)
     walker.close()
     again = world.walker()
     again.start()
-    frames = ase.io.read(world.folder / "trajectory.extxyz", index=":")
+    frames = ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")
     assert frames[-1].info["step"] == stood
     (tail,) = (world.folder / "excursions").glob("tail-*")
     assert ase.io.read(tail).info["step"] == stood + 500
@@ -405,7 +405,7 @@ def test_a_schedule_survives_a_kill_at_any_snapshot(tmp_path: Path) -> None:
             walker = world.walker()
         world.live(walker)
         assert (walker.state.state, walker.state.step, walker.state.temperature) == ("done", 150, 300.0)
-        frames.append(ase.io.read(world.folder / "trajectory.extxyz", index=-1))
+        frames.append(ase.io.read(world.folder / "trajectory.extxyz.gz", index=-1))
     for other in frames[1:]:
         assert np.abs(frames[0].positions - other.positions).max() < 1e-9
         assert other.cell[2, 2] == pytest.approx(22 * 1.02)
