@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 import click
 
 from mlip_autopipec.cli.options import dry_run_option, json_option, run_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mlip_autopipec.daemons.productionwalker import ProductionWalker
 from mlip_autopipec.runtime.heartbeat import Heartbeat
@@ -18,6 +18,7 @@ from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from mlip_autopipec.config import Config
+    from mlip_autopipec.stages.watch import Engine
 
 
 def production_process(
@@ -52,7 +53,7 @@ def build_production_walker(
         plan,
         production,
         structure=structure,
-        evaluator=make_evaluator(version, production.engine, threads),
+        evaluator=make_evaluator(version, cast("Engine", production.engine), threads),
         make_md=lambda evaluator: make_md(evaluator, settings, log_file, config.lammps, folder),
         room=Room(folder, config.retention.min_free_gb),
         chunk_s=None if config.lammps.command is None else config.lammps.block_s,

@@ -87,8 +87,8 @@ class ProductionWalker:
             self.trajectory.cut(-1)
             return
         # Another start is another chance, and more steps may be wanted by now.
-        ended = "done" if found.step >= self.plan.steps else "running"
-        self.state = self._now = replace(found, steps=self.plan.steps, state=ended, reason="")
+        state = replace(found, steps=self.plan.steps, reason="")
+        self.state = self._now = replace(state, state="done" if found.step >= self.plan.steps else "running")
         if found.snapshot is not None:
             self.snapshots.prune(found.snapshot)
         if again := self.trajectory.cut(found.step):

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from mlip_autopipec.runtime.room import NO_ROOM
 from mlip_autopipec.monitor.status import RUNNER, SUPERVISOR, TRAINER
+from mlip_autopipec.runtime.room import NO_ROOM
 from mlip_autopipec.store.walkerstate import GAVE_UP
 
 # The names that the supervisor and the systemd units give; whoever has another one was started by hand.

@@ -82,5 +82,3 @@ def _metrics(registry: Registry, version: str) -> Any:
         return read_json(registry.path(version) / "metrics.json")
     except (FileNotFoundError, DataError):
         return None
-
-

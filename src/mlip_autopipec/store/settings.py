@@ -29,7 +29,10 @@ class RetentionSettings(BaseModel):
 
     # A walker writes megabytes per snapshot; a label that finds no room is computed for hours and waits in memory.
     min_free_gb: float = Field(
-        1.0, ge=0, le=1e6, description="GB; with less free on the run's disk walkers pause, while labels still land; 0: never"
+        1.0,
+        ge=0,
+        le=1e6,
+        description="GB; with less free on the run's disk walkers pause, while labels still land; 0: never",
     )
     snapshots: int = Field(
         2, ge=2, le=10_000, description="snapshots of each walker, or more where otf.rewind_steps needs them"

@@ -74,10 +74,12 @@ class Trajectory:
         """
         older = self.folder / _OLDER
         if not self.path.exists() and older.exists():
-            self._take_over(older.open("rb"), older)
+            with older.open("rb") as text:
+                self._take_over(text, older)
             older.unlink()
         elif self.path.exists() and not is_ours(self.path):
-            self._take_over(gzip.open(self.path, "rb"), self.path)
+            with gzip.open(self.path, "rb") as unpacked:
+                self._take_over(unpacked, self.path)
         if not self.path.exists():
             return
         sound, size = members(self.path, proven_bytes=_PROVEN_BYTES), self.path.stat().st_size
@@ -146,8 +148,7 @@ class Trajectory:
 
     def _take_over(self, source: BinaryIO | gzip.GzipFile, path: Path) -> None:
         """Write the frames of a text file as our own; half a frame at its end is left out."""
-        with source:
-            count = _replace(self.path, (pack(text, _step_of(text)) for text in _texts(source, path)))
+        count = _replace(self.path, (pack(text, _step_of(text)) for text in _texts(source, path)))
         log.info("%s: %d frames taken over into %s", path, count, self.path.name)
 
 

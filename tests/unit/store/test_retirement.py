@@ -84,13 +84,15 @@ def test_a_kill_in_the_middle_is_finished(run: RunDirectory, monkeypatch: pytest
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("os.rename", killed)
-        retire(registry, "v0001")
+        with pytest.raises(KeyboardInterrupt):
+            retire(registry, "v0001")
     assert registry.damage("v0001") is None  # still whole
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", killed)
-        retire(registry, "v0001")
+        with pytest.raises(KeyboardInterrupt):
+            retire(registry, "v0001")
     assert "v0001" not in registry.versions()
     assert len(registry.recover()) == 2  # of the first and the second kill
     assert not list(run.potentials.glob(".work-*"))
