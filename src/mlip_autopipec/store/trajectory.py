@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import itertools
 import logging
 import os
@@ -13,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import ase.io
 import numpy as np
 from ase import Atoms
 
 from mlip_autopipec.core.files import append_whole, fsync_directory
+from mlip_autopipec.store.extxyz import text_of
 from mlip_autopipec.store.frames import Member, is_ours, members, pack
 
 log = logging.getLogger(__name__)
@@ -59,9 +58,7 @@ class Trajectory:
         written.calc = frame.calc
         if "gamma" in frame.arrays:
             written.arrays["gamma"] = np.minimum(frame.arrays["gamma"], _LARGEST_GAMMA)
-        text = io.StringIO()
-        ase.io.write(text, written, format="extxyz")
-        append_whole(self.path, pack(text.getvalue().encode(), int(frame.info.get("step", 0))))
+        append_whole(self.path, pack(text_of(written), int(frame.info.get("step", 0))))
 
     def steps(self) -> list[int]:
         """Return the steps of the frames."""

@@ -17,6 +17,7 @@ import ase.io
 import pytest
 from ase.build import bulk
 
+from mlip_autopipec.cli.main import main
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
 from mlip_autopipec.store.control import Control
@@ -75,12 +76,23 @@ def step_of(run: RunDirectory, name: str) -> int:
     return -1 if state is None else state.step
 
 
+def test_what_would_be_done_is_said_and_not_done(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code, text in (
+        (("--dry-run", "--json", "--walker", "w01"), 0, "would run w01 with v0001 from step 0 to 200"),
+        (("--version", "v0099", "--json"), 4, "no version v0099"),
+        (("--walker", "w05", "--json"), 4, "w05: no such walker"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["otf", "produce", "-C", str(run.root), *words])
+        assert left.value.code == code
+        told = capsys.readouterr()
+        assert text in told.err
+        assert isinstance(json.loads(told.out), dict)
+    assert not run.production.exists()
+
+
 def test_a_run_that_was_stopped_is_produced_from(run: RunDirectory) -> None:
     Control(run.control).ask("stop", "autopipe otf stop")
-    planned = produce(run, "--dry-run", "--json", "--walker", "w01")
-    assert planned.returncode == 0
-    assert "would run w01 with v0001 from step 0 to 200" in planned.stderr
-    assert not run.production.exists()
     done = produce(run, "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -89,12 +101,10 @@ def test_a_run_that_was_stopped_is_produced_from(run: RunDirectory) -> None:
         assert (walker["state"], walker["step"], walker["frames"]) == ("done", 200, 5)
         assert [f.info["step"] for f in ase.io.read(walker["trajectory"], index=":")] == [0, 50, 100, 150, 200]
     assert not list(run.heartbeats.glob("produce*.json"))
-    assert not run.walkers.exists() or not list(run.walkers.iterdir())
-    unknown = produce(run, "--version", "v0099", "--json")
-    assert unknown.returncode == 4
-    assert "v0099" in json.loads(unknown.stdout)["error"]
+    assert not list(run.walkers.iterdir())
 
 
+@pytest.mark.slow
 def test_signals_and_kills_cost_no_more_than_a_frame(run: RunDirectory) -> None:
     more = ("--steps", "100000")
     with subprocess.Popen(command(run, *more), stderr=subprocess.PIPE) as first:
