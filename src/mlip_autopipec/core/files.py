@@ -87,25 +87,17 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, line: str, *, fsync: bool = False) -> None:
-    """Append one line in a single `write`, so that those of a crashed writer are whole or absent.
+    """Append one line (or frame of lines) in a single `write`, so that those of a crashed writer are whole or absent.
 
     Raises
     ------
     OSError
         The disk took nothing, or (ENOSPC) only a part, which is removed again.
     """
-    _append(path, line.rstrip("\n").encode() + b"\n", lines=True, fsync=fsync)
-
-
-def append_whole(path: Path, data: bytes, *, fsync: bool = False) -> None:
-    """Append bytes in a single `write`, as `append_line` does a line."""
-    _append(path, data, lines=False, fsync=fsync)
-
-
-def _append(path: Path, data: bytes, *, lines: bool, fsync: bool) -> None:
+    data = line.rstrip("\n").encode() + b"\n"
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        size = os.fstat(fd).st_size if lines else 0
+        size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             data = b"\n" + data  # half a line that a power cut left must not swallow this one
         if (written := os.write(fd, data)) < len(data):

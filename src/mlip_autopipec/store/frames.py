@@ -1,95 +1,124 @@
-"""Frames of MD as members of one gzip file, each of which says how long it is and of which step.
+"""Frames of MD in one gzip stream that can be appended to, cut and mended at the frames' borders.
 
-A gzip file may consist of any number of members (RFC 1952), and whoever reads it sees one text: ASE, OVITO and `zcat`
-read an extxyz of many frames. What only we read is the extra field of each member's header: with it frames are
-counted, cut off and moved without a look at their content, and what a kill left of the last one is recognised.
+Each frame is a stretch of deflate blocks that ends in a full flush (RFC 1951): it starts at a byte, and is unpacked
+without what comes before. So whoever reads gzip reads one text (OVITO reads no further than the first member of a file
+of several members: 3.17), and we find the frames again, also behind a damaged one. The stream always has its end, an
+empty last block with checksum and length, which the next frame overwrites.
 """
 
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-# Fixed part of a header: magic, deflate, FEXTRA, no time, fastest, unknown system; one field AP of 16 bytes.
-_START: Final = b"\x1f\x8b\x08\x04\0\0\0\0\x04\xff" + struct.pack("<H2sH", 20, b"AP", 16)
-_FACTS: Final = struct.Struct("<QQ")  # bytes of the whole member, step
-_END: Final = struct.Struct("<II")  # CRC-32 and length of the text
-_HEADER_BYTES: Final = len(_START) + _FACTS.size
-_LEAST_BYTES: Final = _HEADER_BYTES + 2 + _END.size
+# Magic, deflate, no flags, no time, fastest, unknown system.
+HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\x04\xff"
+_FLUSH: Final = b"\0\0\xff\xff"  # how a full flush ends; also by chance, once in 4 GB
+_LAST_BLOCK: Final = b"\x03\0"
+_SUM: Final = struct.Struct("<II")  # CRC-32 and length of the text
+END_BYTES: Final = len(_LAST_BLOCK) + _SUM.size
+_MODULUS: Final = 1 << 32
 # Numbers of MD hardly repeat: a higher level takes several times as long and saves a few percent.
 _LEVEL: Final = 1
+# The step of a frame in its comment line.
+_STEP: Final = re.compile(rb"(?:^|\s)step=(\d+)(?:\s|$)")
 
 
 @dataclass(frozen=True)
-class Member:
-    """Where one frame stands: byte offset, bytes, MD step."""
+class Checksum:
+    """CRC-32 and length (modulo 2^32) of the text so far."""
+
+    crc: int = 0
+    length: int = 0
+
+    def after(self, text: bytes) -> Checksum:
+        return Checksum(zlib.crc32(text, self.crc), (self.length + len(text)) % _MODULUS)
+
+    def end(self) -> bytes:
+        """Return the end of the stream."""
+        return _LAST_BLOCK + _SUM.pack(self.crc, self.length)
+
+    @classmethod
+    def of_end(cls, end: bytes) -> Checksum | None:
+        """Return what the end of a stream says; None if it is none."""
+        whole = len(end) == END_BYTES and end.startswith(_LAST_BLOCK)
+        return cls(*_SUM.unpack(end[len(_LAST_BLOCK) :])) if whole else None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Where one frame stands: byte offset, bytes, MD step; and the checksum of all text up to its end."""
 
     offset: int
     size: int
     step: int
+    total: Checksum
 
     @property
     def end(self) -> int:
         return self.offset + self.size
 
 
-def pack(text: bytes, step: int) -> bytes:
-    """Return one frame's text as a member."""
+def pack(text: bytes) -> bytes:
+    """Return one frame's text as a stretch."""
     squeeze = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    body = squeeze.compress(text) + squeeze.flush()
-    size = _HEADER_BYTES + len(body) + _END.size
-    end = _END.pack(zlib.crc32(text), len(text) & 0xFFFFFFFF)
-    return b"".join((_START, _FACTS.pack(size, step), body, end))
+    return squeeze.compress(text) + squeeze.flush(zlib.Z_FULL_FLUSH)
 
 
-def unpack(member: bytes) -> bytes | None:
-    """Return the text of a member; None if it is damaged."""
+def stretches(path: Path) -> Iterator[tuple[Stretch, bytes]]:
+    """Yield every whole frame of a file and its text; what is none is left out."""
+    if not path.exists() or path.stat().st_size <= len(HEADER):
+        return
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        begin = border = position = len(HEADER)
+        total = Checksum()
+        while (found := content.find(_FLUSH, position)) >= 0:
+            position, end = found + 1, found + len(_FLUSH)
+            # Behind a damaged frame the next one begins at the border before this one.
+            for start in dict.fromkeys((begin, border)):
+                if (text := _frame_in(content[start:end])) is not None:
+                    total = total.after(text)
+                    yield Stretch(start, end - start, step_of(text), total), text
+                    begin = position = end
+                    break
+            border = end
+
+
+def _frame_in(packed: bytes) -> bytes | None:
+    """Return the text of a frame, if it is one from its number of atoms to its last line."""
     try:
-        text = zlib.decompress(member[_HEADER_BYTES : -_END.size], -zlib.MAX_WBITS)
+        text = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed)
     except zlib.error:
         return None
-    return text if _END.unpack(member[-_END.size :]) == (zlib.crc32(text), len(text) & 0xFFFFFFFF) else None
+    count = text.split(b"\n", 1)[0].strip()
+    whole = count.isdigit() and text.endswith(b"\n") and text.count(b"\n") == int(count) + 2
+    return text if whole else None
 
 
-def members(path: Path, *, proven_bytes: int = 0) -> list[Member]:
-    """Return the whole frames of a file, in its order; what is none is left out.
+def step_of(text: bytes) -> int:
+    """Return the step of a frame; one that tells none belongs to the beginning."""
+    found = _STEP.search(text.split(b"\n", 2)[1])
+    return int(found[1]) if found else 0
 
-    Parameters
-    ----------
-    proven_bytes
-        The frames in this last part of the file are unpacked to see whether they are sound; of the others only the
-        headers are read.
-    """
-    if not path.exists() or not path.stat().st_size:
-        return []
-    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        prove_from = len(content) - proven_bytes
-        found = _walk(content)
-        return [m for m in found if m.end <= prove_from or unpack(content[m.offset : m.end]) is not None]
+
+def write_stream(target: BinaryIO, texts: Iterator[tuple[bytes, bytes]]) -> int:
+    """Write a whole stream of frames, given as stretch and text each; return how many there were."""
+    target.write(HEADER)
+    count, total = 0, Checksum()
+    for stretch, text in texts:
+        target.write(stretch)
+        count, total = count + 1, total.after(text)
+    target.write(total.end())
+    return count
 
 
 def is_ours(path: Path) -> bool:
-    """True if a file is empty or begins with a frame of ours: not one that somebody packed with another program."""
+    """True if a file is empty or begins as ours do: it was not packed with another program."""
     with path.open("rb") as handle:
-        begin = handle.read(len(_START))
-    return _START.startswith(begin)
-
-
-def _walk(content: mmap.mmap) -> Iterator[Member]:
-    position = 0
-    while position + _LEAST_BYTES <= len(content):
-        if content[position : position + len(_START)] == _START:
-            size, step = _FACTS.unpack_from(content, position + len(_START))
-            if size >= _LEAST_BYTES and position + size <= len(content):
-                yield Member(position, size, step)
-                position += size
-                continue
-        # Damaged: on with the next header.
-        position = content.find(_START, position + 1)
-        if position < 0:
-            return
+        return HEADER.startswith(handle.read(len(HEADER)))

@@ -381,7 +381,7 @@ def test_the_trajectory_keeps_the_accepted_branch_only(tmp_path: Path) -> None:
 def test_a_trajectory_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
     world = World(tmp_path, good)
     walker = world.walker()
-    world.live(walker, steps=12)
+    world.live(walker, steps=6)  # at most one snapshot each
     walker.close()
     stood, packed = walker.state.snapshot_step, world.folder / "trajectory.extxyz.gz"
     assert 0 < stood < 300
@@ -435,7 +435,7 @@ def test_without_room_it_pauses_and_goes_on_by_itself(tmp_path: Path) -> None:
     world = World(tmp_path, good)
     walker = world.walker()
     walker._room = Room(world.folder, 1.0, free=lambda _: int(free[0]), monotonic=lambda: float(next(time)))
-    world.live(walker, steps=12)
+    world.live(walker, steps=6)  # at most one snapshot each
     step = walker.state.step
     assert 0 < step < 300
     free[0] = 0.5e9
