@@ -29,6 +29,7 @@ from mlip_autopipec.store.production import (
     ProductionState,
     read_production,
     read_walker,
+    renewed,
     write_production,
     write_walker,
 )
@@ -175,6 +176,8 @@ class ProductionRun:
         write_production(self.wanted.folder, self.wanted.production)
         for seat in self.seats:
             seat.folder.mkdir(exist_ok=True)
+            if (found := read_walker(seat.folder)) is not None:
+                write_walker(seat.folder, renewed(found, seat.plan.steps))
 
     def step(self, now: float) -> Outcome:
         """Look after every walker once."""

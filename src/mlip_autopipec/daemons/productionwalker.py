@@ -19,7 +19,7 @@ from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.watch import WalkerPlan
-from mlip_autopipec.store.production import Production, ProductionState, read_walker, write_walker
+from mlip_autopipec.store.production import Production, ProductionState, read_walker, renewed, write_walker
 from mlip_autopipec.store.snapshots import Snapshots
 from mlip_autopipec.store.trajectory import Trajectory
 
@@ -86,9 +86,7 @@ class ProductionWalker:
         if found is None:
             self.trajectory.cut(-1)
             return
-        # Another start is another chance, and more steps may be wanted by now.
-        state = replace(found, steps=self.plan.steps, reason="")
-        self.state = self._now = replace(state, state="done" if found.step >= self.plan.steps else "running")
+        self.state = self._now = renewed(found, self.plan.steps)
         if found.snapshot is not None:
             self.snapshots.prune(found.snapshot)
         if again := self.trajectory.cut(found.step):

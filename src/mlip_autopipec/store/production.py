@@ -6,7 +6,7 @@ counted twice.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +87,12 @@ class ProductionState:
     first_above: int | None = None
     last_above: int | None = None
     updated: float = 0.0
+
+
+def renewed(found: ProductionState, steps: int) -> ProductionState:
+    """Return the state with which another start begins: a new chance, and perhaps more steps."""
+    ended: Condition = "done" if found.step >= steps else "running"
+    return replace(found, steps=steps, state=ended, reason="")
 
 
 def write_production(folder: Path, production: Production) -> None:

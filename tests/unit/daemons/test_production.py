@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from ase.build import bulk
 from mlip_autopipec.config import Config, load
 from mlip_autopipec.core.errors import ConfigError, ModelError, NotFoundError
 from mlip_autopipec.core.yamlfile import dump_mapping
-from mlip_autopipec.daemons.production import Order, order
+from mlip_autopipec.daemons.production import Order, ProductionRun, order
 from mlip_autopipec.daemons.productionchild import build_production_walker
 from mlip_autopipec.daemons.productionwalker import ProductionWalker
 from mlip_autopipec.monitor.production import report, report_of
+from mlip_autopipec.runtime.child import Result
 from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.production import read_walker, write_production
@@ -192,6 +194,38 @@ def test_more_steps_go_on_and_fewer_do_nothing(run: RunDirectory) -> None:
         assert live(made)
         assert (made.state.step, made.state.state) == (made_steps, "done")
     assert [f.info["step"] for f in frames(made)] == [0, 30, 60, 90]
+
+
+def test_more_steps_are_not_done_before_they_are_made(run: RunDirectory) -> None:
+    """An end before the first new frame, by SIGTERM say, leaves a production that is to be gone on with."""
+    config = configure(run, walkers=1)
+    wanted = order(run, config, None, [], 30)
+    production = ProductionRun(run, config, wanted, print)
+    production.start()
+    assert live(walker(run, config, wanted))
+    again = ProductionRun(run, config, order(run, config, None, [], 60), print)
+    again.start()
+    state = read_walker(wanted.folder / "w00")
+    assert state is not None
+    assert (state.state, state.step, state.steps) == ("running", 30, 60)
+    again._left(again.seats[0], Result(value=0), 0.0)
+    assert not again.seats[0].ended
+    again.drain()
+    assert again.step(0.0) is Outcome.DONE
+    assert (again.ending(signal.SIGTERM), again.ending(signal.SIGINT)) == (75, 130)
+
+
+def test_a_walker_that_always_dies_is_given_up(run: RunDirectory) -> None:
+    config = configure(run, walkers=1)
+    said: list[str] = []
+    production = ProductionRun(run, config, order(run, config, None, [], None), said.append)
+    production.start()
+    for number in range(3):
+        assert not production.seats[0].ended, number
+        production._left(production.seats[0], Result(value=70), 0.0)
+    assert production.step(1.0) is Outcome.DONE
+    assert production.ending(None) == 3
+    assert "exit code 70; see logs/produce-v0002-w00.log" in said[0]
 
 
 def test_a_production_has_one_set_of_conditions(run: RunDirectory) -> None:
