@@ -66,7 +66,9 @@ def _needed(run: RunDirectory, registry: Registry) -> Iterator[str]:
         yield from filter(None, [registry.manifest(head).get("parent")])
     for folder in sorted(run.walkers.iterdir()) if run.walkers.is_dir() else []:
         state = read_state(folder) if folder.is_dir() else None
-        yield from filter(None, [state and state.version, _halted_by(folder / "halt.json")])
+        # The open halt, and those that wait without their walker.
+        halts = [folder / "halt.json", *folder.glob("aside/*.json")]
+        yield from filter(None, [state and state.version, *map(_halted_by, halts)])
     for _, production in productions(run):
         yield production.version
 

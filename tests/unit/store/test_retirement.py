@@ -50,9 +50,11 @@ def test_what_walkers_halts_and_productions_use_stays(run: RunDirectory) -> None
     (run.walkers / "notes.txt").write_text("mine")
     write_state(run.walker("w00"), WalkerState("w00", version="v0002"))
     (run.walker("w01") / "halt.json").write_text('{"version": "v0005"}')
+    (run.walker("w00") / "aside").mkdir()
+    (run.walker("w00") / "aside" / "0003.json").write_text('{"version": "v0003"}')
     produced = Production("v0006", "", "ace", 5.0, 10, 100, {})
     write_production(run.production / "kept-by-hand", produced)
-    assert left(run) == ["v0002", "v0005", "v0006", "v0008", "v0009"]
+    assert left(run) == ["v0002", "v0003", "v0005", "v0006", "v0008", "v0009"]
 
 
 def test_nothing_goes_while_a_file_that_names_versions_is_damaged(run: RunDirectory) -> None:
