@@ -29,7 +29,7 @@ from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.rundir import RunDirectory
-from mlip_autopipec.store.settings import QueueSettings
+from mlip_autopipec.store.settings import QueueSettings, RetentionSettings
 
 # A changed value would mix labels or histories that do not belong together; every other key may change at a restart.
 FROZEN: Final = ("labeller", "start")
@@ -74,6 +74,9 @@ class Config(BaseModel):
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="cells cut out for labelling")
     training: TrainingSettings = Field(default_factory=TrainingSettings, description="fit and when to refit")
     queue: QueueSettings = Field(default_factory=QueueSettings, description="task files")
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="what is kept, and how much of the disk stays free"
+    )
     supervisor: SupervisorSettings = Field(default_factory=SupervisorSettings, description="processes of this host")
     node: NodeSettings = Field(default_factory=NodeSettings, description="what differs from node to node")
 

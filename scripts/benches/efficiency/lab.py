@@ -216,5 +216,5 @@ class Lab:
 
     def visited(self) -> list[Atoms]:
         """Return the frames of all accepted branches."""
-        files = sorted(self.run.walkers.glob("*/trajectory.extxyz"))
+        files = sorted(self.run.walkers.glob("*/trajectory.extxyz.gz"))
         return [frame for file in files for frame in ase.io.read(file, ":")]

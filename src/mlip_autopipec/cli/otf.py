@@ -1,4 +1,4 @@
-"""`autopipe otf`: start, stop, pause and revive a run, and say how wrong its potential is."""
+"""`autopipe otf`: start, stop, pause and revive a run, say how wrong its potential is, and produce with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from mlip_autopipec.cli.calibration import calibration
 from mlip_autopipec.cli.options import dry_run_option, json_option, run_option
+from mlip_autopipec.cli.produce import produce
 from mlip_autopipec.store.rundir import RunDirectory
 
 
@@ -137,3 +138,4 @@ def revive(run: RunDirectory, names: tuple[str, ...], dry_run: bool) -> None:
 
 
 otf.add_command(calibration)
+otf.add_command(produce)

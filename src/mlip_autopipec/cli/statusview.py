@@ -31,8 +31,32 @@ def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: boo
         ("version", "labels", "new", "force RMSE (eV/A)", "energy RMSE (meV/atom)"),
         ((v["version"], v["labels"], v["new"], v["force_rmse"], v["energy_rmse_mev"]) for v in versions),
     )
+    for production in facts["productions"]:
+        print_production(production)
+        for line in production["warnings"]:
+            print(f"warning: {line}")
     for line in trouble:
         print(f"needs you: {line}")
+
+
+def print_production(facts: dict[str, Any]) -> None:
+    """Print one production as a table."""
+    print_table(
+        f"production {facts['name']}, version {facts['version']}",
+        ("walker", "state", "step", "frames", "largest gamma", "at step", f"looks above {facts['halt_level']:g}"),
+        (
+            (
+                w["name"],
+                w["state"] if w["alive"] or w["state"] != "running" else "stopped",
+                f"{w['step'] if w['now'] is None else w['now']}/{w['steps']}",
+                w["frames"],
+                w["gamma"],
+                w["gamma_step"],
+                f"{w['above']}/{w['looks']}",
+            )
+            for w in facts["walkers"]
+        ),
+    )
 
 
 def _labels(facts: dict[str, Any]) -> list[str]:

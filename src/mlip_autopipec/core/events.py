@@ -34,6 +34,7 @@ EVENTS: Final = frozenset(TASK_STORY) | {
     "rewound",
     "dataset_rebuilt",
     "current_repaired",
+    "version_retired",
 }
 
 

@@ -57,6 +57,7 @@ def line_of(record: Mapping[str, Any], threshold: float) -> str | None:
         "walker_revived": f"{walker} gets another chance, as asked",
         "dataset_rebuilt": f"{reason}: rebuilt with {record.get('labels')} labels",
         "current_repaired": f"{reason}",
+        "version_retired": f"{version} removed, since nobody uses it any more (retention.versions)",
         "walker_stuck": f"{walker} is stuck at step {step}: {reason}",
     }
     return lines.get(event)

@@ -18,6 +18,7 @@ from mlip_autopipec.daemons.inoffice import runners_office
 from mlip_autopipec.daemons.walkermd import dimension_of, make_md, md_settings, write_script
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.heartbeat import Heartbeat
+from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome, serve
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.watch import WalkerPlan, walker_plans
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 _RESTART_LIMIT = 5
 _FIRST_RESTART_S = 1.0
 _LAST_RETRY_S = 60.0
+_FULL_DISK_S = 5.0
 _DRAIN_S = 20.0
 
 
@@ -69,6 +71,7 @@ class OtfRunner:
         self.seats = [_Seat(plan) for plan in walker_plans(config.otf)]
         self._holder = ProcessIdentity.own() if in_office else None
         self._control = Control(run.control)
+        self._room = Room(run.walkers, config.retention.min_free_gb)
         self._drain_until: float | None = None
         self._end = RunEnd(run, config)
         self._over_until = 0.0  # of walkers that were asked to leave because the run is over
@@ -192,12 +195,17 @@ class OtfRunner:
         if self._end.reason:
             self._conclude(seat)
             return
+        cause = str(result.error) if result.error else f"exit code {result.value}"
+        reason = f"{cause}; see {(self.run.logs / name).name}.log"
+        if missing := self._room.missing():
+            # Whatever could not be written: it says nothing of the walker, which waits for room when it is back.
+            seat.start_at = now + _FULL_DISK_S
+            log.warning("%s ended without %s: %s", name, missing, reason)
+            return
         safe_step = state.snapshot_step if state is not None else 0
         # A walker that came further since its last crash is alive: only crashes on the spot count.
         seat.crashes = 1 if safe_step > seat.safe_step else seat.crashes + 1
         seat.safe_step = safe_step
-        cause = str(result.error) if result.error else f"exit code {result.value}"
-        reason = f"{cause}; see {(self.run.logs / name).name}.log"
         if seat.crashes >= _RESTART_LIMIT:
             log.error("%s crashed %d times, giving up: %s", name, seat.crashes, reason)
             # The walker is dead, so its files have no other writer now.
@@ -308,5 +316,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
             config.otf,
         ),
         moved_by=engine if config.lammps.command is None else config.lammps.command,
+        kept=config.retention,
+        room=Room(folder, config.retention.min_free_gb),
         chunk_s=None if config.lammps.command is None else config.lammps.block_s,
     )

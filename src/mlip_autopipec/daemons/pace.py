@@ -49,10 +49,17 @@ class Pace:
         if shorter < 1.0:
             self._short_until = back_to + steps
 
+    def next_snapshot(self, last: int) -> int:
+        """Return at which step to save the state again: one at which gamma is looked at, for only that is safe."""
+        wanted, every = last + self._otf.snapshot_interval, self._otf.check_frequency
+        before = wanted - wanted % every
+        return before if before > last else before + every
+
     def steps(self, step: int, *, last: int, next_snapshot: int) -> int:
         """Return how many steps to make from `step` on: not beyond `last`, nor past the next snapshot."""
-        wanted = min(self._chunk, last - step)
-        return min(wanted, next_snapshot - step) if step < next_snapshot else wanted
+        target = min(step + self._chunk, last, next_snapshot if step < next_snapshot else last)
+        looked_at = target - target % self.gamma_every(step)
+        return (looked_at if looked_at > step else target) - step
 
     def took(self, steps: int, seconds: float) -> None:
         """Make chunks of about the wanted seconds: a whole number of looks at gamma, unless steps are slow."""

@@ -23,6 +23,7 @@ from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.pinning import fulfil
 from mlip_autopipec.daemons.queues import dft_queue
+from mlip_autopipec.daemons.retention import Retention
 from mlip_autopipec.daemons.upkeep import Upkeep
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
@@ -84,6 +85,7 @@ class TrainerWorker:
         self.events = EventLog(run.events, name, clock)
         self._control = Control(run.control)
         self._upkeep = Upkeep(self.intake, self.registry, self.events)
+        self._retention = Retention(run, config.retention, self.registry, self.queue.results, self.events)
         self._calibrator = Calibrator(run.calibration, self.intake, self.registry, config.otf, config.training)
         self._demand = Demand(
             self.intake, self.registry, self.settings,
@@ -142,9 +144,11 @@ class TrainerWorker:
         if self.intake.rest:
             self._next_look = now
             return Outcome.WORKED
-        if self._fit is None and self._demand.is_due(now):
-            self._begin()
-            return Outcome.WORKED
+        if self._fit is None:
+            if self._demand.is_due(now):
+                self._begin()
+                return Outcome.WORKED
+            self._retention.look(now)
         calibrated = self._calibrator.step()
         return Outcome.WORKED if took_in or calibrated else Outcome.IDLE
 

@@ -12,24 +12,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ase.io
 from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock, SystemClock
 from mlip_autopipec.core.errors import Crashed, EngineError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.daemons.branch import Branch
 from mlip_autopipec.daemons.current import CurrentPotential
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.daemons.pace import Pace
 from mlip_autopipec.daemons.stressgate import StressGate
 from mlip_autopipec.daemons.waiting import Waiting
 from mlip_autopipec.daemons.walkerrecord import WalkerRecord
+from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan, spike, too_close
 from mlip_autopipec.store.registry import Registry
-from mlip_autopipec.store.snapshots import Snapshots
+from mlip_autopipec.store.settings import RetentionSettings
 from mlip_autopipec.store.walkerstate import WalkerState
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Walker:
         What the status says of the engine: its name, or LAMMPS' command.
     on_potential
         Called with version and evaluator whenever MD begins with another one.
+    kept, room
+        What stays on disk; whether there is room to write.
     chunk_s
         s that one call of the MD engine should take; None: as little as a daemon's step may.
     """
@@ -77,6 +80,8 @@ class Walker:
         make_md: Callable[[Evaluator, float], MovingAtoms],
         moved_by: str = "",
         on_potential: Callable[[str, Evaluator], None] = lambda *_: None,
+        kept: RetentionSettings | None = None,
+        room: Room | None = None,
         chunk_s: float | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -87,8 +92,11 @@ class Walker:
         self.healing = healing
         self.registry = registry
         self.make_md = make_md
-        self.snapshots = Snapshots(folder, kept=2 + -(-otf.rewind_steps // otf.snapshot_interval))
         self.record = WalkerRecord(folder, plan, registry, events, clock or SystemClock())
+        kept = kept or RetentionSettings()
+        self.branch = Branch(folder, self.record, otf, kept)
+        self.snapshots = self.branch.snapshots
+        self._room = room or Room(folder, kept.min_free_gb)
         self.md: MovingAtoms | None = None
         self.current = CurrentPotential(registry, make_evaluator)
         self.waiting = Waiting(otf, healing, self.record, self.current)
@@ -109,14 +117,10 @@ class Walker:
 
     def start(self) -> None:
         """Find the walker where it stood."""
-        (self.folder / "excursions").mkdir(parents=True, exist_ok=True)
         found = self.record.resume()
+        self.branch.pick_up(found)
         if found is None:
             return
-        if found.snapshot is not None:
-            # A kill may have left snapshots and frames of a branch that was given up.
-            self.snapshots.prune(found.snapshot)
-            self.snapshots.abandon(found.snapshot_step)
         if found.state == "running":
             # Killed, or ended by what MD did: look at every step until the next snapshot.
             self.pace.careful_until = found.snapshot_step + self.otf.snapshot_interval
@@ -145,9 +149,10 @@ class Walker:
             return Outcome.IDLE
         if self.healing.halt is not None:
             return self._wait(now)
-        if missing := self._stress.missing(str(self.current.version)):
-            if self.state.waiting_for != missing:
-                self.record.save(waiting_for=missing)
+        missing = self._stress.missing(str(self.current.version)) or self._room.missing()
+        if self.state.waiting_for != missing:
+            self.record.save(waiting_for=missing)
+        if missing:
             return Outcome.IDLE
         if self.state.step >= self.plan.steps:
             self._end("done", "all steps made")
@@ -164,7 +169,7 @@ class Walker:
     def drain(self) -> None:
         """Leave at the next step, from the present frame if it is safe to come back to, else from the last that was."""
         if self.md is not None and self._safe and not self._draining:
-            self._snapshot()
+            self.branch.take(self._md())
         self._draining = True
 
     def wake_folder(self) -> Path:
@@ -194,10 +199,8 @@ class Walker:
         self.close()
         self._timestep = self.pace.timestep(self.state.snapshot_step)
         self.md = self.make_md(self.current.evaluator, self._timestep)
-        if self.state.snapshot is None:
+        if not self.branch.restore(self.md):
             self.md.start(read_structures(self.structure, "start.structure")[0], velocity_seed=self.state.seed)
-        else:
-            self.md.restore(self.snapshots.path(self.state.snapshot))
         self._on_potential(str(self.current.version), self.current.evaluator)
         self.record.note(step=self.state.snapshot_step)
 
@@ -205,7 +208,7 @@ class Walker:
         md = self._md()
         md.halt_above = self.healing.halt_level
         md.gamma_every = self.pace.gamma_every(self.state.step)
-        next_snapshot = self.state.snapshot_step + self.otf.snapshot_interval
+        next_snapshot = self.pace.next_snapshot(self.state.snapshot_step)
         fresh = self.state.snapshot is None
         steps = 0 if fresh else self.pace.steps(self.state.step, last=self.plan.steps, next_snapshot=next_snapshot)
         begin = time.monotonic()
@@ -231,26 +234,12 @@ class Walker:
             self.healing.passed(md.frame, outcome.step, gamma, version, self.current.evaluator)
             self.record.note(extractions=self.healing.extractions)
         if self._safe and (fresh or outcome.step >= min(next_snapshot, self.plan.steps)):
-            self._snapshot()
+            self.branch.take(md)
             if self._timestep != self.pace.timestep(outcome.step):
                 self._new_md()
         else:
             self.record.tell()
         return Outcome.WORKED
-
-    def _snapshot(self) -> None:
-        """Save the MD state, name it in `state.json`, append the frame to the accepted branch."""
-        previous, step = self.state, self.state.step
-        name = self.snapshots.name(step, previous.seed)
-        frame = self._md().frame()  # before saving, which ends the validity of gamma
-        self._md().save(self.snapshots.path(name))
-        # A safe step beyond the halted one is progress: failed healings are no longer "in a row".
-        reseeds = 0 if step > previous.halted_step else previous.reseeds
-        self.record.save(snapshot=name, snapshot_step=step, reseeds=reseeds)
-        if previous.snapshot is None or step > previous.snapshot_step:
-            frame.info.update(walker=self.plan.name, step=step, version=self.state.version)
-            self.snapshots.append_frame(frame)
-        self.snapshots.prune(name)
 
     # --- halting and healing ----------------------------------------------------------------------------------
 
@@ -294,24 +283,22 @@ class Walker:
 
     def _reseed(self, reason: str, tasks: list[str], *, failed: bool = True) -> None:
         """Go on from a safe snapshot with new velocities."""
-        older = self.snapshots.before(self.state.snapshot) if self.state.snapshot else None
-        if older is not None and self.state.halted_step <= self.state.snapshot_step:
+        if self.state.halted_step <= self.state.snapshot_step:
             # The snapshot itself is no longer safe: new velocities alone would halt at once again.
-            self.record.note(snapshot=older[0], snapshot_step=older[1])
+            self.branch.step_back()
         self.record.note(reseeds=self.state.reseeds + failed, seed=self.state.seed % _LARGEST_SEED + 1)
         self._new_md()
         self._md().reseed(self.state.seed)
         self.record.reseeded(reason, tasks)
         if self.state.snapshot is not None:
             # The branch with new velocities must survive a kill, else the old one would come back.
-            self._snapshot()
+            self.branch.take(self._md())
             # After that: what a kill in between leaves undone is done at the next start.
-            if (tail := self.snapshots.abandon(self.state.snapshot_step)) is not None:
-                log.info("%s: what came after step %d is in %s", self.plan.name, self.state.snapshot_step, tail)
+            self.branch.leave_tail()
 
     def _rewind(self, frame: Atoms, step: int, wrong: str, next_snapshot: int) -> None:
         """Keep what makes no sense for people to see, and go back to where gamma says so earlier."""
-        ase.io.write(self.folder / "excursions" / f"beyond-sense-step{step}.extxyz", frame)
+        self.branch.put_aside(frame, f"beyond-sense-step{step}")
         self.record.rewound(step, wrong)
         self._exploded(Crashed(f"the frame of step {step} makes no sense: {wrong}"), step, next_snapshot)
 

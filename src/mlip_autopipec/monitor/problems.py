@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mlip_autopipec.monitor.status import RUNNER, SUPERVISOR, TRAINER
+from mlip_autopipec.runtime.room import NO_ROOM
 from mlip_autopipec.store.walkerstate import GAVE_UP
 
 # The names that the supervisor and the systemd units give; whoever has another one was started by hand.
 _OURS: Final = re.compile(f"{SUPERVISOR}|{TRAINER}|{RUNNER}|dft-worker-.*")
 _OVER: Final = ("done", "stuck")
+PRODUCER: Final = "produce-"
 _CRASHES: Final = 3
 _UNFINISHED: Final = ("pending", "delayed", "running")
 
@@ -30,6 +32,7 @@ def problems(facts: dict[str, Any]) -> list[str]:
         if walker["state"] in GAVE_UP and walker.get("planned", True):
             name = walker["name"]
             lines.append(f"walker {name} is {walker['state']}: {walker['reason']}: autopipe otf revive {name}")
+    lines += [*_of_disk(facts), *_of_productions(facts)]
     if not _workers(facts) and facts["queue"].get("pending") and facts.get("activity") == "running":
         lines.append(
             f"{facts['queue']['pending']} task(s) pending, and no dft-worker runs: autopipe worker dft, here or on "
@@ -39,6 +42,24 @@ def problems(facts: dict[str, Any]) -> list[str]:
         if facts["queue"].get(state):
             lines.append(f"{facts['queue'][state]} task(s) {state}: autopipe queue ls --state {state}")
     return lines
+
+
+def _of_disk(facts: dict[str, Any]) -> list[str]:
+    waiting = {walker["name"]: walker["waiting_for"] for walker in facts["walkers"] if walker.get("alive")}
+    paused = {name: told for name, told in waiting.items() if str(told).startswith(NO_ROOM)}
+    if not paused:
+        return []
+    return [f"{', '.join(paused)} paused, while labels go on: {next(iter(paused.values()))}: free some space"]
+
+
+def _of_productions(facts: dict[str, Any]) -> Iterator[str]:
+    for production in facts.get("productions", []):
+        for walker in production["walkers"]:
+            if walker["state"] == "failed":
+                yield (
+                    f"production {production['name']}: {walker['name']} failed: {walker['reason']}: autopipe otf "
+                    f"produce --version {production['version']} tries again from its last snapshot"
+                )
 
 
 def _of_daemons(facts: dict[str, Any]) -> Iterator[str]:
@@ -58,6 +79,9 @@ def _of_daemons(facts: dict[str, Any]) -> Iterator[str]:
             yield f"{name} failed: see {'what it wrote where it was started' if by_hand else f'logs/{name}.log'}"
         elif not daemon["alive"] and daemon["state"] != "stopped":
             gone = f"{name} is gone without a goodbye (pid {daemon['pid']} on {daemon.get('host', 'this host')})"
+            if name.startswith(PRODUCER):
+                yield f"{gone}: autopipe otf produce --version {name.removeprefix(PRODUCER)} goes on"
+                continue
             if by_hand and unfinished:
                 yield f"{gone}: its task goes back by itself; for another worker: autopipe worker dft"
             elif not by_hand and facts["workflow"]["phase"] not in _OVER:

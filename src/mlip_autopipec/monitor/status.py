@@ -12,6 +12,7 @@ from typing import Any, Final
 from mlip_autopipec.core.errors import AutopipeError, DataError, ModelError
 from mlip_autopipec.core.files import read_json
 from mlip_autopipec.monitor.costs import costs
+from mlip_autopipec.monitor.production import report
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
@@ -51,6 +52,7 @@ def collect(run: RunDirectory, planned: Collection[str] | None = None) -> dict[s
         "daemons": daemons,
         "walkers": walkers,
         "queue": TaskQueue(run.queue / "dft", Results(run.results), worker="status", attempts=run.attempts).counts(),
+        "productions": report(run, damaged),
         "versions": [_version(registry, version, damaged) for version in registry.versions()],
         "damaged": damaged,
     }

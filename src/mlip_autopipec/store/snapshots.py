@@ -1,19 +1,11 @@
-"""A walker's safe states on disk: `snapshots/<step>-<seed>.restart`, and the accepted branch `trajectory.extxyz`."""
+"""A walker's safe states on disk: `snapshots/<step>-<seed>.restart`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from ase import Atoms
-
-from mlip_autopipec.core.files import append_line, write_bytes
-from mlip_autopipec.store.extxyz import text_of
-
 _NAME = re.compile(r"(\d+)-(\d+)\.restart")
-# The step of a frame in its comment line.
-_STEP = re.compile(rb"(?:^|\s)step=(\d+)(?:\s|$)")
 
 
 class Snapshots:
@@ -65,43 +57,9 @@ class Snapshots:
             if name not in keep:
                 self.path(name).unlink(missing_ok=True)
 
-    def append_frame(self, frame: Atoms) -> None:
-        """Append `frame` to the trajectory in one write, so that a kill leaves no half frame."""
-        append_line(self.folder / "trajectory.extxyz", text_of(frame).decode())
-
-    def abandon(self, step: int) -> Path | None:
-        """Move the frames of the trajectory later than `step` to `excursions/`: MD goes on from there another way.
-
-        Returns
-        -------
-        Path or None
-            Where they are now; None if there were none. After a kill in between they may stand in both places.
-        """
-        path = self.folder / "trajectory.extxyz"
-        frames = list(_frames(path.read_bytes())) if path.exists() else []
-        tail = [frame for at, frame in frames if at > step]
-        if not tail:
-            return None
-        number = len(list((self.folder / "excursions").glob("tail-*.extxyz"))) + 1
-        target = self.folder / "excursions" / f"tail-{number:04d}-after-step{step}.extxyz"
-        target.parent.mkdir(exist_ok=True)
-        write_bytes(target, b"".join(tail))
-        write_bytes(path, b"".join(frame for at, frame in frames if at <= step))
-        return target
-
     def _all(self) -> list[str]:
         names = [p.name for p in (self.folder / "snapshots").iterdir() if _NAME.fullmatch(p.name)]
         return sorted((f"snapshots/{name}" for name in names), key=_step_and_seed)
-
-
-def _frames(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield step and text of every frame of an extxyz file; a frame without a step belongs to the beginning."""
-    lines, first = content.splitlines(keepends=True), 0
-    while first < len(lines):
-        last = first + 2 + int(lines[first])
-        found = _STEP.search(lines[first + 1])
-        yield (int(found[1]) if found else 0), b"".join(lines[first:last])
-        first = last
 
 
 def _step_and_seed(name: str) -> tuple[int, int]:

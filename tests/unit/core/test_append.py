@@ -15,7 +15,7 @@ from ase import Atoms
 
 from mlip_autopipec.core.events import EventLog, read_events
 from mlip_autopipec.core.files import append_line
-from mlip_autopipec.store.snapshots import Snapshots
+from mlip_autopipec.store.trajectory import Trajectory
 
 
 @contextlib.contextmanager
@@ -58,10 +58,10 @@ def test_what_is_no_event_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_half_a_frame_is_taken_back(tmp_path: Path) -> None:
-    snapshots, frame = Snapshots(tmp_path), Atoms("Al8", positions=[[i, 0, 0] for i in range(8)])
-    snapshots.append_frame(frame)
-    size = (tmp_path / "trajectory.extxyz").stat().st_size
+    trajectory, frame = Trajectory(tmp_path), Atoms("Al8", positions=[[i, 0, 0] for i in range(8)])
+    trajectory.append(frame)
+    size = (tmp_path / "trajectory.extxyz.gz").stat().st_size
     with room_for(size + size // 2), pytest.raises(OSError, match="No space"):
-        snapshots.append_frame(frame)
-    snapshots.append_frame(frame)
-    assert [len(atoms) for atoms in ase.io.read(tmp_path / "trajectory.extxyz", ":")] == [8, 8]
+        trajectory.append(frame)
+    trajectory.append(frame)
+    assert [len(atoms) for atoms in ase.io.read(tmp_path / "trajectory.extxyz.gz", ":")] == [8, 8]

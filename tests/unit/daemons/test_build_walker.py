@@ -90,7 +90,7 @@ def test_walkers_of_one_run_differ_in_structure_schedule_and_ensemble(tmp_path, 
     states = [read_state(run.walker(f"w{k:02d}")) for k in range(3)]
     assert [(s.state, s.step) for s in states] == [("done", 20), ("done", 15), ("done", 20)]
     assert {s.engine for s in states} == {"native" if has_style("pair", PACE) else "ace"}
-    frames = [ase.io.read(run.walker(f"w{k:02d}") / "trajectory.extxyz", index=-1) for k in range(3)]
+    frames = [ase.io.read(run.walker(f"w{k:02d}") / "trajectory.extxyz.gz", index=-1) for k in range(3)]
     assert [len(f) for f in frames] == [108, 32, 108]
     assert states[1].temperature == 600
     # By hand, with this version, all of it.
@@ -127,7 +127,7 @@ def test_a_walker_runs_lammps_as_a_program(tmp_path, fitted, monkeypatch) -> Non
     live(walker)
     state = read_state(run.walker("w00"))
     assert (state.state, state.step, state.engine) == ("done", 60, str(LMP))
-    frames = ase.io.read(run.walker("w00") / "trajectory.extxyz", index=":")
+    frames = ase.io.read(run.walker("w00") / "trajectory.extxyz.gz", index=":")
     assert [f.info["step"] for f in frames] == [0, 20, 40, 60]
     assert all(np.isfinite(f.arrays["gamma"]).all() for f in frames)
     assert isinstance(walker.md, program.LammpsProgram | None)

@@ -17,6 +17,7 @@ from mlip_autopipec.stages.end import EndSettings
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.settings import RetentionSettings
 from mlip_autopipec.store.walkerstate import WalkerState, read_state, write_state
 
 
@@ -42,7 +43,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def runner(run: RunDirectory, started: list[str]) -> OtfRunner:
-    made = OtfRunner(run, SimpleNamespace(otf=OtfSettings(walkers=3), end=EndSettings()))  # type: ignore[arg-type]
+    config = SimpleNamespace(otf=OtfSettings(walkers=3), end=EndSettings(), retention=RetentionSettings())
+    made = OtfRunner(run, config)  # type: ignore[arg-type]
 
     def start_walker(seat: Any) -> None:
         started.append(seat.plan.name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,20 @@ from ase import Atoms
 
 from mlip_autopipec.core.events import EventLog, read_events
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator, Neighbourhood
+from mlip_autopipec.daemons.branch import Branch
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.daemons.otf_runner import make_md, md_settings
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.walker import Walker
 from mlip_autopipec.engines.lammps.settings import MDSettings
+from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome, Wakeful
 from mlip_autopipec.runtime.wake import Waker
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.watch import OtfSettings, walker_plans
 from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
-from mlip_autopipec.store.settings import QueueSettings
+from mlip_autopipec.store.settings import QueueSettings, RetentionSettings
 from mlip_autopipec.store.walkerstate import read_state, write_state
 from small_potentials import LennardJones
 
@@ -179,7 +182,7 @@ def test_undisturbed_it_walks_to_the_end(tmp_path: Path) -> None:
     world.live(walker)
     assert (walker.state.state, walker.state.step, walker.state.extractions) == ("done", 300, 0)
     assert world.told() == ["md_started", "md_completed"]
-    frames = ase.io.read(world.folder / "trajectory.extxyz", index=":")
+    frames = ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")
     assert [f.info["step"] for f in frames] == [0, 50, 100, 150, 200, 250, 300]
     assert all("gamma" in f.arrays for f in frames)
 
@@ -194,7 +197,7 @@ def test_a_halt_ends_by_a_swap_and_md_goes_on_from_the_safe_snapshot(tmp_path: P
     assert halt["ended"]["action"] == "swap"
     undisturbed = World(tmp_path / "other", good)
     undisturbed.live(undisturbed.walker())
-    a, b = (ase.io.read(w.folder / "trajectory.extxyz", index=-1) for w in (world, undisturbed))
+    a, b = (ase.io.read(w.folder / "trajectory.extxyz.gz", index=-1) for w in (world, undisturbed))
     assert np.abs(a.positions - b.positions).max() < 1e-9  # the potential is the same: so is the trajectory
 
 
@@ -385,11 +388,112 @@ def test_the_trajectory_keeps_the_accepted_branch_only(tmp_path: Path) -> None:
     assert walker.state.snapshot_step == before - 20
     world.live(walker)
     assert walker.state.state == "done"
-    steps = [f.info["step"] for f in ase.io.read(world.folder / "trajectory.extxyz", index=":")]
+    steps = [f.info["step"] for f in ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")]
     assert steps == [0, 20, 40, 60, 80]
-    (tail,) = (world.folder / "excursions").glob("tail-*.extxyz")
-    assert tail.name == f"tail-0001-after-step{before - 20}.extxyz"
+    (tail,) = (world.folder / "excursions").glob("tail-*.extxyz.gz")
+    assert tail.name == f"tail-0001-after-step{before - 20}.extxyz.gz"
     assert [f.info["step"] for f in ase.io.read(tail, index=":")] == [before]
+
+
+# --- what is on disk ---------------------------------------------------------------------------------------------
+
+
+def test_a_trajectory_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
+    world = World(tmp_path, good)
+    walker = world.walker()
+    world.live(walker, steps=6)  # at most one snapshot each
+    walker.close()
+    stood, packed = walker.state.snapshot_step, world.folder / "trajectory.extxyz.gz"
+    assert 0 < stood < 300
+    (world.folder / "trajectory.extxyz").write_bytes(gzip.decompress(packed.read_bytes()))  # as it was once written
+    packed.unlink()
+    world.live(world.walker())
+    frames = ase.io.read(packed, index=":")
+    assert [f.info["step"] for f in frames] == [0, 50, 100, 150, 200, 250, 300]
+    assert all("gamma" in f.arrays and f.info["version"] == "v0001" for f in frames)
+    assert not (world.folder / "trajectory.extxyz").exists()
+
+
+def test_a_frame_is_never_missing_and_never_there_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between frame, snapshot and state: the frame that no state names is put aside and made again."""
+    real = os.replace
+    for number, writes in enumerate((1, 2, 4, 5, 7, 8), start=1):
+        world = World(tmp_path / str(number), good, steps=150)
+        walker, left = world.walker(), iter(range(1000))
+
+        def replaced(source: Any, target: Any, left: Iterator[int] = left, last: int = writes) -> None:
+            if not Path(target).name.startswith("state") or next(left) < 2 * last:
+                real(source, target)
+            else:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replaced)
+            with contextlib.suppress(Killed):
+                world.live(walker)
+        walker.close()
+        world.live(world.walker())
+        frames = ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")
+        assert [f.info["step"] for f in frames] == [0, 50, 100, 150], number
+
+
+@pytest.mark.parametrize(("interval", "every", "expected"), [(25, 10, [0, 20, 40, 60]), (4, 10, [0, 10, 20, 30, 40])])
+def test_snapshots_are_taken_where_gamma_is_looked_at(
+    tmp_path: Path, interval: int, every: int, expected: list[int]
+) -> None:
+    world = World(tmp_path, good, snapshot_interval=interval, check_frequency=every, steps=expected[-1] + 5)
+    walker = world.walker()
+    world.live(walker)
+    frames = ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")
+    assert [f.info["step"] for f in frames] == expected
+    assert (walker.state.step, walker.state.snapshot_step) == (expected[-1] + 5, expected[-1])
+
+
+def test_without_room_it_pauses_and_goes_on_by_itself(tmp_path: Path) -> None:
+    """Labels land all the while: a new version is swapped in when there is room again, and no state is lost."""
+    free, time = [5e9], iter(range(0, 10**9, 10))
+    world = World(tmp_path, good)
+    walker = world.walker()
+    walker._room = Room(world.folder, 1.0, free=lambda _: int(free[0]), monotonic=lambda: float(next(time)))
+    world.live(walker, steps=6)  # at most one snapshot each
+    step = walker.state.step
+    assert 0 < step < 300
+    free[0] = 0.5e9
+    written = {path: path.read_bytes() for path in world.folder.rglob("*") if path.is_file()}
+    world.live(walker, steps=20)
+    assert walker.state.step == step
+    told = read_state(world.folder)
+    assert told is not None
+    assert told.waiting_for.startswith("room on the disk of")
+    changed = {p.name for p in world.folder.rglob("*") if p.is_file() and written.get(p) != p.read_bytes()}
+    assert changed == {"state.json"}
+    world.publish(["a" * 20])
+    free[0] = 2e9
+    world.live(walker)
+    assert (walker.state.state, walker.state.step, walker.state.version) == ("done", 300, "v0002")
+    assert walker.state.waiting_for == ""
+    frames = ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")
+    assert [f.info["step"] for f in frames] == [0, 50, 100, 150, 200, 250, 300]
+
+
+def test_retention_bounds_what_a_walker_writes(tmp_path: Path) -> None:
+    world = World(tmp_path, good, steps=600, snapshot_interval=20, rewind_steps=20)
+    kept = RetentionSettings(snapshots=5, trajectory_gb=5e-6, excursions=2)
+    walker = world.walker()
+    walker.branch = Branch(world.folder, walker.record, world.otf, kept)
+    (world.folder / "excursions").mkdir()
+    for number in range(4):
+        (world.folder / "excursions" / f"{number}.extxyz").write_text("")
+        os.utime(world.folder / "excursions" / f"{number}.extxyz", (number, number))
+    world.live(walker)
+    assert (walker.state.state, walker.state.step) == ("done", 600)
+    assert len(list((world.folder / "snapshots").iterdir())) == 5
+    trajectory = world.folder / "trajectory.extxyz.gz"
+    assert trajectory.stat().st_size <= 5000
+    steps = [f.info["step"] for f in ase.io.read(trajectory, index=":")]
+    assert 2 < len(steps) < 20
+    assert steps == list(range(steps[0], 601, 20))
+    assert sorted(p.name for p in (world.folder / "excursions").iterdir()) == ["2.extxyz", "3.extxyz"]
 
 
 # --- schedules, density, stress -----------------------------------------------------------------------------------
@@ -402,13 +506,13 @@ def test_frames_of_a_given_up_branch_that_a_kill_left_are_put_aside_at_the_start
     walker = world.walker()
     world.live(walker, steps=12)
     stood = walker.state.snapshot_step
-    frame = ase.io.read(world.folder / "trajectory.extxyz", index=-1)
+    frame = ase.io.read(world.folder / "trajectory.extxyz.gz", index=-1)
     frame.info["step"] = stood + 500
-    walker.snapshots.append_frame(frame)
+    walker.branch.trajectory.append(frame)
     walker.close()
     again = world.walker()
     again.start()
-    frames = ase.io.read(world.folder / "trajectory.extxyz", index=":")
+    frames = ase.io.read(world.folder / "trajectory.extxyz.gz", index=":")
     assert frames[-1].info["step"] == stood
     (tail,) = (world.folder / "excursions").glob("tail-*")
     assert ase.io.read(tail).info["step"] == stood + 500
@@ -426,7 +530,7 @@ def test_a_schedule_survives_a_kill_at_any_snapshot(tmp_path: Path) -> None:
             walker = world.walker()
         world.live(walker)
         assert (walker.state.state, walker.state.step, walker.state.temperature) == ("done", 150, 300.0)
-        frames.append(ase.io.read(world.folder / "trajectory.extxyz", index=-1))
+        frames.append(ase.io.read(world.folder / "trajectory.extxyz.gz", index=-1))
     for other in frames[1:]:
         assert np.abs(frames[0].positions - other.positions).max() < 1e-9
         assert other.cell[2, 2] == pytest.approx(22 * 1.02)

@@ -91,7 +91,7 @@ def test_collecting_does_not_touch_the_trajectory(tmp_path: Path, fitted: Path) 
         walker = world.walker()
         world.live(walker)
         walker.close()
-        frames.append(ase.io.read(world.run.walker("w00") / "trajectory.extxyz", index=":"))
+        frames.append(ase.io.read(world.run.walker("w00") / "trajectory.extxyz.gz", index=":"))
     assert [f.info["step"] for f in frames[0]] == [f.info["step"] for f in frames[1]]
     assert all((a.positions == b.positions).all() for a, b in zip(*frames, strict=True))
 

@@ -66,3 +66,20 @@ def test_a_worker_by_hand_is_not_started_again_by_a_start_of_the_run() -> None:
     assert problems(facts(gone, done=1)) == []
     (line,) = problems(facts(daemon("dft-node7-12", "failed", alive=False)))
     assert "logs/" not in line
+
+
+def test_walkers_without_room_on_the_disk_are_a_problem() -> None:
+    scene = facts()
+    told = "room on the disk of /runs: 0.4 GB free of retention.min_free_gb 1; goes on by itself when there is more"
+    walker = {"name": "w00", "state": "running", "reason": "", "alive": True, "waiting_for": told}
+    scene["walkers"] = [walker, {**walker, "name": "w01"}, {**walker, "name": "w02", "waiting_for": "label of task 1"}]
+    (line,) = problems(scene)
+    assert line.startswith("w00, w01 paused, while labels go on: room on the disk of /runs: 0.4 GB free")
+    scene["walkers"] = [{**walker, "alive": False}]  # the run was stopped meanwhile
+    assert problems(scene) == []
+
+
+def test_a_killed_production_is_gone_on_with() -> None:
+    (line,) = problems(facts(daemon("produce-v0003", "producing", alive=False), pending=1, phase="done", activity=""))
+    assert line.startswith("produce-v0003 is gone without a goodbye")
+    assert line.endswith("autopipe otf produce --version v0003 goes on")

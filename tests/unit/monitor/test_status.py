@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.monitor.problems import problems
 from mlip_autopipec.monitor.status import collect
 from mlip_autopipec.runtime.heartbeat import Heartbeat
+from mlip_autopipec.store.production import Production, ProductionState, write_production, write_walker
 from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.walkerstate import WalkerState, write_state
@@ -149,3 +151,22 @@ def test_a_stuck_walker_that_is_wanted_no_more_needs_nobody(
     assert problems(facts) == []
     print_status(facts, [])
     assert "otf.walkers asks for it no more" in capsys.readouterr().out
+
+
+def test_productions_are_shown_with_what_makes_them_doubtful(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run.production / "v0003"
+    plan = {"steps": 500}
+    write_production(folder, Production("v0003", "", "ace", 5.0, 10, 100, {"w00": plan, "w01": plan}))
+    for name in ("w00", "w01"):
+        (folder / name).mkdir()
+    state = ProductionState("w00", "v0003", step=200, steps=500, frames=3, looks=21, gamma=7.25, gamma_step=130)
+    write_walker(folder / "w00", replace(state, above=2, first_above=120, last_above=130))
+    text = shown(run, capsys)
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("w0")}
+    assert rows["w00"] == ["w00", "stopped", "200/500", "3", "7.25", "130", "2/21"]
+    assert rows["w01"][:4] == ["w01", "stopped", "0/500", "0"]
+    assert "warning: w00: gamma above 5 at 2 of 21 looks, steps 120 to 130 (largest 7.25 at step 130)" in text
+    (folder / "w01" / "state.json").write_text("{}")
+    assert any("production v0003" in line for line in collect(run)["damaged"])

@@ -1,0 +1,104 @@
+"""The branch of MD that a walker has accepted: snapshots to go back to, frames to keep, and what was put aside."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ase.io
+from ase import Atoms
+
+from mlip_autopipec.daemons.walkerrecord import WalkerRecord
+from mlip_autopipec.stages.watch import OtfSettings
+from mlip_autopipec.store.settings import RetentionSettings
+from mlip_autopipec.store.snapshots import Snapshots
+from mlip_autopipec.store.trajectory import Trajectory
+from mlip_autopipec.store.walkerstate import WalkerState
+
+if TYPE_CHECKING:
+    from mlip_autopipec.engines.lammps.outcome import MovingAtoms
+
+log = logging.getLogger(__name__)
+
+_GB = 1e9
+
+
+class Branch:
+    """Keeps `snapshots/`, `trajectory.extxyz.gz` and `excursions/` in step with `state.json`.
+
+    Parameters
+    ----------
+    folder
+        `walkers/wNN/`.
+    record
+        What the walker says of itself: names the snapshot on which the branch stands.
+    """
+
+    def __init__(self, folder: Path, record: WalkerRecord, otf: OtfSettings, kept: RetentionSettings) -> None:
+        ring = 2 + -(-otf.rewind_steps // otf.snapshot_interval)
+        self.snapshots = Snapshots(folder, kept=max(ring, kept.snapshots))
+        self.trajectory = Trajectory(folder)
+        self._excursions = folder / "excursions"
+        self._record = record
+        self._kept = kept
+
+    def pick_up(self, found: WalkerState | None) -> None:
+        """Put aside what a kill left of branches that were given up, or were not yet accepted."""
+        self._excursions.mkdir(parents=True, exist_ok=True)
+        self.trajectory.mend()
+        if found is None or found.snapshot is None:
+            self.trajectory.cut(-1)
+        else:
+            self.snapshots.prune(found.snapshot)
+            self.trajectory.abandon(found.snapshot_step)
+
+    def take(self, md: MovingAtoms) -> None:
+        """Save the MD state, name it in `state.json`, append its frame."""
+        state = self._record.state
+        step, frame = state.step, md.frame()  # before saving, which ends the validity of gamma
+        if state.snapshot is None or step > state.snapshot_step:
+            # First, since a frame without its snapshot is put aside at the next start, but never made up for.
+            frame.info.update(walker=state.name, step=step, version=state.version)
+            self.trajectory.append(frame)
+        name = self.snapshots.name(step, state.seed)
+        md.save(self.snapshots.path(name))
+        # A safe step beyond the halted one is progress: failed healings are no longer "in a row".
+        reseeds = 0 if step > state.halted_step else state.reseeds
+        self._record.save(snapshot=name, snapshot_step=step, reseeds=reseeds)
+        self.snapshots.prune(name)
+        self._forget()
+
+    def restore(self, md: MovingAtoms) -> bool:
+        """Let MD go on from the last safe snapshot; False if there is none yet."""
+        name = self._record.state.snapshot
+        if name is not None:
+            md.restore(self.snapshots.path(name))
+        return name is not None
+
+    def step_back(self) -> None:
+        """Stand on the snapshot before the last one, if there is one."""
+        name = self._record.state.snapshot
+        older = self.snapshots.before(name) if name else None
+        if older is not None:
+            self._record.note(snapshot=older[0], snapshot_step=older[1])
+
+    def leave_tail(self) -> None:
+        """Put the frames aside that came after the snapshot on which the branch stands now."""
+        state = self._record.state
+        if (tail := self.trajectory.abandon(state.snapshot_step)) is not None:
+            log.info("%s: what came after step %d is in %s", state.name, state.snapshot_step, tail)
+
+    def put_aside(self, frame: Atoms, name: str) -> None:
+        """Keep a frame that is not accepted for people to see."""
+        ase.io.write(self._excursions / f"{name}.extxyz", frame)
+
+    def _forget(self) -> None:
+        """Remove what the settings want no more."""
+        limit, files = self._kept.trajectory_gb, self._kept.excursions
+        if limit is not None and (gone := self.trajectory.shorten(limit * _GB)):
+            log.info("%s: %d oldest frames removed (retention.trajectory_gb)", self.trajectory.path, gone)
+        if files is not None:
+            present = sorted(self._excursions.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+            for path in present[: max(0, len(present) - files)]:
+                path.unlink()
