@@ -3,8 +3,8 @@
 Reads: rows of `dataset.db`. Writes: nothing; the rows it returns enter the fit. Next: `train`.
 
 DFT on a carved cell is exact for that cell, rim included. What an atom of the rim may teach is a matter of relevance:
-its surroundings are no nearer and its force no larger than what MD was labelled for. The energy of a carved cell is never
-taught for it: it belongs to a cell with gaps at its seam (Al: force error 0.024 without, 0.032 eV/A with the energies).
+its surroundings are no nearer and its force no larger than what MD was labelled for. The energy of a carved cell is
+never taught for it: it belongs to a cell with gaps at its seam (Al: force error 0.024 without, 0.032 eV/A with them).
 """
 
 from __future__ import annotations

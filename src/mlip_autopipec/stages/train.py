@@ -116,7 +116,7 @@ class TrainingSettings(BasisSettings):
     train_mask: Literal["radius", "sane", "none"] = Field(
         "radius",
         description="atoms of carved cells that teach: radius: those within embedding.cutoff; sane: all but contacts "
-        "and forces beyond what those have; none: all, up to force_limit. The energy is that of masked cells in any case",
+        "and forces beyond what those have; none: all, up to force_limit. Their energies weigh masked_energy_weight",
     )
     ridge: float | None = Field(
         None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
