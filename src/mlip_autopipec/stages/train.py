@@ -116,7 +116,7 @@ class TrainingSettings(BasisSettings):
     train_mask: Literal["radius", "sane", "none"] = Field(
         "radius",
         description="atoms of carved cells that teach: radius: those within embedding.cutoff; sane: all but contacts "
-        "and forces beyond what those have; none: all, up to force_limit. Cells in which all teach teach energy, too",
+        "and forces beyond what those have; none: all, up to force_limit. Their energies weigh masked_energy_weight",
     )
     ridge: float | None = Field(
         None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
@@ -203,7 +203,7 @@ def train(
     check_elements(rows, basis, isolated)
     growing = growing or GrowingRows(basis.n_coefficients)
     triangle = growing.triangle(
-        [(row.task_id, row.edition, row.force_mask, relative_energy(row, isolated)) for row in rows],
+        [(row.task_id, row.edition, row.learned.tobytes(), relative_energy(row, isolated)) for row in rows],
         lambda place: labelled_design(rows[place], design_of(rows[place]), settings, isolated),
     )
     result = solve(triangle, stiffness_of(basis.ranks, settings.rank_stiffness), ridge=settings.ridge)

@@ -52,6 +52,7 @@ class DatasetRow:
     edition : how many earlier labels of this task were set aside by `queue requeue`
     moments : (N,) magnetic moments in spheres around the atoms, Bohr magnetons; None without spin
     flags : what is odd about the label, which is kept all the same: name -> one line for people
+    taught : (N,) in place of `force_mask` in a fit (`stages.masking`); never stored
     """
 
     task_id: str
@@ -66,16 +67,17 @@ class DatasetRow:
     edition: int = 0
     moments: FloatArray | None = None
     flags: dict[str, str] = field(default_factory=dict)
+    taught: tuple[int, ...] | None = None
 
     @property
     def whole(self) -> bool:
-        """True if all atoms are learned, as in a cell that was not carved."""
+        """True if the label masks no atom, as in a cell that was not carved: whatever a fit makes of it."""
         return all(self.force_mask)
 
     @property
     def learned(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(N,) bool, the atoms whose forces are learned."""
-        return np.asarray(self.force_mask, dtype=bool)
+        return np.asarray(self.force_mask if self.taught is None else self.taught, dtype=bool)
 
 
 class Dataset:
