@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,14 @@ def gpaw() -> None:
         import gpaw.cgpaw  # noqa: F401
     except ImportError:
         missing("GPAW (scripts/test installs it)")
+
+
+@pytest.fixture(scope="session")
+def dscribe() -> None:
+    """dscribe, with which SOAP is compared."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import dscribe.ext  # noqa: F401
+    except ImportError:
+        missing("dscribe (pip install 'mlip-autopipec[dev]')")

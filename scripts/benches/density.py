@@ -18,9 +18,9 @@ from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
 CASES = {
-    "Al4": (bulk("Al", cubic=True), {"pseudopotentials": {"Al": "Al.pz-vbc.UPF"}, "ecutwfc_ry": 15, "kspacing": 0.5}),
-    "Si2": (bulk("Si"), {"pseudopotentials": {"Si": "Si.pbe-rrkj.UPF"}, "ecutwfc_ry": 20, "kspacing": 0.6}),
-    "Si8": (bulk("Si", cubic=True), {"pseudopotentials": {"Si": "Si.pbe-rrkj.UPF"}, "ecutwfc_ry": 20, "kspacing": 0.9}),
+    "Al4": (bulk("Al", cubic=True), {"pseudopotentials": {"Al": "Al.pz-vbc.UPF"}, "ecutwfc_ry": 12, "kspacing": 1.2}),
+    "Si2": (bulk("Si"), {"pseudopotentials": {"Si": "Si.pz-vbc.UPF"}, "ecutwfc_ry": 16, "kspacing": 1.2}),
+    "Si8": (bulk("Si", cubic=True), {"pseudopotentials": {"Si": "Si.pz-vbc.UPF"}, "ecutwfc_ry": 12, "kspacing": 2.0}),
 }
 MOVED_A = (0.005, 0.02, 0.05, 0.1, 0.2)
 

@@ -23,6 +23,7 @@ from mlip_autopipec.engines.lammps.settings import LammpsSettings
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.engines.vasp.settings import VaspSettings
 from mlip_autopipec.stages.carve import EmbeddingSettings
+from mlip_autopipec.stages.end import EndSettings
 from mlip_autopipec.stages.explore import StartSettings
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.train import TrainingSettings
@@ -68,6 +69,7 @@ class Config(BaseModel):
         default_factory=LabellingSettings, description="which labels are accepted, and which are marked"
     )
     otf: OtfSettings = Field(default_factory=OtfSettings, description="molecular dynamics under watch")
+    end: EndSettings = Field(default_factory=EndSettings, description="when MD ends before its steps are made")
     lammps: LammpsSettings = Field(default_factory=LammpsSettings, description="how LAMMPS is run")
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="cells cut out for labelling")
     training: TrainingSettings = Field(default_factory=TrainingSettings, description="fit and when to refit")

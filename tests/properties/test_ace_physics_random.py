@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -45,6 +45,8 @@ few = settings(
 
 def engines(choice: Choice) -> list[AceEvaluator]:
     potential = from_basis(make_basis(random_configuration(choice)))
+    # ChebPow of power 1 has a kink at its cutoff, whoever evaluates it.
+    assume(all(bond.radbase != "ChebPow" or bond.radparameters[0] > 1.0 for bond in potential.bonds.values()))
     return [AceEvaluator(potential, path=path, threads=1) for path in PATHS]
 
 

@@ -24,9 +24,9 @@ from mlip_autopipec.ace.evaluator import AceEvaluator
 from mlip_autopipec.ace.formats.asi import write_asi
 from mlip_autopipec.ace.formats.yace_writing import write_yace
 from mlip_autopipec.ace.formats.yaml_writing import write_yaml
-from mlip_autopipec.ace.jit import cpu_features, cpu_name
 from mlip_autopipec.ace.maxvol import active_set
 from mlip_autopipec.ace.terms import from_basis
+from mlip_autopipec.core.compiled.jit import cpu_features, cpu_name
 from mlip_autopipec.core.interfaces import Neighbourhood
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.engines.pacemaker.environment import environment

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlip_autopipec.ace.calculator import ACECalculator
+    from mlip_autopipec.ace.descriptor import AceDescriptor
     from mlip_autopipec.ace.evaluator import AceEvaluator
     from mlip_autopipec.ace.fitting import AceBasis
     from mlip_autopipec.ace.formats.asi import read_asi, write_asi
     from mlip_autopipec.ace.loading import load_potential
 
-__all__ = ["ACECalculator", "AceBasis", "AceEvaluator", "load_potential", "read_asi", "write_asi"]
+__all__ = ["ACECalculator", "AceBasis", "AceDescriptor", "AceEvaluator", "load_potential", "read_asi", "write_asi"]
 
 _HOMES = {
     "ACECalculator": "calculator",
     "AceBasis": "fitting",
+    "AceDescriptor": "descriptor",
     "AceEvaluator": "evaluator",
     "load_potential": "loading",
     "read_asi": "formats.asi",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mlip_autopipec.ace.jit import inline, kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference.neighbours import (
     accumulate,
@@ -16,6 +15,7 @@ from mlip_autopipec.ace.reference.neighbours import (
 )
 from mlip_autopipec.ace.reference.records import Centre, Surroundings
 from mlip_autopipec.ace.reference.tables import ReferenceTables
+from mlip_autopipec.core.compiled.jit import inline, kernel, splice
 
 
 class DesignRows(NamedTuple):

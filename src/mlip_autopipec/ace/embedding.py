@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import inline
 from mlip_autopipec.ace.records import Embedding, FloatArray
+from mlip_autopipec.core.compiled.jit import inline
 
 _W = 1.0e6
 FINNIS_SINCLAIR, SHIFTED_SCALED = 0, 1

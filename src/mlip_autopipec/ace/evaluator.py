@@ -11,8 +11,8 @@ from mlip_autopipec.ace.grade_tables import check_active_set
 from mlip_autopipec.ace.lanes.evaluator import LaneEvaluator
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.reference.evaluator import ReferenceEvaluator
-from mlip_autopipec.ace.team import Team, default_threads
 from mlip_autopipec.ace.terms import Potential
+from mlip_autopipec.core.compiled.team import Team, default_threads
 from mlip_autopipec.core.errors import Crashed, ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
 

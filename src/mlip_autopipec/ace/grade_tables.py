@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlip_autopipec.ace.lanes.aligned import aligned_zeros
 from mlip_autopipec.ace.lanes.program import Program, SpeciesGraph
-from mlip_autopipec.ace.lanes.vectors import WIDTH
 from mlip_autopipec.ace.radial import radial_basis, recurrence_mix, recurrence_start
 from mlip_autopipec.ace.records import Bond, FloatArray, LongArray
 from mlip_autopipec.ace.splines import hermite_table, nodes
 from mlip_autopipec.ace.terms import Potential, SpeciesTerms
+from mlip_autopipec.core.compiled.aligned import aligned_zeros
+from mlip_autopipec.core.compiled.vectors import WIDTH
 from mlip_autopipec.core.errors import ModelError
 
 

@@ -11,16 +11,16 @@ from mlip_autopipec.ace.records import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class HermiteTable:
-    """Values and slopes of several functions at the nodes r_q = q * step, q = 0 .. n_bins.
+    """Values and slopes of several functions at the nodes r_q = q * step, q = 0 .. n_bins + 2.
 
-    The last node is the cutoff, where every function is zero. Node 0 repeats node 1: evaluators refuse distances
-    below one step.
+    Node n_bins is the cutoff; the two beyond it are zero, and so is the bin between them, where padding stands.
+    Node 0 repeats node 1: evaluators refuse distances below one step.
 
     Attributes
     ----------
     step : width of a bin, A
-    values : (n_bins + 1, n_functions)
-    slopes : (n_bins + 1, n_functions), derivative times `step`
+    values : (n_bins + 3, n_functions)
+    slopes : (n_bins + 3, n_functions), derivative times `step`
     """
 
     step: float
@@ -29,7 +29,7 @@ class HermiteTable:
 
     @property
     def n_bins(self) -> int:
-        return len(self.values) - 1
+        return len(self.values) - 3
 
     def interpolate(self, r: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return values and derivatives, each (nr, n_functions); zero from the cutoff on."""
@@ -46,19 +46,18 @@ class HermiteTable:
 
 
 def nodes(rcut: float, width: float) -> FloatArray:
-    """Return the nodes above zero for bins of about `width`, A; the last one is `rcut`."""
+    """Return the nodes above zero for bins of about `width`, A; the last one is `rcut`, but for rounding."""
     count = max(1, int(rcut / width))
-    r = np.arange(1, count + 1, dtype=np.float64) * (rcut / count)
-    # Rounding must not leave the last node inside, where functions need not be zero.
-    r[-1] = rcut
-    return r
+    # Some functions jump to zero at the cutoff, so whether rounding puts the last node inside decides on the last
+    # bin. This is the order of operations of the formats' evaluators (found by trying: 300 of 300 random cutoffs).
+    return np.arange(1, count + 1, dtype=np.float64) * (1.0 / (count / rcut))
 
 
 def hermite_table(r: FloatArray, values: FloatArray, derivatives: FloatArray) -> HermiteTable:
     """Make a table from functions at `nodes`: values and derivatives (n_bins, n_functions)."""
-    step = float(r[0])
+    step, beyond = float(r[0]), np.zeros((2, values.shape[1]))
     return HermiteTable(
         step=step,
-        values=np.ascontiguousarray(np.concatenate([values[:1], values])),
-        slopes=np.ascontiguousarray(np.concatenate([derivatives[:1], derivatives])) * step,
+        values=np.concatenate([values[:1], values, beyond]),
+        slopes=np.concatenate([derivatives[:1], derivatives, beyond]) * step,
     )

@@ -25,8 +25,14 @@ def fsync_directory(folder: Path) -> None:
         os.close(fd)
 
 
-def write_bytes(path: Path, data: bytes, *, fsync: bool = True) -> None:
-    """Replace `path` by `data`: temporary file in the same folder, fsync, `os.replace`."""
+def write_bytes(path: Path, data: bytes, *, fsync: bool = True, settle: bool = True) -> None:
+    """Replace `path` by `data`: temporary file in the same folder, fsync, `os.replace`.
+
+    Parameters
+    ----------
+    settle
+        False: a power cut may take the whole replacement back, until the next file that is synced there is written.
+    """
     # A dot file that no listing of ours picks up; random, because two processes may write the same target.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -40,7 +46,7 @@ def write_bytes(path: Path, data: bytes, *, fsync: bool = True) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    if fsync:
+    if fsync and settle:
         fsync_directory(path.parent)
 
 

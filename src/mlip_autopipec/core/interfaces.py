@@ -167,3 +167,24 @@ class LinearBasis(Protocol):
     def write(self, coefficients: FloatArray, isolated_atom_energies: Mapping[str, float], folder: Path) -> None:
         """Write `potential.yaml` and `potential.yace` (the latter with E0) into `folder`."""
         ...
+
+
+class Descriptor(Protocol):
+    """Describes environments by numbers that rotation, translation and renumbering of atoms leave alone.
+
+    Both methods raise `DataError` or `ModelError` for a structure that cannot be described.
+    """
+
+    @property
+    def elements(self) -> tuple[str, ...]: ...
+
+    @property
+    def n_features(self) -> int: ...
+
+    def environments(self, atoms: Atoms, *, indices: Sequence[int] | NDArray[np.int64] | None = None) -> FloatArray:
+        """Return one row for each atom, or for those at `indices`: (n, n_features)."""
+        ...
+
+    def structure(self, atoms: Atoms) -> FloatArray:
+        """Return one row (n_features,) for all atoms, the mean of theirs."""
+        ...

@@ -53,7 +53,7 @@ def neighbourhood(atoms: Atoms, cutoff: float, elements: Sequence[str]) -> Neigh
     """
     species = species_indices(atoms.get_chemical_symbols(), elements)
     positions = np.ascontiguousarray(atoms.positions, dtype=float)
-    cell = _complete_cell(np.asarray(atoms.cell, dtype=float), atoms.pbc)
+    cell = complete_cell(np.asarray(atoms.cell, dtype=float), atoms.pbc)
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise DataError("structure: a position or cell vector is not finite")
     builder = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
@@ -61,7 +61,7 @@ def neighbourhood(atoms: Atoms, cutoff: float, elements: Sequence[str]) -> Neigh
     return _with_ghosts(positions, cell, species, (centre, other, np.asarray(shift)))
 
 
-def _complete_cell(cell: FloatArray, pbc: Sequence[bool]) -> FloatArray:
+def complete_cell(cell: FloatArray, pbc: Sequence[bool]) -> FloatArray:
     """Return `cell` with every open direction replaced by a unit vector normal to the others."""
     periodic = [k for k in range(3) if pbc[k]]
     span = cell[periodic]

@@ -10,10 +10,13 @@ import math
 
 import numpy as np
 
+from mlip_autopipec.stages.calibrate import FEWEST_AUDITS
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan
 
 # One look in ten: labels come in bursts, and audits must not all be of the moments after a halt.
 _CHANCE = 0.1
+# The halt level waits for the first ones.
+_FIRST_CHANCE = 0.5
 # Audits with which 95 % of the environments can be said to be better than a target, with 95 % confidence: 59.
 _ENOUGH = 60
 
@@ -38,6 +41,9 @@ class Auditor:
             wanted = _ENOUGH if otf.target_force_error is not None else 0
         self._odd = float(np.random.default_rng(plan.seed).random())
         self._share = math.ceil(wanted / max(1, walkers))
+        # With a target the halt level is a guess until there are so many, and most labels come early on the way.
+        first = FEWEST_AUDITS if otf.target_force_error is not None else 0
+        self._first = min(self._share, math.ceil(first / max(1, walkers)))
 
     def wants(self, step: int, audits: int, labels: int) -> bool:
         """True if the frame of this step is to be audited.
@@ -49,6 +55,8 @@ class Auditor:
         """
         if audits < self._share and step >= self._moment(audits):
             return True
+        if audits < min(self._first, labels):
+            return float(self._draw(audits, step).random()) < _FIRST_CHANCE
         # Rounded at random, since many walkers with few labels each would otherwise never audit.
         owed = self._fraction / (1.0 - self._fraction) * labels + self._odd
         behind = self._fraction > 0 and audits < math.floor(owed)

@@ -14,7 +14,6 @@ from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.stages.carve import (
     EmbeddingSettings,
     Extraction,
-    NoFaithfulCell,
     carve_task,
     is_chosen,
     whole_cell_task,
@@ -36,17 +35,26 @@ class Carver:
         Labeller settings that go into the tasks.
     registry
         Tells which labels a version has.
+    is_audit
+        Tells whether a task id is that of an audit, whose label no version will ever have: a core of one atom makes
+        the same task.
     """
 
     def __init__(
-        self, name: str, embedding: EmbeddingSettings, labeller: dict[str, Any], registry: Registry, clock: Clock
+        self,
+        name: str,
+        embedding: EmbeddingSettings,
+        labeller: dict[str, Any],
+        registry: Registry,
+        clock: Clock,
+        is_audit: Callable[[str], bool] = lambda task_id: False,
     ) -> None:
         self._name = name
         self._embedding = embedding
-        self._lenient = embedding.model_copy(update={"max_core_force_error": None})
         self._labeller = labeller
         self._registry = registry
         self._clock = clock
+        self._is_audit = is_audit
 
     def carve(
         self,
@@ -60,14 +68,14 @@ class Carver:
         published: Collection[str] = (),
         lenient: bool = False,
     ) -> Extraction:
-        """Carve the region around one atom; never one whose label the version has, or that is among `published`.
+        """Carve the region around one atom; no audit, and none whose label the version has, or that is `published`.
 
         Parameters
         ----------
         more_than
             Only a cell with more atoms than this is wanted.
         lenient
-            Take the first cell, however faithful, unless it is larger than any that is sent.
+            Where no cell is faithful enough, take the most faithful one.
 
         Raises
         ------
@@ -78,18 +86,16 @@ class Carver:
         extraction = carve_task(
             frame,
             atom,
-            settings=self._lenient if lenient else self._embedding,
+            settings=self._embedding,
             potential_cutoff=evaluator.cutoff,
             labeller=self._labeller,
             origin={"walker": self._name, "step": step, "version": version},
             created=iso_time(self._clock.wall()),
             evaluator=evaluator,
             more_than=more_than,
-            is_known=known.__contains__,
+            or_best=lenient,
+            is_known=lambda task_id: task_id in known or self._is_audit(task_id),
         )
-        n_atoms, most = len(extraction.task.force_mask), self._embedding.max_atoms
-        if lenient and n_atoms > most and self._embedding.max_core_force_error is not None:
-            raise NoFaithfulCell(f"embedding: atom {atom}: {n_atoms} atoms are more than embedding.max_atoms {most}")
         for warning in extraction.warnings:
             log.warning("%s step %d: %s", self._name, step, warning)
         return extraction
@@ -100,7 +106,9 @@ class Carver:
         """Return `carve` of frame and atom for one moment of MD."""
         return lambda frame, atom: self.carve(frame, atom, step, version, evaluator, lenient=lenient)
 
-    def whole_cell(self, frame: Atoms, task: Task, step: int, version: str, *, wanted: bool) -> Task | None:
+    def whole_cell(
+        self, frame: Atoms, task: Task, step: int, version: str, evaluator: Evaluator, *, wanted: bool
+    ) -> Task | None:
         """Return a whole cell of the frame's phase to go with `task`, None if none is due or none can be made.
 
         Parameters
@@ -119,6 +127,7 @@ class Carver:
                 origin={"source": "whole_cell", "step": step, "version": version, "of": self._name},
                 seed=int(task.id[:8], 16),
                 created=iso_time(self._clock.wall()),
+                evaluator=evaluator,
             )
         except DataError as error:
             log.warning("%s step %d: %s", self._name, step, error)

@@ -97,7 +97,7 @@ class Collector:
         halts
             Regions sent by halts so far.
         carve, carve_audit
-            Cut the region of a candidate, and of an audit, which must not depend on how good its cell is.
+            Cut the region of a candidate, and of an audit, which is sent however good its cell is.
         """
         if not self._mended:
             self.mend()
@@ -199,6 +199,11 @@ class Collector:
         # Only the atom that was drawn: its neighbours are no further draws. And no other task has this mask.
         mask = [int(i == found.center) for i in range(len(found.task.force_mask))]
         task = _of_kind(found.task, AUDIT, {"level": level}, mask)
+        if self._queue.state(task.id) is not None:  # its core is this atom alone, and somebody learns from it
+            log.info("step %d: atom %d is not audited: its label is asked for already", step, atom)
+            return
+        # A candidate of the same id gives way: the sample must be a fair one.
+        self.candidates.remove(task.id)
         self.audits.add(task)
         self._audited = self.audits.count()
         self._publish(task)

@@ -135,6 +135,7 @@ class Demand:
         self.waiting_for = f"fit of {labels} labels"
 
     def succeeded(self) -> None:
+        self.waiting_for = ""  # not for the fit any more
         self._retries = Retries()
         self.read_versions()
 

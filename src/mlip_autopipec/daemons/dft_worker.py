@@ -1,34 +1,33 @@
 """dft-worker: claims the most uncertain task, has it labelled in a child process, writes the result.
 
-The child lives as long as its labels succeed: analytic labels take milliseconds, and a spawn a second. It is killed,
-with everything it started, after a crash, a time limit, a cancellation, and by the kernel when this process dies.
+The child is killed, with everything it started, after a crash, a time limit, a cancellation, and by the kernel when
+this process dies. Its answer ends the worker's sleep.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError, QueueError, TimedOut
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Labeller
-from mlip_autopipec.daemons.bench import Bench, BenchSettings
-from mlip_autopipec.daemons.expense import expense
-from mlip_autopipec.daemons.labellers import clean_up, make_labeller
+from mlip_autopipec.daemons.bench import BenchSettings
+from mlip_autopipec.daemons.benchchild import BenchChild
+from mlip_autopipec.daemons.labeljob import LabelJob
+from mlip_autopipec.daemons.labellers import make_labeller
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.daemons.walltime import Walltime
-from mlip_autopipec.runtime.child import Child, Result
+from mlip_autopipec.runtime.child import Result
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.costs import CostLedger
-from mlip_autopipec.store.queue import Claim
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.twins import Twins
@@ -63,19 +62,6 @@ class WorkerConfig(Protocol):
 
     @property
     def training(self) -> TrainingSettings: ...
-
-
-@dataclass(frozen=True)
-class _Job:
-    claim: Claim
-    folder: Path
-    begin: float
-    deadline: float
-    since: float  # by the clock, whatever `step` is told
-
-    @property
-    def id(self) -> str:
-        return self.claim.task.id
 
 
 class DftWorker:
@@ -119,8 +105,9 @@ class DftWorker:
         self.control = Control(run.control)
         ends = None if deadline_s is None else time.monotonic() + deadline_s - self.settings.label_grace_s
         # The engine stops by itself before, and leaves what the next worker goes on from.
-        self._node = config.node if ends is None else config.node.before(ends)
-        self._bench = (BenchSettings(run.root, name, self._node, config.labelling, config.training.force_limit), make)
+        node = config.node if ends is None else config.node.before(ends)
+        bench = BenchSettings(run.root, name, node, config.labelling, config.training.force_limit)
+        self._child = BenchChild(bench, make, f"{name} labeller")
         self._ledger = CostLedger(run.costs, name)
         self._twins = Twins(self.queue.results)
         self._beat_s = min(_LONGEST_BEAT_S, config.queue.lease_s / _BEATS_PER_LEASE)
@@ -129,8 +116,7 @@ class DftWorker:
         self._max_tasks = max_tasks
         self._idle_timeout_s = idle_timeout_s
         self._walltime = Walltime(max_time_s, deadline_s, self.settings.label_grace_s)
-        self._child: Child | None = None
-        self._job: _Job | None = None
+        self._job: LabelJob | None = None
         self._next_beat = 0.0
         self._busy_until: float | None = None  # the last moment with a task, for `idle_timeout_s`
         self._look_at, self._stay = float("-inf"), False
@@ -144,7 +130,7 @@ class DftWorker:
 
     def start(self) -> None:
         """Warm the child up; tasks of an earlier process of this name go back with the first claim."""
-        self._ready_child()
+        self._child.warm_up()
 
     def step(self, now: float) -> Outcome:
         """Beat; look after the label that is being made, or claim the next task."""
@@ -171,9 +157,7 @@ class DftWorker:
         """Give back what is held and leave no process (idempotent)."""
         if self._job is not None:
             self._return("worker ended")
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        self._child.close()
         self.queue.release()
 
     def status(self) -> tuple[str, dict[str, Any]]:
@@ -187,6 +171,10 @@ class DftWorker:
     def wake_folder(self) -> Path:
         """Where published tasks appear."""
         return self.queue.layout.pending
+
+    def waits_for(self) -> Sequence[Connection]:
+        """What becomes readable when the label in work is done."""
+        return self._child.sources() if self._job is not None and self._unsaved is None else []
 
     # --- claiming ---------------------------------------------------------------------------------------------
 
@@ -214,9 +202,9 @@ class DftWorker:
             return Outcome.IDLE
         folder = self.run.attempt(claim.task.id) / f"{claim.attempt:02d}-{self.name}"
         folder.mkdir(parents=True, exist_ok=True)
-        self._job = _Job(claim, folder, now, now + self.settings.label_timeout_s, time.monotonic())
-        self.events.emit("task_claimed", **self._facts(self._job))
-        self._ready_child().send((claim.task.to_dict(), folder))
+        self._job = LabelJob(claim, folder, now, now + self.settings.label_timeout_s)
+        self.events.emit("task_claimed", **self._job.facts())
+        self._child.label(claim.task.to_dict(), folder)
         return Outcome.WORKED
 
     def _sweep(self) -> bool:
@@ -226,26 +214,13 @@ class DftWorker:
             logger.info("sweep: %s", action)
         return bool(actions)
 
-    def _ready_child(self) -> Child:
-        if self._child is None:
-            self._child = Child(Bench, self._bench, f"{self.name} labeller", serves=True)
-        return self._child
-
-    def _kill_child(self, job: _Job | None) -> None:
-        """Kill the child, and remove what it could not remove itself."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.close()
-            self._child = None
-            clean_up(self._node, [job.folder] if job else [])
-
     # --- looking after a label --------------------------------------------------------------------------------
 
-    def _look(self, job: _Job, now: float) -> Outcome:
+    def _look(self, job: LabelJob, now: float) -> Outcome:
         self._busy_until = now
         if self._unsaved is not None:
             return self._save(job, self._unsaved, now)
-        result = self._ready_child().poll()
+        result = self._child.poll()
         if result is None and now >= job.deadline:
             limit_s = self.settings.label_timeout_s
             error = TimedOut(f"no label after {limit_s:g} s", "raise supervisor.label_timeout_s", transient=True)
@@ -259,9 +234,9 @@ class DftWorker:
             return Outcome.WORKED
         return Outcome.IDLE
 
-    def _finish(self, job: _Job, result: Result, now: float) -> Outcome:
+    def _finish(self, job: LabelJob, result: Result, now: float) -> Outcome:
         if result.died:
-            self._kill_child(job)
+            self._child.kill([job.folder])
         if isinstance(result.error, ConfigError):
             # This node cannot label at all: failing the task here would burn the attempts that another node can use.
             self._return(result.error.message)
@@ -271,7 +246,7 @@ class DftWorker:
         self._fail(job, result.error, result.traceback)
         return Outcome.WORKED
 
-    def _save(self, job: _Job, record: dict[str, Any], now: float) -> Outcome:
+    def _save(self, job: LabelJob, record: dict[str, Any], now: float) -> Outcome:
         """Write the result; while the disk does not take it, keep the label in memory and try again."""
         if now < self._save_at:
             return Outcome.IDLE
@@ -291,50 +266,38 @@ class DftWorker:
         self._job = self._unsaved = None
         self._labelled += 1
         reused = record["info"].get("reused_from")
-        self._ledger.add(expense(job.claim.task, job.folder, record["info"]["wall_s"], "reused" if reused else "done"))
+        self._ledger.add(job.cost("reused" if reused else "done", record["info"]["wall_s"]))
         if first and not reused:
             self._twins.add(record["info"]["likeness"], job.id)
         if first:
-            self.events.emit("label_done", **self._facts(job))
+            self.events.emit("label_done", **job.facts())
         else:
             logger.info("task %s: another worker's label came first, mine is not used", job.id)
-        self._tidy(job.folder)
+        job.tidy()
         return Outcome.WORKED
 
-    def _fail(self, job: _Job, error: AutopipeError, trace: str) -> None:
+    def _fail(self, job: LabelJob, error: AutopipeError, trace: str) -> None:
         self._job = self._unsaved = None
         self._failed += 1
         reason = f"{type(error).__name__}: {error}"
         outcome = self.queue.fail(job.claim, reason, transient=error.transient)
-        self._ledger.add(expense(job.claim.task, job.folder, time.monotonic() - job.since, outcome))
+        self._ledger.add(job.cost(outcome))
         logger.warning("task %s: %s: %s", job.id, outcome, reason)
         if trace:
             logger.debug("%s", trace)
-        self.events.emit("label_failed", **self._facts(job), reason=reason, outcome=outcome)
-        self._tidy(job.folder)
+        self.events.emit("label_failed", **job.facts(), reason=reason, outcome=outcome)
+        job.tidy()
 
     def _return(self, reason: str) -> None:
         """Stop the label in work and put its task back."""
         job, self._job, self._unsaved = self._job, None, None
-        self._kill_child(job)
+        self._child.kill([job.folder] if job else [])
         if job is not None:
             self.queue.give_back(job.claim, reason)
-            self._ledger.add(expense(job.claim.task, job.folder, time.monotonic() - job.since, "given back"))
+            self._ledger.add(job.cost("given back"))
             logger.info("task %s: given back: %s", job.id, reason)
 
     def _beat(self) -> None:
         """Show life to the queue, and drop what the user has cancelled meanwhile."""
         if self._job is not None and self._job.id in self.queue.beat():
             self._return("cancelled")
-
-    def _facts(self, job: _Job) -> dict[str, Any]:
-        task = job.claim.task
-        origin: dict[str, Any] = {key: task.origin[key] for key in ("walker", "step", "version") if key in task.origin}
-        return {"task_ids": [job.id], "gamma": task.priority, "attempt": job.claim.attempt, **origin}
-
-    @staticmethod
-    def _tidy(folder: Path) -> None:
-        """Remove the attempt's folder if the labeller left nothing in it."""
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-            folder.parent.rmdir()

@@ -26,6 +26,7 @@ from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
 from mlip_autopipec.stages.label import LabellingSettings
+from mlip_autopipec.stages.masking import Masking
 from mlip_autopipec.stages.publish import check, read_grades, write_grades
 from mlip_autopipec.stages.train import TrainingSettings, active_rows, count_active_rows, hashes, train
 from mlip_autopipec.stages.watch import Engine
@@ -138,6 +139,7 @@ class Fitter:
         self.registry = Registry(self.run.potentials)
         self._rows = KeptRows(Dataset(self.run.dataset))
         self._designs: DesignCache | None = None
+        self._masking = Masking(job.training.train_mask, job.training.force_limit)
         # Imports, tables and compilation take up to a minute: better now than when walkers wait.
         warm_up(self._designs_of(job.elements).basis)
 
@@ -189,6 +191,7 @@ class Fitter:
         parent: str | None,
     ) -> dict[str, Any]:
         settings, basis = self.job.training, designs.basis
+        rows, limits = self._masking.masked(rows)
         trained = train(rows, basis, settings, isolated, folder, design_of=designs, growing=designs.growing)
         facts = {
             "task_ids": [row.task_id for row in rows],
@@ -197,6 +200,7 @@ class Fitter:
             "stress_labels": sum(row.stress is not None and row.whole for row in rows),
             **dict(hashes(settings, basis.elements)),
             **({"basis_of": str(self.job.potential)} if self.job.potential is not None else {}),
+            "train_mask": {"kind": settings.train_mask, "limits": limits and limits.to_dict()},
         }
         selected = self._select(rows, designs, facts, parent)
         write_grades(folder, selected)
@@ -233,7 +237,8 @@ class Fitter:
         except AutopipeError:  # damaged or gone: the trainer says so
             return {}, set()
         seen = list(manifest.get("task_ids", ()))
-        same = all(manifest.get(key) == facts.get(key) for key in ("config_hash", "basis_hash", "basis_of"))
+        keys = ("config_hash", "basis_hash", "basis_of", "train_mask")
+        same = all(manifest.get(key) == facts.get(key) for key in keys)
         editions = {task: edition for task, edition in facts["editions"].items() if task in set(seen)}
         if not same or manifest.get("editions") != editions or seen != facts["task_ids"][: len(seen)]:
             return {}, set()

@@ -13,6 +13,7 @@ from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Evaluator, FloatArray, LinearBasis
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.stages.calibrate import AUDIT, Pair
+from mlip_autopipec.stages.masking import Masking
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.store.dataset import DatasetRow
 
@@ -73,7 +74,8 @@ def _training_rows(
 ) -> dict[str, FloatArray]:
     """Return per element the B-projections of the atoms that a fit would put into the active set."""
     found: dict[str, list[FloatArray]] = {}
-    for row in contained:
+    taught, _ = Masking(training.train_mask, training.force_limit).masked(list(contained))
+    for row in taught:
         whole = (training.energy_weight if row.whole else training.masked_energy_weight) > 0
         entered = np.ones(len(row.atoms), dtype=bool) if whole else row.learned
         for element, (members, values) in basis.projections(row.atoms).items():

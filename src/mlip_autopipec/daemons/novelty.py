@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.choose import Candidate
+from mlip_autopipec.stages.masking import Limits, expected
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.task import Task
@@ -29,7 +31,10 @@ _WAITING = ("pending", "delayed", "running")
 class _Version:
     """Projections and active set of one version."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        told = manifest.get("train_mask", {})
+        self._mask = told.get("kind", "radius")
+        self._limits = Limits.from_dict(told["limits"]) if told.get("limits") else None
         potential = load_potential(folder / "potential.yaml")
         self.evaluator = AceEvaluator(potential, threads=1)
         self.counts = dict(zip(potential.elements, potential.n_functions, strict=True))
@@ -39,7 +44,8 @@ class _Version:
         """Return per element the B-projections of the atoms that a task's label will teach."""
         atoms = task.atoms()
         values = self.evaluator.projections(neighbourhood(atoms, self.evaluator.cutoff, self.evaluator.elements))
-        symbols, learned = np.asarray(atoms.get_chemical_symbols()), np.asarray(task.force_mask, dtype=bool)
+        symbols = np.asarray(atoms.get_chemical_symbols())
+        learned = expected(atoms, task.force_mask, self._mask, self._limits)
         return {
             element: values[learned & (symbols == element), : self.counts[element]]
             for element in sorted(set(symbols[learned]))
@@ -53,11 +59,14 @@ class Novelty:
     ----------
     queue
         Whose waiting tasks, of whatever walker, enter the set; audits, which nobody learns from, do not.
+    refused
+        Gives the task ids whose label the dataset refused: no version will know them.
     """
 
-    def __init__(self, registry: Registry, queue: TaskQueue) -> None:
+    def __init__(self, registry: Registry, queue: TaskQueue, refused: Callable[[], Collection[str]] = tuple) -> None:
         self._registry = registry
         self._queue = queue
+        self._refused = refused
         self._name: str | None = None
         self._version: _Version | None = None
         self._waiting: dict[str, Task] = {}
@@ -68,7 +77,7 @@ class Novelty:
         if version != self._name:
             self._name, self._version, self._rows = version, None, {}
             try:
-                self._version = _Version(self._registry.path(version))
+                self._version = _Version(self._registry.path(version), self._registry.manifest(version))
             except AutopipeError as error:
                 log.warning("%s: no candidates are collected: %s", version, error)
         return self._version is not None
@@ -96,10 +105,10 @@ class Novelty:
 
     def _look(self) -> None:
         """Follow what waits: in the queue, or labelled and not yet in the version."""
-        learned = set(self._registry.labels(str(self._name)))
+        settled = {*self._registry.labels(str(self._name)), *self._refused()}
         waiting = {task.id: task for task in self._read_queue() if task.config_type != AUDIT}
         labelled = {i: t for i, t in self._waiting.items() if i not in waiting and self._queue.state(i) == "done"}
-        self._waiting = {i: task for i, task in {**labelled, **waiting}.items() if i not in learned}
+        self._waiting = {i: task for i, task in {**labelled, **waiting}.items() if i not in settled}
         self._rows = {i: rows for i, rows in self._rows.items() if i in self._waiting}
 
     def _read_queue(self) -> Iterator[Task]:

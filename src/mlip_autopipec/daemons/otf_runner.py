@@ -8,36 +8,33 @@ import os
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-from ase import Atoms
+from typing import TYPE_CHECKING, Any
 
 from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import EventLog
-from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.core.process import ProcessIdentity
+from mlip_autopipec.daemons.ending import RunEnd
 from mlip_autopipec.daemons.inoffice import runners_office
+from mlip_autopipec.daemons.walkermd import dimension_of, make_md, md_settings, write_script
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome, serve
 from mlip_autopipec.stages.explore import read_structures
-from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan, walker_plans
+from mlip_autopipec.stages.watch import WalkerPlan, walker_plans
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.walkerstate import WalkerState, read_all, read_state, write_state
 
 if TYPE_CHECKING:
     from mlip_autopipec.config import Config
-    from mlip_autopipec.engines.lammps.outcome import MovingAtoms
-    from mlip_autopipec.engines.lammps.settings import LammpsSettings, MDSettings
 
 log = logging.getLogger(__name__)
 
 _RESTART_LIMIT = 5
 _FIRST_RESTART_S = 1.0
 _FULL_DISK_S = 5.0
+_LAST_RETRY_S = 60.0
 _DRAIN_S = 20.0
 
 
@@ -48,6 +45,7 @@ class _Seat:
     plan: WalkerPlan
     child: Child | None = None
     crashes: int = 0
+    attempts: int = 0  # to start its process, none of which succeeded
     safe_step: int = 0  # of the last snapshot when it crashed last
     start_at: float = 0.0
     ended: bool = False
@@ -75,6 +73,8 @@ class OtfRunner:
         self._control = Control(run.control)
         self._room = Room(run.walkers, config.retention.min_free_gb)
         self._drain_until: float | None = None
+        self._end = RunEnd(run, config)
+        self._over_until = 0.0  # of walkers that were asked to leave because the run is over
 
     def start(self) -> None:
         for seat in self.seats:
@@ -84,6 +84,10 @@ class OtfRunner:
         """Look after every walker once."""
         if self._drain_until is not None:
             return self._leave(now)
+        if self._end.look(now) and not self._over_until:
+            log.info("the run is over: %s", self._end.reason)
+            self._over_until = now + _DRAIN_S
+            self._ask_to_leave()
         for seat in self.seats:
             if self._control.wants(f"revive-{seat.plan.name}"):
                 self._revive(seat, now)
@@ -91,13 +95,20 @@ class OtfRunner:
                 result = seat.child.poll()
                 if result is not None:
                     self._left(seat, result, now)
+                elif self._over_until and now >= self._over_until:
+                    seat.child.kill()  # its last snapshot is on disk in any case
+            elif not seat.ended and self._end.reason:
+                self._conclude(seat)
             elif not seat.ended and now >= seat.start_at:
-                self._start_walker(seat)
+                self._try_to_start(seat, now)
         return Outcome.IDLE
 
     def drain(self) -> None:
         """Ask every walker to save its state and leave."""
         self._drain_until = float("inf")
+        self._ask_to_leave()
+
+    def _ask_to_leave(self) -> None:
         for seat in self.seats:
             if seat.child is not None:
                 with contextlib.suppress(ProcessLookupError):
@@ -123,6 +134,28 @@ class OtfRunner:
         alive = [seat for seat in self.seats if seat.child is not None and seat.child.poll() is None]
         return Outcome.IDLE if alive and now < self._drain_until else Outcome.DONE
 
+    def _try_to_start(self, seat: _Seat, now: float) -> None:
+        """Start a walker's process; where the host has no room for it, later, and the others go on."""
+        try:
+            self._start_walker(seat)
+        except OSError as error:  # no process, no memory, no file to be had: that passes
+            delay_s = min(_FIRST_RESTART_S * 2**seat.attempts, _LAST_RETRY_S)
+            seat.attempts, seat.start_at = seat.attempts + 1, now + delay_s
+            log.warning("%s cannot be started, another try in %g s: %s", seat.plan.name, delay_s, error)
+        else:
+            seat.attempts = 0
+
+    def _conclude(self, seat: _Seat) -> None:
+        """Note that a walker, whose process is gone, is done because the run is over."""
+        name, seat.ended = seat.plan.name, True
+        state = read_state(self.run.walker(name)) or WalkerState(name, steps=seat.plan.steps)
+        if state.ended:
+            return
+        reason = f"the run is over: {self._end.reason}"
+        facts = {"walker": name, "step": state.step, "version": state.version}
+        EventLog(self.run.events, self.name).emit("md_completed", ended="done", reason=reason, **facts)
+        write_state(self.run.walker(name), replace(state, state="done", reason=reason, waiting_for=""))
+
     def _start_walker(self, seat: _Seat) -> None:
         name = seat.plan.name
         seat.child = Child(
@@ -141,7 +174,7 @@ class OtfRunner:
             if seat.child is not None:  # it is just leaving
                 return
             # Nobody else writes its files now.
-            write_state(folder, replace(state, state="starting", reason="", reseeds=0))
+            write_state(folder, replace(state, state="starting", reason="", reseeds=0, refusals=0))
             events = EventLog(self.run.events, self.name)
             events.emit("walker_revived", walker=name, step=state.step, was=state.state, reason=state.reason)
             log.info("%s: another chance, as asked; it was %s: %s", name, state.state, state.reason)
@@ -158,6 +191,9 @@ class OtfRunner:
         state = read_state(folder)
         if state is not None and state.ended:
             seat.ended = True
+            return
+        if self._end.reason:
+            self._conclude(seat)
             return
         cause = str(result.error) if result.error else f"exit code {result.value}"
         reason = f"{cause}; see {(self.run.logs / name).name}.log"
@@ -222,11 +258,15 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
     registry = Registry(run.potentials)
     events = EventLog(run.events, plan.name)
     queue = dft_queue(run, config.queue, worker=plan.name)
+
+    def refused() -> set[str]:
+        return set(read_refusals(run))
+
     collector = Collector(
         folder,
         config.otf,
         auditor=Auditor(plan, config.otf, len(walker_plans(config.otf))),
-        novelty=Novelty(registry, queue),
+        novelty=Novelty(registry, queue, refused),
         queue=queue,
         events=events,
         apart=config.embedding.cutoff,
@@ -241,7 +281,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         queue=queue,
         registry=registry,
         events=events,
-        refused=lambda: set(read_refusals(run)),
+        refused=refused,
         level=HaltLevel(run.calibration, config.otf),
         collector=collector,
     )
@@ -259,7 +299,13 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         registry=registry,
         events=events,
         make_evaluator=lambda version: make_evaluator(version, engine, threads),
-        make_md=lambda evaluator: make_md(evaluator, settings, lammps_log, config.lammps, folder),
+        make_md=lambda evaluator, fraction: make_md(
+            evaluator,
+            settings.model_copy(update={"timestep_fs": settings.timestep_fs * fraction}),
+            lammps_log,
+            config.lammps,
+            folder,
+        ),
         on_potential=lambda version, evaluator: write_script(
             folder,
             read_structures(structure, "start.structure")[0],
@@ -274,75 +320,3 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         room=Room(folder, config.retention.min_free_gb),
         chunk_s=None if config.lammps.command is None else config.lammps.block_s,
     )
-
-
-def dimension_of(atoms: Atoms) -> Literal[2, 3]:
-    """Return 2 for atoms in one plane that is periodic in both of its directions, else 3."""
-    has_volume = atoms.cell.rank == 3 and atoms.cell.volume > 0
-    heights = atoms.get_scaled_positions(wrap=False)[:, 2] if has_volume else atoms.positions[:, 2]
-    return 2 if list(atoms.pbc) == [True, True, False] and float(np.ptp(heights)) < 1e-9 else 3
-
-
-def md_settings(plan: WalkerPlan, otf: OtfSettings, dimension: Literal[2, 3]) -> MDSettings:
-    """Return what the MD engine is told of one walker."""
-    from mlip_autopipec.engines.lammps.settings import MDSettings
-
-    return MDSettings(
-        ensemble=plan.ensemble,
-        temperature_k=plan.temperature,
-        pressure_bar=plan.pressure,
-        timestep_fs=plan.timestep,
-        thermostat_damping_fs=otf.thermostat_damping,
-        barostat_damping_fs=otf.barostat_damping,
-        dimension=dimension,
-        seed=plan.seed,
-        pressure_coupling=plan.pressure_coupling,
-        schedule=plan.schedule,
-        density_bounds=plan.density_bounds,
-        density_every=otf.check_frequency,
-        monte_carlo=plan.monte_carlo,
-    )
-
-
-def write_script(
-    folder: Path,
-    start: Atoms,
-    evaluator: Evaluator,
-    version: Path,
-    settings: MDSettings,
-    plan: WalkerPlan,
-    otf: OtfSettings,
-) -> None:
-    """Write `in.lammps` and `start.data` into the walker's folder: the whole walk with this version, to run by hand."""
-    from mlip_autopipec.engines.lammps.native import NativePotential
-    from mlip_autopipec.engines.lammps.script import Watch, write_whole_script
-
-    potential = NativePotential(
-        evaluator, ((version / "potential.yaml").resolve(), (version / "potential.asi").resolve())
-    )
-    watch = Watch(otf.check_frequency, otf.uncertainty_threshold)
-    write_whole_script(folder, start, settings, potential, watch, plan.steps)
-
-
-def make_md(
-    evaluator: Evaluator,
-    settings: MDSettings,
-    log_file: Path,
-    lammps: LammpsSettings | None = None,
-    folder: Path | None = None,
-) -> MovingAtoms:
-    """Return the MD engine of one walker.
-
-    Parameters
-    ----------
-    folder
-        Where `lammps.command` runs.
-    """
-    if lammps is not None and lammps.command is not None and folder is not None:
-        from mlip_autopipec.engines.lammps.program import LammpsProgram
-        from mlip_autopipec.runtime.tether import tethered
-
-        return LammpsProgram(evaluator, settings, lammps, folder / "lammps", wrap=tethered)
-    from mlip_autopipec.engines.lammps.md import LammpsMD
-
-    return LammpsMD(evaluator, settings, log=log_file)

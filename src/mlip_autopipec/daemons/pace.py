@@ -1,13 +1,14 @@
-"""How many MD steps a walker makes at once, and how often gamma is looked at."""
+"""How many MD steps a walker makes at once, how long they are, and how often gamma is looked at."""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from mlip_autopipec.stages.watch import OtfSettings
 
-# A step of the daemon returns within about a second, whatever the size of the system.
-_CHUNK_S: Final = 0.5
+# A step of the daemon returns within about a second, whatever the size of the system, and a new version waits for it.
+_CHUNK_S: Final = 0.25
 _MOST_LOOKS: Final = 10_000
 
 
@@ -26,6 +27,7 @@ class Pace:
 
     def __init__(self, otf: OtfSettings, chunk_s: float | None = None) -> None:
         self.careful_until = 0
+        self._short_until = 0  # the time step is shorter before this step
         self._otf = otf
         self._chunk_s = chunk_s or _CHUNK_S
         # A program of its own costs its start: its first block is a whole one.
@@ -40,6 +42,18 @@ class Pace:
         wanted, every = last + self._otf.snapshot_interval, self._otf.check_frequency
         before = wanted - wanted % every
         return before if before > last else before + every
+
+    def timestep(self, step: int) -> float:
+        """Return the time step of MD from `step` on, as a fraction of the walker's own."""
+        return self._otf.rewind_timestep if step < self._short_until else 1.0
+
+    def rewind(self, back_to: int, past: int) -> None:
+        """Look at every step, and make them shorter, from `back_to` until the time that was reached at `past`."""
+        shorter = self._otf.rewind_timestep
+        steps = math.ceil((past - back_to) / shorter - 1e-9)
+        self.careful_until = back_to + steps + self._otf.check_frequency
+        if shorter < 1.0:
+            self._short_until = back_to + steps
 
     def steps(self, step: int, *, last: int, next_snapshot: int) -> int:
         """Return how many steps to make from `step` on: not beyond `last`, nor past the next snapshot."""

@@ -35,6 +35,11 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
     EngineError
         An engine does not load.
     """
+    if config.end.quiet_steps is not None and config.otf.target_force_error is None:
+        raise ConfigError(
+            f"end.quiet_steps: {config.end.quiet_steps}: a run converges to a target, and there is none",
+            "set otf.target_force_error (eV/A), or leave end.quiet_steps out",
+        )
     structure = start_structure(run, config)
     starts = walker_structures(run, config, structure)
     labelled = _elements(start_dataset(run, config))

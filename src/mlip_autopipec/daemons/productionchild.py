@@ -42,7 +42,7 @@ def build_production_walker(
         Of the engine `ace`.
     """
     from mlip_autopipec.daemons.evaluators import make_evaluator
-    from mlip_autopipec.daemons.otf_runner import dimension_of, make_md, md_settings
+    from mlip_autopipec.daemons.walkermd import dimension_of, make_md, md_settings
 
     structure = config.path(run, plan.structure or config.start.structure)
     settings = md_settings(plan, config.otf, dimension_of(read_structures(structure, "start.structure")[0]))

@@ -23,11 +23,11 @@ from mlip_autopipec.daemons.current import CurrentPotential
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.daemons.pace import Pace
 from mlip_autopipec.daemons.stressgate import StressGate
+from mlip_autopipec.daemons.waiting import Waiting
 from mlip_autopipec.daemons.walkerrecord import WalkerRecord
 from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
-from mlip_autopipec.stages.swap import Decision
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan, spike, too_close
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.settings import RetentionSettings
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Task states are read from folder listings that may lie on a network: less often than `current.json`.
-_TASK_LOOK_S = 2.0
 _LARGEST_SEED = 899_999_999  # of LAMMPS' random numbers
 
 
@@ -57,7 +55,7 @@ class Walker:
     make_evaluator
         Gives the evaluator of a version folder.
     make_md
-        Gives the MD engine for an evaluator.
+        Gives the MD engine for an evaluator; the number is its time step as a fraction of the plan's.
     moved_by
         What the status says of the engine: its name, or LAMMPS' command.
     on_potential
@@ -79,7 +77,7 @@ class Walker:
         registry: Registry,
         events: EventLog,
         make_evaluator: Callable[[Path], Evaluator],
-        make_md: Callable[[Evaluator], MovingAtoms],
+        make_md: Callable[[Evaluator, float], MovingAtoms],
         moved_by: str = "",
         on_potential: Callable[[str, Evaluator], None] = lambda *_: None,
         kept: RetentionSettings | None = None,
@@ -101,11 +99,11 @@ class Walker:
         self._room = room or Room(folder, kept.min_free_gb)
         self.md: MovingAtoms | None = None
         self.current = CurrentPotential(registry, make_evaluator)
-        self._next_task_look = 0.0
-        self._looked_with: str | None = None
+        self.waiting = Waiting(otf, healing, self.record, self.current)
         self.pace = Pace(otf, chunk_s)
         self._moved_by = moved_by
         self._on_potential = on_potential
+        self._timestep = 1.0  # of `md`, as a fraction of the plan's
         self._safe = False  # the present frame was looked at, and is below the threshold
         self._draining = False
         self._stress = StressGate(plan, otf, registry)
@@ -165,6 +163,7 @@ class Walker:
             self._md().swap(self.current.evaluator)
             self.record.swapped(str(self.current.version))
             self._on_potential(str(self.current.version), self.current.evaluator)
+            self.waiting.follow()
         return self._move()
 
     def drain(self) -> None:
@@ -172,6 +171,10 @@ class Walker:
         if self.md is not None and self._safe and not self._draining:
             self.branch.take(self._md())
         self._draining = True
+
+    def wake_folder(self) -> Path:
+        """Where a new version appears."""
+        return self.registry.folder
 
     def close(self) -> None:
         """End MD and free its memory (idempotent)."""
@@ -194,7 +197,8 @@ class Walker:
     def _new_md(self) -> None:
         """Make the MD engine, at the last safe snapshot or, before the first one, at the start structure."""
         self.close()
-        self.md = self.make_md(self.current.evaluator)
+        self._timestep = self.pace.timestep(self.state.snapshot_step)
+        self.md = self.make_md(self.current.evaluator, self._timestep)
         if not self.branch.restore(self.md):
             self.md.start(read_structures(self.structure, "start.structure")[0], velocity_seed=self.state.seed)
         self._on_potential(str(self.current.version), self.current.evaluator)
@@ -231,8 +235,10 @@ class Walker:
             self.record.note(extractions=self.healing.extractions)
         if self._safe and (fresh or outcome.step >= min(next_snapshot, self.plan.steps)):
             self.branch.take(md)
+            if self._timestep != self.pace.timestep(outcome.step):
+                self._new_md()
         else:
-            self.record.save()
+            self.record.tell()
         return Outcome.WORKED
 
     # --- halting and healing ----------------------------------------------------------------------------------
@@ -264,46 +270,16 @@ class Walker:
         self.close()
 
     def _wait(self, now: float) -> Outcome:
-        """Look whether the halt can end."""
-        if now < self._next_task_look and self.current.version == self._looked_with:
+        """Look whether the waiting is over, and go on from a safe snapshot if it is."""
+        on = self.waiting.look(now)
+        if on is None:
             return Outcome.IDLE
-        self._next_task_look = now + _TASK_LOOK_S
-        self._looked_with = self.current.version
-        self.healing.republish(self.current.evaluator)
-        decision = self.healing.look(
-            str(self.current.version),
-            self.current.evaluator,
-            reseeds_in_a_row=self.state.reseeds,
-            reseed_limit=self.otf.reseed_limit,
-        )
-        if decision.action == "wait":
-            if decision.reason != self.state.waiting_for:
-                self.record.save(waiting_for=decision.reason)
-            return Outcome.IDLE
-        self._resume(decision)
-        return Outcome.WORKED
-
-    def _resume(self, decision: Decision) -> None:
-        """End the halt, and go on from a safe snapshot unless it ended as stuck."""
-        halt, version = self.healing.halt, str(self.current.version)
-        tasks = halt.task_ids if halt else []
-        if decision.action == "stuck":
-            self.record.stuck(decision.reason, tasks)
-            self.healing.end(decision, version)
-            return
-        if version != self.state.version:
-            self.record.swapped(version)
-        # The halt ends first: a kill right after it repeats the branch, and never counts one failure twice.
-        self.healing.end(decision, version)
-        if decision.action == "reseed":
-            # Where the safe state itself is above the threshold, other velocities change nothing, but every label does.
-            unsafe = halt is not None and halt.step <= self.state.snapshot_step
-            helped = halt is not None and unsafe and self.healing.brought_labels(halt, version)
-            self._reseed(decision.reason, tasks, failed=not helped)
+        if on.reseed:
+            self._reseed(on.reason, on.tasks, failed=on.failed)
         else:
-            self.record.note(reseeds=0)
             self._new_md()
         self.record.save(state="running", waiting_for="")
+        return Outcome.WORKED
 
     def _reseed(self, reason: str, tasks: list[str], *, failed: bool = True) -> None:
         """Go on from a safe snapshot with new velocities."""
@@ -330,7 +306,7 @@ class Walker:
         """MD broke down between two looks at gamma: go back, look at every step, and so halt before it breaks."""
         if step > self.pace.careful_until:
             log.warning("%s: %s; looking at every step from %d on", self.plan.name, error, self.state.snapshot_step)
-            self.pace.careful_until = max(step, next_snapshot) + self.otf.check_frequency
+            self.pace.rewind(self.state.snapshot_step, max(step, next_snapshot))
             self._new_md()
             return
         reason = f"MD broke down with no gamma above the threshold before: {error.message}"

@@ -9,7 +9,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from mlip_autopipec.core.errors import ConfigError, DataError
-from mlip_autopipec.daemons.otf_runner import dimension_of, md_settings
+from mlip_autopipec.daemons.walkermd import dimension_of, md_settings
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan, walker_plans
 
 # Names of the MD engine's settings -> keys of the `otf` section.

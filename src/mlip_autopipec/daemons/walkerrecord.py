@@ -12,6 +12,9 @@ from mlip_autopipec.stages.watch import WalkerPlan
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.walkerstate import WalkerState, read_state, write_state
 
+# A person who looks wants no news more often, and every writing waits for the disk.
+_NEWS_S = 1.0
+
 
 class WalkerRecord:
     """Writes `walkers/wNN/state.json` and the walker's events; only the walker itself does.
@@ -28,6 +31,7 @@ class WalkerRecord:
         self._registry = registry
         self._events = events
         self._clock = clock
+        self._news_at = float("-inf")
 
     def resume(self) -> WalkerState | None:
         """Take the state of an earlier process up, with the steps that are wanted now; return it as it was."""
@@ -38,12 +42,21 @@ class WalkerRecord:
 
     def note(self, **changes: Any) -> None:
         """Change the state in memory: a kill before the next `save` forgets it."""
+        asked = changes.get("extractions", 0) > self.state.extractions
         self.state = replace(self.state, **changes)
+        if asked:
+            self.state = replace(self.state, extracted_step=self.state.step)
 
     def save(self, **changes: Any) -> None:
         """Change the state and write it."""
-        self.state = replace(self.state, **changes, updated=self._clock.wall())
+        self.note(**changes, updated=self._clock.wall())
         write_state(self._folder, self.state)
+        self._news_at = self._clock.monotonic() + _NEWS_S
+
+    def tell(self) -> None:
+        """Write what was noted for people to see, unless they have seen it just now: nobody resumes from it."""
+        if self._clock.monotonic() >= self._news_at:
+            self.save()
 
     def started(self, version: str | None) -> None:
         self._events.emit("md_started", walker=self._plan.name, step=0, version=version)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,13 @@ class Child:
         error = Crashed(f"{self.name}: {self._death()}", "see the log of the worker", transient=True)
         self._result = Result(error=error, died=True)
         return self._result
+
+    def sources(self) -> Sequence[Connection]:
+        """Return what becomes readable when `poll` has news: an answer, or the child's end.
+
+        Nothing once the child has closed its pipe, which is readable for ever then.
+        """
+        return [] if self._result is not None or self._closed_at is not None else [self._connection]
 
     def _receive(self) -> Result | None:
         if self._closed_at is not None:

@@ -80,6 +80,19 @@ class Wakeful(Protocol):
     def wake_folder(self) -> Path: ...
 
 
+class _Readable(Protocol):
+    def fileno(self) -> int: ...
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """A daemon that waits for others, as for its children: it looks again at once when one of them answers."""
+
+    def waits_for(self) -> Sequence[_Readable]:
+        """Return what becomes readable then. `step` has to read it, or it wakes for ever; asked after each step."""
+        ...
+
+
 class _Signals:
     """SIGTERM and SIGINT as a flag, and a sleep that they end. A second SIGINT ends the process without draining."""
 
@@ -110,18 +123,16 @@ class _Signals:
         if number == signal.SIGINT and self.asked > 1:
             raise KeyboardInterrupt
 
-    def sleep(self, seconds: float, waker: Waker | None = None) -> bool:
-        """Sleep until a signal or `waker` ends it; true if it was `waker`."""
-        if waker is not None:
+    def sleep(self, seconds: float, sources: Sequence[_Readable] = ()) -> bool:
+        """Sleep until a signal or one of `sources` ends it; true if it was one of those."""
+        if sources:
             # What happens all the time must not wake all the time.
             time.sleep(_LEAST_SLEEP_S)
-        sources = [self._read] if waker is None else [self._read, waker.fileno()]
-        ready = select.select(sources, [], [], seconds)[0]
+        descriptors = [source.fileno() for source in sources]
+        ready = select.select([self._read, *descriptors], [], [], seconds)[0]
         if self._read in ready:
             os.read(self._read, 512)
-        if waker is not None:
-            waker.clear()
-        return waker is not None and waker.fileno() in ready
+        return any(descriptor in ready for descriptor in descriptors)
 
 
 class _Systemd:
@@ -261,8 +272,15 @@ def _loop(
             backoff.reset()
         elif waker is not None and waker.arm():
             continue  # what came before the first event is seen only by looking
-        elif signals.sleep(backoff.next_s(), waker):
+        elif signals.sleep(backoff.next_s(), _sources(daemon, waker)):
             backoff.reset()
+            if waker is not None:
+                waker.clear()
+
+
+def _sources(daemon: Daemon, waker: Waker | None) -> list[_Readable]:
+    """Return what ends the daemon's sleep."""
+    return [*([waker] if waker else []), *(daemon.waits_for() if isinstance(daemon, Waiting) else [])]
 
 
 def _close(daemon: Daemon) -> int:

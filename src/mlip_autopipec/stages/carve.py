@@ -21,7 +21,8 @@ from mlip_autopipec.store.task import Task
 from mlip_autopipec.structures.embedding import Carved, extract_periodic_subsystem
 from mlip_autopipec.structures.fidelity import Fidelity, evaluate, measure
 from mlip_autopipec.structures.neutrality import NotNeutral
-from mlip_autopipec.structures.wholecell import whole_cell
+from mlip_autopipec.structures.settling import settled
+from mlip_autopipec.structures.wholecell import PARENT_INDEX, whole_cell
 
 # Nobody waits for a whole cell; but the seeds, of priority 0, are no better.
 WHOLE_CELL_PRIORITY = 1.0
@@ -138,6 +139,7 @@ def choose_cell(
     evaluator: Evaluator | None = None,
     parent: Evaluation | None = None,
     more_than: int = 0,
+    or_best: bool = False,
 ) -> Cell:
     """Return the smallest cell that is faithful enough.
 
@@ -153,16 +155,19 @@ def choose_cell(
         What the potential says about the frame, if that is known already.
     more_than
         Only cells with more atoms than this are wanted.
+    or_best
+        Where none is faithful enough, return the one that is most faithful.
 
     Raises
     ------
     NoFaithfulCell
-        None within `settings.max_atoms` is.
+        None within `settings.max_atoms` is; with `or_best`: there is none.
     """
     if evaluator is not None and parent is None:
         parent = evaluate(evaluator, frame)
     closest = f"the smallest has more than embedding.max_atoms {settings.max_atoms}"
-    best = math.inf
+    best: Cell | None = None
+    least = math.inf
     for carved, mode, buffer_size in _cells(frame, center, settings, potential_cutoff):
         if len(carved.atoms) <= more_than:
             continue
@@ -173,9 +178,11 @@ def choose_cell(
         limit = settings.max_core_force_error
         if fidelity is None or limit is None or _is_faithful(fidelity, limit):
             return cell
-        if fidelity.force_error < best:
-            best = fidelity.force_error
+        if best is None or fidelity.force_error < least:
+            best, least = cell, fidelity.force_error
             closest = f"the best one has {len(carved.atoms)} atoms, {_said(fidelity)}"
+    if or_best and best is not None:
+        return best
     if more_than:
         closest = f"with more than {more_than} atoms {closest}"
     raise NoFaithfulCell(
@@ -252,6 +259,7 @@ def carve_task(
     created: str,
     evaluator: Evaluator | None = None,
     more_than: int = 0,
+    or_best: bool = False,
     is_known: Callable[[str], bool] = lambda task_id: False,
 ) -> Extraction:
     """Cut the region around atom `center` out of `frame` and make a labelling task of it.
@@ -266,8 +274,8 @@ def carve_task(
         walker, step and potential version.
     evaluator
         The current potential, which tells how faithful a cell is; None: nobody is asked.
-    more_than
-        Only a cell with more atoms than this is wanted.
+    more_than, or_best
+        As in `choose_cell`.
     is_known
         Tells if a task id has its label in the current potential: the same carve would bring nothing, so a larger
         one is made.
@@ -287,6 +295,7 @@ def carve_task(
             evaluator=evaluator,
             parent=parent,
             more_than=more_than,
+            or_best=or_best,
         )
         carved = cell.carved
         task = Task.new(
@@ -321,8 +330,15 @@ def whole_cell_task(
     origin: Mapping[str, Any],
     seed: int,
     created: str,
+    evaluator: Evaluator | None = None,
 ) -> Task:
     """Make a task of a small whole cell of the frame's phase: nothing masked, so that energy and stress are learned.
+
+    Parameters
+    ----------
+    evaluator
+        The current potential, by which the cell goes down to the energy that its atoms have in the frame; None leaves
+        it as it was cut. `origin["settled"]` tells, in eV/atom above that energy, where it was and is.
 
     Raises
     ------
@@ -330,12 +346,25 @@ def whole_cell_task(
         The frame gives none (`structures.wholecell`).
     """
     atoms = whole_cell(frame, settings.whole_cell_atoms, seed, oxidation_states=settings.oxidation_states)
+    story = dict(origin)
+    if evaluator is not None:
+        atoms, told = _settled(atoms, frame, evaluator)
+        story["settled"] = told
     return Task.new(
         atoms,
         [1] * len(atoms),
         dict(labeller),
         priority=WHOLE_CELL_PRIORITY,
-        origin=dict(origin),
+        origin=story,
         config_type="whole_cell",
         created=created,
     )
+
+
+def _settled(cell: Atoms, frame: Atoms, evaluator: Evaluator) -> tuple[Atoms, dict[str, float]]:
+    """Return the cell at the energy of its atoms in the frame, and how far above that it was and is, eV/atom."""
+    in_frame = float(evaluate(evaluator, frame).energies[cell.arrays[PARENT_INDEX]].mean())
+    before = evaluate(evaluator, cell).energy / len(cell) - in_frame
+    atoms, said = settled(cell, evaluator, in_frame)
+    after = said.energy / len(cell) - in_frame
+    return atoms, {"before": round(before, 6), "after": round(after, 6)}

@@ -113,6 +113,11 @@ class TrainingSettings(BasisSettings):
     masked_energy_weight: float = Field(
         0.0, ge=0, le=1e8, description="dimensionless, as energy_weight, for carved cells"
     )
+    train_mask: Literal["radius", "sane", "none"] = Field(
+        "radius",
+        description="atoms of carved cells that teach: radius: those within embedding.cutoff; sane: all but contacts "
+        "and forces beyond what those have; none: all, up to force_limit. Cells in which all teach teach energy, too",
+    )
     ridge: float | None = Field(
         None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
     )
@@ -189,7 +194,7 @@ def train(
     check_elements(rows, basis, isolated)
     growing = growing or GrowingRows(basis.n_coefficients)
     triangle = growing.triangle(
-        [(row.task_id, row.edition, relative_energy(row, isolated)) for row in rows],
+        [(row.task_id, row.edition, row.force_mask, relative_energy(row, isolated)) for row in rows],
         lambda place: labelled_design(rows[place], design_of(rows[place]), settings, isolated),
     )
     result = solve(triangle, stiffness_of(basis.ranks, settings.rank_stiffness), ridge=settings.ridge)

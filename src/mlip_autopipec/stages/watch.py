@@ -155,9 +155,22 @@ class OtfSettings(BaseModel):
         ge=0,
         le=100_000,
         description="audits of the whole run, spread over its steps, however few labels it needs; null: 60, which "
-        "convergence takes, with target_force_error, else 0",
+        "convergence takes, with target_force_error, else 0; with target_force_error the first 30 come with the first "
+        "labels, one with each",
     )
     check_frequency: int = Field(10, ge=1, description="MD steps between two looks at gamma")
+    while_waiting: Literal["park", "continue_other_region", "finish"] = Field(
+        "park",
+        description="what a halted walker does until its label is in a version: park (burns no CPU), "
+        "continue_other_region (new velocities from its last snapshot), finish (ends; the next start goes on)",
+    )
+    # Each is looked at again with each new version; and where every way leads into the unknown, labels help, not MD.
+    max_open_halts: int = Field(
+        3, ge=1, le=100, description="continue_other_region: halts of one walker that may wait at once; then it parks"
+    )
+    max_refused_halts: int = Field(
+        20, ge=1, description="halts of one walker without a cell that is worth a label; then it ends as stuck"
+    )
     max_extractions: int = Field(100, ge=0, description="regions that one walker may send to labelling; then it ends")
     max_extractions_run: int | None = Field(
         None, ge=0, description="regions that all walkers together may send; null: only the limit of each walker"
@@ -165,6 +178,9 @@ class OtfSettings(BaseModel):
     snapshot_interval: int = Field(100, ge=1, description="MD steps between safe snapshots: what a kill can cost")
     rewind_steps: int = Field(
         200, ge=1, description="MD steps that a walker can go back along its snapshots when a frame makes no sense"
+    )
+    rewind_timestep: float = Field(
+        1.0, gt=0, le=1, description="time step / timestep after a rewind, until MD is past what went wrong"
     )
     sense: SenseSettings = Field(default_factory=SenseSettings, description="when a frame makes no sense")
     reseed_limit: int = Field(3, ge=1, description="failed healings in a row after which a walker gives up as stuck")

@@ -1,46 +1,73 @@
-"""The text of one frame as extxyz, byte for byte what ASE writes, in a quarter of the time."""
+"""The text of one frame as extended XYZ: what ASE writes, with its numbers made in machine code.
+
+Python formats number by number: for 4 000 atoms that takes as long as several steps of MD.
+"""
 
 from __future__ import annotations
 
 import io
-import itertools
-import re
 from typing import Final
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
+from ase.io.extxyz import output_column_format, save_calc_results
+from ase.stress import voigt_6_to_full_3x3_stress
+from numba import njit
 
-# What the columns are, as the comment line says: name:type:number, one after the other.
-_COLUMNS: Final = re.compile(r"Properties=(\S+)")
-# Results of a whole frame, and the only one per atom that MD has.
-_RESULTS: Final = frozenset({"energy", "free_energy", "stress", "forces"})
+from mlip_autopipec.core.interfaces import FloatArray
+
+# What fits into the sign and seven digits before the point, of which more would be no number of MD.
+_LARGEST: Final = 9e6
+_DECIMALS: Final = 8
+_WIDTH: Final = 16
+_SYMBOLS: Final = np.array([list(f"{symbol:2}".encode()) for symbol in chemical_symbols], dtype=np.uint8)
 
 
 def text_of(frame: Atoms) -> bytes:
-    """Return what `ase.io.write(..., format="extxyz")` would write.
+    """Return `frame` with its calculator's results and `info` as one frame of an extxyz file."""
+    atoms = frame.copy()
+    save_calc_results(atoms, frame.calc, calc_prefix="")
+    if np.shape(atoms.info.get("stress")) == (6,):
+        atoms.info["stress"] = voigt_6_to_full_3x3_stress(atoms.info["stress"])
+    names = [name for name in atoms.arrays if name not in ("numbers", "positions")]
+    columns = {name: atoms.arrays[name] for name in ("positions", *names)}
+    numbers = np.column_stack([np.asarray(column).reshape(len(atoms), -1) for column in columns.values()])
+    plain = all(column.dtype == np.float64 for column in columns.values())
+    if atoms.constraints or not plain or not (np.abs(numbers) < _LARGEST).all():
+        text = io.StringIO()
+        ase.io.write(text, frame, format="extxyz")
+        return text.getvalue().encode()
+    symbols = np.array(atoms.get_chemical_symbols())
+    comment, *_ = output_column_format(atoms, ["symbols", *columns], {"symbols": symbols, **columns}, True)
+    rows = np.empty((len(atoms), 2 + (1 + _WIDTH) * numbers.shape[1] + 1), dtype=np.uint8)
+    rows[:, :2] = _SYMBOLS[atoms.numbers]
+    _write(numbers, rows)
+    return f"{len(atoms)}\n{comment}\n".encode() + rows.tobytes()
 
-    A walker writes every snapshot's frame between two steps of MD, and ASE formats atom by atom.
-    """
-    first = frame[:1] if len(frame) else frame
-    results = frame.calc.results if frame.calc is not None else {}
-    first.calc = SinglePointCalculator(first, **{k: v[:1] if k == "forces" else v for k, v in results.items()})
-    comment = _written(first).split("\n", 2)[1]
-    found = _COLUMNS.search(comment)
-    words = found[1].split(":") if found else []
-    columns = [(name, int(n)) for name, kind, n in zip(*[iter(words)] * 3, strict=False) if kind == "R"]
-    if len(columns) * 3 + 3 != len(words) or words[:3] != ["species", "S", "1"] or not results.keys() <= _RESULTS:
-        return _written(frame).encode()  # columns that MD does not have
-    known = {"pos": frame.positions, **frame.arrays, **({"forces": results["forces"]} if "forces" in results else {})}
-    numbers = np.column_stack([np.reshape(known[name], (len(frame), n)) for name, n in columns])
-    row = "%-2s" + " %16.8f" * numbers.shape[1] + "\n"
-    values = itertools.chain.from_iterable(zip(frame.symbols, *numbers.T.tolist(), strict=True))
-    body = row * len(frame) % tuple(values)
-    return f"{len(frame)}\n{comment}\n{body}".encode()
 
-
-def _written(frame: Atoms) -> str:
-    text = io.StringIO()
-    ase.io.write(text, frame, format="extxyz")
-    return text.getvalue()
+@njit(cache=True)
+def _write(numbers: FloatArray, rows: np.ndarray) -> None:
+    """Fill `rows` from the third character on with the numbers, each as `% 16.8f` after a blank, and a line's end."""
+    for i in range(len(numbers)):
+        for k in range(numbers.shape[1]):
+            first = 2 + (1 + _WIDTH) * k
+            at = first + _WIDTH
+            value = numbers[i, k]
+            left = np.int64(np.floor(abs(value) * 10.0**_DECIMALS + 0.5))
+            negative = np.signbit(value)
+            for place in range(_WIDTH):
+                if place == _DECIMALS:
+                    rows[i, at] = 46  # .
+                elif place <= _DECIMALS + 1 or left > 0:
+                    rows[i, at] = 48 + left % 10
+                    left //= 10
+                elif negative:
+                    rows[i, at] = 45  # -
+                    negative = False
+                else:
+                    rows[i, at] = 32
+                at -= 1
+            rows[i, first] = 32
+        rows[i, -1] = 10

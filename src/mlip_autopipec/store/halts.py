@@ -1,4 +1,7 @@
-"""A halt on disk: `walkers/wNN/halt.json`, moved to `walkers/wNN/halts/` when it has ended."""
+"""A halt on disk: `walkers/wNN/halt.json`, moved to `walkers/wNN/halts/` when it has ended.
+
+In between it may lie in `walkers/wNN/aside/`: its walker went on elsewhere while the halt waits for its label.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from ase import Atoms
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import fsync_directory, read_json, write_json
 from mlip_autopipec.core.structure import structure_from_dict, structure_to_dict
+
+# In the file name, so that counting them reads no frames.
+_REFUSED = "-refused"
 
 
 @dataclass(frozen=True)
@@ -82,36 +88,65 @@ class HaltStore:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "halt.json"
+        self.aside = folder / "aside"
         self.ended = folder / "halts"
 
     def open(self, halt: Halt) -> None:
-        """Write a new halt."""
-        write_json(self.path, asdict(halt))
+        """Write a halt, be it new, changed or put aside."""
+        write_json(self._path(halt), asdict(halt))
 
     def read(self) -> Halt | None:
-        """Return the open halt, if there is one."""
-        try:
-            halt = Halt(**read_json(self.path))
-        except FileNotFoundError:
-            return None
-        except TypeError as error:
-            raise DataError(f"{self.path}: not a halt: {error}", "move it away; the walker restarts") from error
-        if halt.ended is not None:  # a kill came before it was filed
-            self._file(halt)
-            return None
-        return halt
+        """Return the open halt that the walker waits for, if there is one."""
+        return self._read(self.path)
+
+    def put_aside(self, halt: Halt) -> None:
+        """Keep the open halt apart: the walker no longer waits for it."""
+        self.aside.mkdir(exist_ok=True)
+        os.replace(self.path, self.aside / _name(halt))
+        fsync_directory(self.aside)
+
+    def read_aside(self) -> list[Halt]:
+        """Return the halts that were put aside and have not ended, the oldest first."""
+        found = [self._read(path) for path in sorted(self.aside.glob("[0-9]*.json"))]
+        return [halt for halt in found if halt is not None]
 
     def end(self, halt: Halt, outcome: dict[str, Any]) -> None:
         """Record how the halt ended and file it under its number."""
-        write_json(self.path, asdict(replace(halt, ended=outcome)))
-        self._file(halt)
-
-    def _file(self, halt: Halt) -> None:
-        self.ended.mkdir(exist_ok=True)
-        os.replace(self.path, self.ended / f"{halt.number:04d}.json")
-        fsync_directory(self.ended)
+        ended = replace(halt, ended=outcome)
+        path = self._path(halt)
+        write_json(path, asdict(ended))
+        self._file(ended, path)
 
     def count(self) -> int:
-        """Return how many halts there were, the open one included."""
-        ended = len(list(self.ended.glob("[0-9]*.json"))) if self.ended.is_dir() else 0
-        return ended + (1 if self.path.exists() else 0)
+        """Return how many halts there were, those that have not ended included."""
+        folders = (self.ended, self.aside)
+        return sum(len(list(folder.glob("[0-9]*.json"))) for folder in folders) + self.path.exists()
+
+    def refused(self) -> int:
+        """Return how many ended without ever having had a cell that was worth a label."""
+        return len(list(self.ended.glob(f"[0-9]*{_REFUSED}.json")))
+
+    def _read(self, path: Path) -> Halt | None:
+        try:
+            halt = Halt(**read_json(path))
+        except FileNotFoundError:
+            return None
+        except TypeError as error:
+            raise DataError(f"{path}: not a halt: {error}", "move it away; the walker restarts") from error
+        if halt.ended is not None:  # a kill came before it was filed
+            self._file(halt, path)
+            return None
+        return halt
+
+    def _path(self, halt: Halt) -> Path:
+        path = self.aside / _name(halt)
+        return path if path.exists() else self.path
+
+    def _file(self, halt: Halt, path: Path) -> None:
+        self.ended.mkdir(exist_ok=True)
+        os.replace(path, self.ended / _name(halt, "" if halt.task_ids else _REFUSED))
+        fsync_directory(self.ended)
+
+
+def _name(halt: Halt, kind: str = "") -> str:
+    return f"{halt.number:04d}{kind}.json"

@@ -60,3 +60,14 @@ class TaskFolder:
 
     def _path(self, task_id: str) -> Path:
         return self.folder / f"{task_id}.json"
+
+
+def is_in_any(walkers: Path, name: str, task_id: str) -> bool:
+    """True if the folder `name` of any walker keeps this task.
+
+    Parameters
+    ----------
+    walkers
+        The run's `walkers/`.
+    """
+    return any(walkers.glob(f"*/{name}/{task_id}.json"))

@@ -32,6 +32,10 @@ class WalkerState:
         File name (within the walker's folder) and step of the last safe snapshot.
     extractions
         Regions sent to labelling so far.
+    extracted_step
+        Step at which the last of them was.
+    refusals
+        Halts of which no cell was worth a label, since the walker began or was revived.
     halted_step
         Step of the last halt.
     reseeds
@@ -56,6 +60,8 @@ class WalkerState:
     snapshot: str | None = None
     snapshot_step: int = 0
     extractions: int = 0
+    extracted_step: int = 0
+    refusals: int = 0
     halted_step: int = 0
     reseeds: int = 0
     seed: int = 0

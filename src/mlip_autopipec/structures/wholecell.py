@@ -32,6 +32,7 @@ from mlip_autopipec.structures.window import (
     wrap,
 )
 
+PARENT_INDEX: Final = "parent_index"
 # A frame of up to so many times the wanted atoms is small enough as it is.
 _SMALL_ENOUGH: Final = 1.5
 # Places that are tried; the best one is taken.
@@ -71,7 +72,10 @@ def whole_cell(
 
     A crystal gives a multiple of its own repeats, defects included if they happen to be there; anything else a box
     whose atoms near the seam are moved apart (by at most 1 A) until they are no nearer than the frame's own close
-    pairs. A frame that is small already is returned itself.
+    pairs. A frame that is small already is returned itself. The array `parent_index` (N,) tells which atoms of the
+    frame these are.
+
+    Such a box fits its own period badly: it lies above the frame's energy until it was settled (`structures.settling`).
 
     Parameters
     ----------
@@ -84,7 +88,9 @@ def whole_cell(
         The frame is open, or none of the places that were tried gives a cell without contacts at its seam.
     """
     if len(frame) <= _SMALL_ENOUGH * n_atoms:
-        return Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+        itself = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+        itself.set_array(PARENT_INDEX, np.arange(len(frame)))
+        return itself
     if not frame.pbc.all():
         raise DataError(
             f"whole cell: the frame has {len(frame)} atoms and open directions {frame.pbc.tolist()}",
@@ -157,6 +163,7 @@ def _attempt(phase: _Phase, n_atoms: int, center: int) -> tuple[float, Atoms] | 
     share = [abs(np.mean(kept == z) - np.mean(numbers == z)) for z in np.unique(numbers)]
     cell = Atoms(kept, positions=vectors + 0.5 * strain * window.cell.sum(axis=0), cell=strain * window.cell, pbc=True)
     cell.wrap()
+    cell.set_array(PARENT_INDEX, found.indices[stays])
     return 10.0 * abs(strain - 1.0) + sum(share) + moved + abs(len(kept) - n_atoms) / n_atoms, cell
 
 

@@ -123,7 +123,7 @@ def test_splined_radial_functions(ace, name) -> None:
     for pair, (i, j) in enumerate(sorted(potential.bonds)):
         case, bond = potential.elements[i] + potential.elements[j], potential.bonds[i, j]
         first, bins = tables.spans[pair]
-        rows = slice(first, first + bins + 1)
+        rows = slice(first, first + bins + 3)
         splines = HermiteTable(float(tables.pairs[pair, 1]), tables.values[rows], tables.slopes[rows])
         r = table[f"{case}/r"]
         for prefix, found in zip(("", "d"), splines.interpolate(r), strict=True):

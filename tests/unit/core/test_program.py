@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
-from mlip_autopipec.core.program import run_program
+from mlip_autopipec.core.program import Stop, run_program
 
 LAUNCHER = """
 import subprocess, sys, time
@@ -43,3 +44,22 @@ def test_ranks_of_a_killed_launcher_are_ended(tmp_path: Path) -> None:
     while psutil.pid_exists(found[0]) and psutil.Process(found[0]).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("descriptors", ["enough", "none left"])
+def test_a_program_ends_as_it_will_or_at_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descriptors: str
+) -> None:
+    if descriptors == "none left":
+        monkeypatch.setattr(os, "pidfd_open", _refuse)
+    files = (tmp_path, tmp_path / "out", tmp_path / "err", {})
+    ended = run_program([sys.executable, "-c", "print('said'); raise SystemExit(3)"], *files, 60.0)
+    assert (ended.code, ended.stop) == (3, None)
+    assert (tmp_path / "out").read_text() == "said\n"
+    ended = run_program(["sleep", "600"], *files, 0.3)
+    assert (ended.code, ended.stop) == (-signal.SIGTERM, Stop.TIME)
+    assert ended.seconds < 60.0
+
+
+def _refuse(*_: object) -> int:
+    raise OSError(24, "too many open files")

@@ -138,6 +138,26 @@ def test_a_target_asks_for_as_many_audits_as_convergence_takes() -> None:
     assert audits == 15  # of four walkers: 60
 
 
+@pytest.mark.parametrize(("target", "expected"), [(0.1, 30), (None, 2)])
+def test_with_a_target_the_first_audits_come_with_the_first_labels(target: float | None, expected: int) -> None:
+    """The level is calibrated after some 60 labels, however few of its steps the run has made by then."""
+    auditor = Auditor(plan(steps=10_000_000, seed=4), OtfSettings(target_force_error=target), walkers=1)
+    audits, labels, step = 0, 0, 0
+    while audits + labels < 62:
+        step += 100
+        labels += step % 300 == 0
+        took = auditor.wants(step, audits, labels)
+        assert took == auditor.wants(step, audits, labels)
+        audits += took
+        assert audits <= max(labels, 1)
+    assert audits == pytest.approx(expected, abs=2)
+    while labels < 200:
+        step += 100
+        labels += step % 300 == 0
+        audits += auditor.wants(step, audits, labels)
+    assert audits < 35  # from then on the share of the labels, and of the steps
+
+
 def test_the_atom_is_any_below_the_level_and_the_same_at_each_look() -> None:
     auditor = Auditor(plan(seed=2), OtfSettings(), walkers=1)
     gamma = np.r_[np.full(20, 0.5), np.full(5, 9.0)]

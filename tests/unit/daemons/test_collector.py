@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 
 from mlip_autopipec.core.events import EventLog, read_events
+from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.auditor import Auditor
 from mlip_autopipec.daemons.collector import Collector
@@ -21,6 +22,7 @@ from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.watch import OtfSettings, walker_plans
 from mlip_autopipec.store.registry import FILES, Registry
+from mlip_autopipec.store.results import make_result
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.task import Task
@@ -52,12 +54,14 @@ class World:
         self.otf = OtfSettings(**{**defaults, **otf})
         self.events = EventLog(self.run.events, "w00")
         self.queue = dft_queue(self.run, QueueSettings(fsync=False), worker="w00")
+        self.refused: set[str] = set()
 
     def collector(self) -> Collector:
         (plan,) = walker_plans(self.otf)
         return Collector(
             self.run.walker("w00"), self.otf, auditor=Auditor(plan, self.otf, 1),
-            novelty=Novelty(self.registry, self.queue), queue=self.queue, events=self.events, apart=EMBEDDING.cutoff,
+            novelty=Novelty(self.registry, self.queue, lambda: self.refused), queue=self.queue, events=self.events,
+            apart=EMBEDDING.cutoff,
         )  # fmt: skip
 
     def desk(self, embedding: EmbeddingSettings = EMBEDDING) -> Healing:
@@ -223,3 +227,64 @@ def test_audits_are_not_picked_by_how_good_their_cells_are(tmp_path: Path, fitte
         world.passes(desk, atoms, step)
     assert desk.collector.candidates.count() == 0
     assert [task.config_type for task in world.published()] == [AUDIT, AUDIT]
+
+
+def test_a_refused_label_leaves_the_virtual_active_set(tmp_path: Path, fitted: Path) -> None:
+    world = World(tmp_path, fitted, max_candidates=50, regions_per_frame=1)
+    desk = world.desk()
+    world.passes(desk, world.frame(3), 100)
+    (task,) = desk.collector.candidates.tasks()
+    rows = desk.collector._novelty.candidate(task).rows
+    alone = desk.collector._novelty.virtual().gamma(rows)
+    world.queue.publish(task)
+    assert desk.collector._novelty.virtual().gamma(rows) < alone
+    claim = world.queue.claim()
+    assert claim is not None
+    label = Label(0.0, np.zeros((len(task.force_mask), 3)), None, {"engine": "test", "wall_s": 0.0})
+    world.queue.complete(claim, make_result(task, label, "test", "2026-01-01T00:00:00+00:00"))
+    assert desk.collector._novelty.virtual().gamma(rows) < alone  # a version will know it
+    world.refused = {task.id}
+    assert desk.collector._novelty.virtual().gamma(rows) == pytest.approx(alone)
+
+
+LONELY = EmbeddingSettings(cutoff=2.0, buffer_size=2.5, whole_cell_fraction=0.0, max_core_force_error=None)
+
+
+def audited(world: World, monkeypatch: pytest.MonkeyPatch, atoms: Atoms, desk: Healing, *, step: int) -> None:
+    """Let a frame pass of which the most uncertain atom is drawn for an audit."""
+    worst = int(np.argmax(atoms.arrays["gamma"]))
+    monkeypatch.setattr(desk.collector._auditor, "atom", lambda *_: worst)
+    monkeypatch.setattr(desk.collector._auditor, "wants", lambda *_: True)
+    world.passes(desk, atoms, step)
+
+
+def test_nobody_learns_from_an_audit_whose_core_is_one_atom(
+    tmp_path: Path, fitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A halt that would make the same task, of this walker or another one, takes a larger cell."""
+    world = World(tmp_path, fitted, selection_threshold=1e5)
+    desk, atoms = world.desk(LONELY), world.frame(5, amplitude=0.1)
+    audited(world, monkeypatch, atoms, desk, step=100)
+    (audit,) = world.published()
+    assert (audit.config_type, sum(audit.force_mask)) == (AUDIT, 1)
+    (world.run.walker("w01") / "excursions").mkdir(parents=True)
+    other = Healing(
+        world.run.walker("w01"), "w01", embedding=LONELY, threshold=3.0,
+        labeller={"engine": "teacher", "model": "emt"}, queue=world.queue, registry=world.registry,
+        events=world.events, refused=set,
+    )  # fmt: skip
+    for asking in (desk, other):
+        halt = asking.open(atoms, 100, world.version, world.evaluator)
+        assert halt.carves[0]["atom"] == audit.origin["center"]
+        assert halt.carves[0]["atoms"] > len(audit.force_mask)
+        assert audit.id not in halt.task_ids
+
+
+def test_what_is_asked_for_already_is_no_audit(tmp_path: Path, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, fitted, selection_threshold=1e5)
+    desk, atoms = world.desk(LONELY), world.frame(5, amplitude=0.1)
+    (asked,) = desk.open(atoms, 100, world.version, world.evaluator).task_ids[:1]
+    audited(world, monkeypatch, atoms, desk, step=100)
+    assert desk.collector.audits.count() == 0
+    assert asked in {task.id for task in world.published()}
+    assert AUDIT not in {task.config_type for task in world.published()}

@@ -126,6 +126,18 @@ def test_masked_forces_leave_every_file_the_same(tmp_path):
     assert contents[0] == contents[1]
 
 
+@pytest.mark.parametrize(("mask", "force", "more"), [("radius", None, 0), ("sane", None, 2), ("sane", 1e6, 0)])
+def test_masked_atoms_teach_if_they_are_sane_and_that_is_wanted(tmp_path, mask, force, more):
+    world = World(tmp_path, [], train_mask=mask)
+    world.give(world.task(10, [1, 1, 0, 1, 0, 1, 1, 1, 1]), force=force)
+    answer = fitter(world)(FitRequest(take_in(world, [labelled(s) for s in range(6)])))
+    assert read_json(answer.folder / "metrics.json")["learned_atoms"] == 6 * 9 + 7 + more
+    limits = answer.facts["train_mask"]["limits"]
+    assert (limits is None) == (mask == "radius")
+    with np.load(answer.folder / "active_rows.npz") as kept:
+        assert kept["Ar.counts"][0] == 6 * 9 + 7 + more
+
+
 def arrays(path: Path) -> bytes:
     with np.load(path) as archive:
         return b"".join(archive[key].tobytes() for key in sorted(archive.files))

@@ -244,6 +244,8 @@ def test_a_first_halt_brings_a_whole_cell_too(run: RunDirectory) -> None:
     assert len(whole) == 1
     assert whole[0].config_type == "whole_cell"
     assert whole[0].force_mask == [1] * 32
+    told = whole[0].origin.pop("settled")
+    assert told["after"] <= 0 or told["after"] < told["before"]
     assert whole[0].origin == {"source": "whole_cell", "of": "w00", "step": 40, "version": "v0001"}
     # The halt waits for its own label only.
     assert whole[0].id not in halt.task_ids

@@ -13,6 +13,7 @@ from mlip_autopipec.core.events import read_events
 from mlip_autopipec.daemons.otf_runner import OtfRunner
 from mlip_autopipec.daemons.reviving import asleep, revivable
 from mlip_autopipec.runtime.heartbeat import Heartbeat
+from mlip_autopipec.stages.end import EndSettings
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.rundir import RunDirectory
@@ -42,7 +43,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def runner(run: RunDirectory, started: list[str]) -> OtfRunner:
-    made = OtfRunner(run, SimpleNamespace(otf=OtfSettings(walkers=3), retention=RetentionSettings()))  # type: ignore[arg-type]
+    config = SimpleNamespace(otf=OtfSettings(walkers=3), end=EndSettings(), retention=RetentionSettings())
+    made = OtfRunner(run, config)  # type: ignore[arg-type]
 
     def start_walker(seat: Any) -> None:
         started.append(seat.plan.name)

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import os
+import select
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +18,16 @@ import pytest
 from ase import Atoms
 
 from mlip_autopipec.core.events import EventLog, read_events
-from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
+from mlip_autopipec.core.interfaces import Evaluation, Evaluator, Neighbourhood
 from mlip_autopipec.daemons.branch import Branch
 from mlip_autopipec.daemons.healing import Healing
 from mlip_autopipec.daemons.otf_runner import make_md, md_settings
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.walker import Walker
+from mlip_autopipec.engines.lammps.settings import MDSettings
 from mlip_autopipec.runtime.room import Room
-from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.runtime.serve import Outcome, Wakeful
+from mlip_autopipec.runtime.wake import Waker
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.watch import OtfSettings, walker_plans
 from mlip_autopipec.store.registry import FILES, Registry
@@ -102,6 +105,7 @@ class World:
         defaults = {"ensemble": "nve", "steps": 300, "check_frequency": 10, "snapshot_interval": 50, "timestep": 2.0}
         self.otf = OtfSettings(**{**defaults, "uncertainty_threshold": THRESHOLD, **otf})
         self.now = 0.0
+        self.timesteps: list[float] = []  # of each MD engine that was made
         ase.io.write(root / "start.extxyz", collision())
         self.publish([])
 
@@ -131,8 +135,14 @@ class World:
             self.folder, plan, self.otf,
             structure=self.run.root / "start.extxyz", healing=healing, registry=self.registry, events=events,
             make_evaluator=lambda folder: self.evaluator_of(folder.name),
-            make_md=lambda evaluator: make_md(evaluator, md_settings(plan, self.otf, 3), self.run.logs / "lammps.log"),
+            make_md=lambda evaluator, fraction: self.make_md(
+                evaluator, md_settings(plan.model_copy(update={"timestep": plan.timestep * fraction}), self.otf, 3)
+            ),
         )  # fmt: skip
+
+    def make_md(self, evaluator: Evaluator, settings: MDSettings) -> Any:
+        self.timesteps.append(settings.timestep_fs)
+        return make_md(evaluator, settings, self.run.logs / "lammps.log")
 
     def live(self, walker: Walker, *, labels: bool = True, steps: int = 400) -> None:
         """Let the walker live; every halt's label comes in the next version at once."""
@@ -189,6 +199,16 @@ def test_a_halt_ends_by_a_swap_and_md_goes_on_from_the_safe_snapshot(tmp_path: P
     undisturbed.live(undisturbed.walker())
     a, b = (ase.io.read(w.folder / "trajectory.extxyz.gz", index=-1) for w in (world, undisturbed))
     assert np.abs(a.positions - b.positions).max() < 1e-9  # the potential is the same: so is the trajectory
+
+
+def test_a_waiting_walker_is_woken_by_a_version(tmp_path: Path) -> None:
+    world = World(tmp_path, learns_at_once)
+    walker = world.walker()
+    assert isinstance(walker, Wakeful)
+    with contextlib.closing(Waker(walker.wake_folder())) as waker:
+        assert waker.arm()
+        world.publish([])
+        assert select.select([waker.fileno()], [], [], 10.0)[0]
 
 
 def test_three_failed_healings_in_a_row_are_the_end(tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk, fcc111
 
+from apart import apart
 from mlip_autopipec.core.errors import ConfigError, Crashed, DataError, EngineError, ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
 from mlip_autopipec.engines.lammps import library
+from mlip_autopipec.engines.lammps.box import CORNER
 from mlip_autopipec.engines.lammps.bridge import FIX
 from mlip_autopipec.engines.lammps.library import has_style, open_lammps
 from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings
+from mlip_autopipec.engines.lammps.state import box_vectors, owned
 from small_potentials import LennardJones, distorted
 
 HOT = MDSettings(ensemble="nvt", temperature_k=150, timestep_fs=2)
@@ -36,15 +39,6 @@ def md():
     with LammpsMD(potential(), HOT) as walker:
         walker.start(argon())
         yield walker
-
-
-def apart(one: Atoms, two: Atoms) -> float:
-    """Largest distance of positions, A, not counting whole periods."""
-    difference = one.positions - two.positions
-    periods = one.cell.array[one.pbc]
-    if len(periods):
-        difference -= np.round(np.linalg.lstsq(periods.T, difference.T, rcond=None)[0].T) @ periods
-    return float(np.abs(difference).max())
 
 
 def same_state(one: Atoms, two: Atoms) -> float:
@@ -247,6 +241,45 @@ def test_saving_takes_nothing_from_the_frame(md, tmp_path):
     assert same_state(before, after) < 1e-14
     assert (after.arrays["gamma"] == before.arrays["gamma"]).all()
     assert (after.get_forces() == before.get_forces()).all()
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+@pytest.mark.parametrize("tilted", [False, True])
+def test_saving_in_passing_changes_nothing_and_takes_everything(ensemble, tilted, tmp_path):
+    """With atoms outside of the box: they have passed its faces since the last list."""
+    settings = HOT.model_copy(update={"ensemble": ensemble, "skin": 2.5, "temperature_k": 400.0})
+    atoms = argon(3)
+    if tilted:
+        atoms.set_cell(atoms.cell.array + np.array([[0, 0, 0], [0.7, 0, 0], [0.2, -0.4, 0]]), scale_atoms=True)
+    frames, unwrapped = [], []
+    for save in (False, True):
+        with LammpsMD(potential(), settings) as md:
+            md.start(atoms)
+            md.run(40)
+            if save:
+                scaled = np.linalg.solve(md.frame().cell.array.T, (md.frame().positions - CORNER).T)
+                assert ((scaled < 0) | (scaled >= 1)).any()
+                before = md._lmp.numpy.extract_atom("x").copy()
+                md.save(tmp_path / "state")
+                assert (md._lmp.numpy.extract_atom("x") == before).all()
+            md.run(30)
+            frames.append(md.frame())
+            unwrapped.append(places(md))
+    assert same_state(*frames) == 0.0
+    with LammpsMD(potential(), settings) as other:
+        other.restore(tmp_path / "state")
+        assert other.step == 40
+        other.run(30)
+        assert same_state(frames[0], other.frame()) < 1e-9
+        assert np.abs(places(other) - unwrapped[0]).max() < 1e-9
+
+
+def places(md: LammpsMD) -> np.ndarray:
+    """Positions, A, by atom id, with the whole periods that LAMMPS counts."""
+    lmp = md._lmp
+    order = np.argsort(owned(lmp, "id"))
+    periods = np.array([lmp.decode_image_flags(int(image)) for image in owned(lmp, "image").ravel()[order]])
+    return owned(lmp, "x")[order] + periods @ box_vectors(lmp)
 
 
 def test_a_perfect_tilted_crystal_is_restored(tmp_path):

@@ -62,6 +62,14 @@ def handler(factor: int) -> Callable[[Any], Any]:
     return handle
 
 
+def slow_handler(seconds: float) -> Callable[[Any], Any]:
+    def handle(request: Any) -> Any:
+        time.sleep(seconds)
+        return request
+
+    return handle
+
+
 def owner_of_child(pid_file: str) -> None:
     """A worker with a child with a grandchild; killed from outside."""
     from mlip_autopipec.runtime.child import Child

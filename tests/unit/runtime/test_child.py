@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 import time
@@ -50,6 +51,26 @@ def test_a_serving_child_answers_many_requests_in_one_process() -> None:
         assert answers == [(child.pid, 0), (child.pid, 10), (child.pid, 20)]
         assert child.poll() is None
         assert child.alive()
+
+
+def test_what_a_child_answers_can_be_waited_for() -> None:
+    with Child(targets.handler, (10,), serves=True) as child:
+        assert not select.select(child.sources(), [], [], 0)[0]
+        child.send(4)
+        assert select.select(child.sources(), [], [], 20)[0]
+        assert child.poll() is not None
+        assert not select.select(child.sources(), [], [], 0)[0]
+
+
+def test_a_dead_child_wakes_once_and_not_for_ever() -> None:
+    with Child(targets.handler, (10,), serves=True) as child:
+        child.send("die")
+        assert select.select(child.sources(), [], [], 20)[0]
+        child.poll()
+        assert child.sources() == []
+        result = child.wait(20)
+        assert result is not None
+        assert result.died
 
 
 def test_errors_of_the_house_arrive_whole_and_the_child_goes_on() -> None:

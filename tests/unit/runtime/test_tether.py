@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlip_autopipec.core.process import ProcessIdentity
+from mlip_autopipec.runtime import tether
 from mlip_autopipec.runtime.tether import tethered
 
 MODULE = [sys.executable, "-m", "mlip_autopipec.runtime.tether"]
@@ -22,10 +23,21 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_it_becomes_the_command_with_its_output_and_exit_code() -> None:
-    done = run([*MODULE, "sh", "-c", "echo $0 $1; exit 5", "a", "b c"])
-    assert (done.returncode, done.stdout) == (5, "a b c\n")
-    assert run(tethered(["true"])).returncode == 0
+@pytest.fixture(params=["setpriv", "python"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which of the two tethers `tethered` returns."""
+    if request.param == "python":
+        monkeypatch.setattr(tether, "_setpriv", str)
+    else:
+        assert tether._setpriv(), "util-linux has it"
+    return str(request.param)
+
+
+def test_it_becomes_the_command_with_its_output_and_exit_code(kind: str) -> None:
+    for prefix in (MODULE, tethered([])):
+        done = run([*prefix, "sh", "-c", "echo $0 $1; exit 5", "a", "b c"])
+        assert (done.returncode, done.stdout) == (5, "a b c\n")
+    assert tethered([])[0].endswith("setpriv") == (kind == "setpriv")
 
 
 def test_a_missing_command_and_bad_options_say_so() -> None:
@@ -45,8 +57,20 @@ def test_a_file_that_cannot_run_says_so(tmp_path: Path) -> None:
     assert "Permission denied" in done.stderr
 
 
-@pytest.mark.parametrize("prefix", [MODULE, tethered([], parent=0)], ids=["module", "file"])
-def test_the_command_dies_with_its_parent(prefix: list[str]) -> None:
+@pytest.mark.parametrize("code", [126, 127])
+def test_what_does_not_start_has_the_exit_code_of_a_shell(kind: str, code: int, tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    if code == 126:
+        file.write_text("x")
+    done = run(tethered([str(file)]))
+    assert done.returncode == code
+    assert "tether: " in done.stderr
+    assert str(file) in done.stderr
+
+
+@pytest.mark.parametrize("as_module", [True, False])
+def test_the_command_dies_with_its_parent(kind: str, as_module: bool) -> None:
+    prefix = MODULE if as_module else tethered([], parent=0)
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, *prefix, "sleep", "1000"], stdout=subprocess.PIPE, text=True
     )
@@ -69,7 +93,7 @@ def wait_until_it_is(name: str, pid: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_parent_that_died_before_is_noticed() -> None:
+def test_a_parent_that_died_before_is_noticed(kind: str) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     done = run(tethered(["sleep", "1000"], parent=gone.pid))

@@ -1,4 +1,4 @@
-"""A published task wakes an idle worker on a local disk; everywhere else, and in any trouble, it polls."""
+"""A published task wakes an idle worker on a local disk, a child's answer a waiting one; in any trouble it polls."""
 
 import os
 import select
@@ -6,9 +6,11 @@ import threading
 import time
 
 import pytest
+import runtime_targets as targets
 
 from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.runtime import wake
+from mlip_autopipec.runtime.child import Child
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.runtime.serve import Outcome, serve
 from mlip_autopipec.runtime.wake import Waker
@@ -62,6 +64,34 @@ def serve_one(tmp_path, idle_s):
 
 def test_a_published_task_ends_the_sleep(tmp_path):
     assert serve_one(tmp_path, NEVER_S) < 100
+
+
+class Asker:
+    """Ends with the answer of a child that has been asked in `start`."""
+
+    def start(self):
+        self.child = Child(targets.slow_handler, (0.3,), serves=True)
+        self.child.send("question")
+
+    def waits_for(self):
+        return self.child.sources()
+
+    def step(self, now):
+        self.result = self.child.poll()
+        return Outcome.DONE if self.result else Outcome.IDLE
+
+    def drain(self):
+        raise AssertionError
+
+    def close(self):
+        self.child.close()
+
+
+def test_the_answer_of_a_child_ends_the_sleep(tmp_path):
+    daemon, begin = Asker(), time.monotonic()
+    assert serve(daemon, heartbeat=Heartbeat(tmp_path / "h.json", "w1"), stop=lambda: False, idle_s=NEVER_S) == 0
+    assert daemon.result.value == "question"
+    assert time.monotonic() - begin < 100
 
 
 def refuse(*_):

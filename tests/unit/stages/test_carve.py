@@ -98,6 +98,22 @@ def test_a_refusal_says_what_was_best_and_what_to_do(ace: Evaluator) -> None:
         chosen(melt(), 3, ace, mode="cell")
 
 
+def test_the_best_of_the_poor_is_taken_where_one_is_wanted_in_any_case(ace: Evaluator) -> None:
+    frame, settings = melt(), EmbeddingSettings(max_core_force_error=1e-9)
+    best = choose_cell(frame, 3, settings, potential_cutoff=ace.cutoff, evaluator=ace, or_best=True)
+    assert len(best.carved.atoms) <= settings.max_atoms
+    first = chosen(frame, 3, ace, max_core_force_error=None)
+    assert 1e-9 < best.fidelity.force_error < first.fidelity.force_error
+    with pytest.raises(NoFaithfulCell, match=f"the best one has {len(best.carved.atoms)} atoms"):
+        chosen(frame, 3, ace, max_core_force_error=1e-9)
+    good = EmbeddingSettings()
+    lenient = choose_cell(frame, 3, good, potential_cutoff=ace.cutoff, evaluator=ace, or_best=True)
+    assert lenient.carved.atoms == chosen(frame, 3, ace).carved.atoms
+    tiny = EmbeddingSettings(max_atoms=5)
+    with pytest.raises(NoFaithfulCell, match="the smallest has more"):
+        choose_cell(frame, 3, tiny, potential_cutoff=ace.cutoff, evaluator=ace, or_best=True)
+
+
 def test_null_asks_and_refuses_nothing(ace: Evaluator) -> None:
     cell = chosen(melt(), 3, ace, buffer_size=0.5, max_core_force_error=None, max_atoms=10)
     assert cell.fidelity.force_error > 0.07

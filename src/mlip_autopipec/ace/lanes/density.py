@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.embedding import embed, quintic_switch
-from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lanes.moments import fold_lanes
 from mlip_autopipec.ace.lanes.program import Program
 from mlip_autopipec.ace.lanes.scratch import Scratch
-from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, spread, store
-from mlip_autopipec.ace.lanes.views import shifted
 from mlip_autopipec.ace.records import FloatArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, spread, store
+from mlip_autopipec.core.compiled.views import shifted
 
 _ZBL = 2
 
@@ -102,7 +102,7 @@ def _nearest(t: Program, s: Scratch, mu: int, centre: int) -> tuple[int, int, fl
         for _ in range(s.blocks[centre * n_species + nu]):
             for lane in range(WIDTH):
                 x = s.bonds[at + 4 * WIDTH + lane] - begin
-                # Padding stands at the cutoff and is never nearer than a real neighbour.
+                # Padding stands beyond the cutoff and is never nearer than a real neighbour.
                 if x < closest:
                     found, lane_found, closest, width = at, lane, x, t.delta_in[pair]
             at += s.block

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from mlip_autopipec.ace.grade_tables import make_grade_tables
-from mlip_autopipec.ace.lanes.aligned import aligned_zeros
 from mlip_autopipec.ace.lanes.frame import arrange, fold, place_atoms
 from mlip_autopipec.ace.lanes.kernel import FORCES, GRADE, PROJECTIONS, Outcome, evaluate_slabs
 from mlip_autopipec.ace.lanes.program import make_program
 from mlip_autopipec.ace.lanes.scratch import Scratch, make_scratch
-from mlip_autopipec.ace.lanes.views import Packed
 from mlip_autopipec.ace.records import FloatArray
-from mlip_autopipec.ace.team import Team
 from mlip_autopipec.ace.terms import Potential
+from mlip_autopipec.core.compiled.aligned import aligned_zeros
+from mlip_autopipec.core.compiled.team import Team
+from mlip_autopipec.core.compiled.views import Packed
 from mlip_autopipec.core.conventions import voigt_from_tensor
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood

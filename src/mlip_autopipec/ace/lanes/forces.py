@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lanes.harmonics import angular_forces
 from mlip_autopipec.ace.lanes.program import Program
 from mlip_autopipec.ace.lanes.scratch import GEOMETRY_ROWS, Scratch
 from mlip_autopipec.ace.lanes.shuffles import rows_of_columns, total
-from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, load_row, spread, store
-from mlip_autopipec.ace.lanes.views import shifted
 from mlip_autopipec.ace.records import FloatArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, load_row, spread, store
+from mlip_autopipec.core.compiled.views import shifted
 
 
 @splice

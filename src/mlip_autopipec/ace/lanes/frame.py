@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import kernel
-from mlip_autopipec.ace.lanes.aligned import aligned_zeros
 from mlip_autopipec.ace.lanes.kernel import Frame
-from mlip_autopipec.ace.lanes.vectors import WIDTH, load_row, store
-from mlip_autopipec.ace.lanes.views import pointer
 from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.core.compiled.aligned import aligned_zeros
+from mlip_autopipec.core.compiled.jit import kernel
+from mlip_autopipec.core.compiled.vectors import WIDTH, load_row, store
+from mlip_autopipec.core.compiled.views import pointer
 from mlip_autopipec.core.interfaces import Neighbourhood
 
 _FAR = 1.0e8

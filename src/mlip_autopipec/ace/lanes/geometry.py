@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import inline, splice
-from mlip_autopipec.ace.lanes.packing import (
+from mlip_autopipec.ace.lanes.program import Program
+from mlip_autopipec.ace.lanes.scratch import Scratch
+from mlip_autopipec.ace.lanes.shuffles import columns_of_rows
+from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.packing import (
     HAS_COMPRESS,
     count_bits,
     inverse_root,
@@ -13,12 +17,8 @@ from mlip_autopipec.ace.lanes.packing import (
     store_packed,
     store_packed_indices,
 )
-from mlip_autopipec.ace.lanes.program import Program
-from mlip_autopipec.ace.lanes.scratch import Scratch
-from mlip_autopipec.ace.lanes.shuffles import columns_of_rows
-from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, load_row, maximum, spread, store
-from mlip_autopipec.ace.lanes.views import shifted
-from mlip_autopipec.ace.records import FloatArray, IntArray
+from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, load_row, maximum, spread, store
+from mlip_autopipec.core.compiled.views import shifted
 
 
 @splice
@@ -114,13 +114,14 @@ def _make_blocks(t: Program, s: Scratch, mu: int, centre: int, dummy: int) -> in
     for nu in range(n_species):
         pair = mu * n_species + nu
         count = s.blocks[centre * n_species + nu]
-        rcut2 = t.rcut2[pair]
+        # Beyond the cutoff, in the middle of the bin where every function is zero.
+        aside = np.sqrt(t.rcut2[pair]) + 1.5 / t.inverse_step[pair]
         start = nu * s.capacity
         for k in range(count, count + WIDTH):
-            s.streams[start + k] = np.sqrt(rcut2)
+            s.streams[start + k] = aside
             s.streams[span + start + k] = 0.0
             s.streams[2 * span + start + k] = 0.0
-            s.streams[3 * span + start + k] = rcut2
+            s.streams[3 * span + start + k] = aside * aside
             s.stream_rows[start + k] = dummy
         blocks = (count + WIDTH - 1) // WIDTH
         step2 = 1.0 / t.inverse_step[pair] ** 2

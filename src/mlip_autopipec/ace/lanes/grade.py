@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from mlip_autopipec.ace.grade_tables import GradeTables
-from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lanes.moments import fold_lanes
 from mlip_autopipec.ace.lanes.program import Program
 from mlip_autopipec.ace.lanes.scratch import SPLINE_NUMBERS, Scratch
 from mlip_autopipec.ace.lanes.shuffles import columns_of_rows
-from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, load_row, magnitude, maximum, spread, store
-from mlip_autopipec.ace.lanes.views import shifted
 from mlip_autopipec.ace.records import FloatArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, load_row, magnitude, maximum, spread, store
+from mlip_autopipec.core.compiled.views import shifted
 
 STARTS = 3 * WIDTH
 """Numbers per block in `Scratch.starts`: 2 x, t_k, t_(k+1)."""

@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 
 from mlip_autopipec.ace.harmonics import recursion_coefficients
-from mlip_autopipec.ace.jit import instruction
-from mlip_autopipec.ace.lanes.vectors import WIDTH, emit_load, emit_spread, emit_store, lanes8, vector
+from mlip_autopipec.core.compiled.jit import instruction
+from mlip_autopipec.core.compiled.vectors import WIDTH, emit_load, emit_spread, emit_store, lanes8, vector
 
 MOST_L = 10
 _A, _B, _SLOPE, _START = recursion_coefficients(MOST_L)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mlip_autopipec.ace.grade_tables import GradeTables
-from mlip_autopipec.ace.jit import kernel, splice
 from mlip_autopipec.ace.lanes.density import adjoint_graph, embed_centres, evaluate_graph
 from mlip_autopipec.ace.lanes.forces import scatter_forces
 from mlip_autopipec.ace.lanes.geometry import gather
@@ -14,9 +13,10 @@ from mlip_autopipec.ace.lanes.moments import clear_sums, sum_blocks
 from mlip_autopipec.ace.lanes.program import Program
 from mlip_autopipec.ace.lanes.radial import interpolate, prepare_splines
 from mlip_autopipec.ace.lanes.scratch import Scratch
-from mlip_autopipec.ace.lanes.vectors import WIDTH, store
-from mlip_autopipec.ace.lanes.views import pointer, shifted, take_ticket, viewer
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
+from mlip_autopipec.core.compiled.jit import kernel, splice
+from mlip_autopipec.core.compiled.vectors import WIDTH, store
+from mlip_autopipec.core.compiled.views import pointer, shifted, take_ticket, viewer
 
 FORCES, PROJECTIONS, GRADE = 1, 2, 4
 """What is wanted of a frame, as bits of `Frame.wanted`; energies always come."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.lanes.harmonics import write_harmonics
 from mlip_autopipec.ace.lanes.program import Program
 from mlip_autopipec.ace.lanes.scratch import GEOMETRY_ROWS, Scratch
@@ -18,8 +17,9 @@ from mlip_autopipec.ace.lanes.tiles import (
     sum_4_1,
     sum_4_2,
 )
-from mlip_autopipec.ace.lanes.vectors import WIDTH, load, spread, store
 from mlip_autopipec.ace.records import FloatArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.vectors import WIDTH, load, spread, store
 
 
 @inline

@@ -14,7 +14,6 @@ import numpy as np
 
 from mlip_autopipec.ace.core_repulsion import core_function
 from mlip_autopipec.ace.embedding import embedding_arrays
-from mlip_autopipec.ace.lanes.aligned import aligned_zeros
 from mlip_autopipec.ace.lanes.graph import ProductGraph, build_graph
 from mlip_autopipec.ace.lanes.harmonics import MOST_L
 from mlip_autopipec.ace.lanes.polynomial import Monomial, Variables, number_variables, real_part
@@ -22,6 +21,7 @@ from mlip_autopipec.ace.radial import radial_basis, radial_functions
 from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, LongArray
 from mlip_autopipec.ace.splines import hermite_table, nodes
 from mlip_autopipec.ace.terms import Potential, SpeciesTerms
+from mlip_autopipec.core.compiled.aligned import aligned_zeros
 from mlip_autopipec.core.errors import ModelError
 
 
@@ -34,7 +34,7 @@ class Program(NamedTuple):
     inner : index into INNER_CUTOFF_TYPES
     has_core : 1 if any pair has a core repulsion or switches ACE off
     rcut2, inverse_step, r_in, delta_in : (P,)
-    table_at, n_bins : (P,) place of a pair's first node in `table`, number of bins
+    table_at : (P,) place of a pair's first node in `table`
     columns : (P,) number of tabulated functions, padded to a multiple of 4; a node has twice as many numbers
     phi, core : (P,) column of phi_1 and of the core function, or -1
     lmax : (P,) largest l with functions, or -1
@@ -62,7 +62,6 @@ class Program(NamedTuple):
     r_in: FloatArray
     delta_in: FloatArray
     table_at: LongArray
-    n_bins: LongArray
     columns: LongArray
     phi: LongArray
     core: LongArray
@@ -199,7 +198,7 @@ def _integers(values: Any) -> LongArray:
 
 
 def _pair_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...], top_l: int) -> dict[str, Any]:
-    names = ("rcut2", "inverse_step", "r_in", "delta_in", "table_at", "n_bins", "columns", "phi", "core", "lmax")
+    names = ("rcut2", "inverse_step", "r_in", "delta_in", "table_at", "columns", "phi", "core", "lmax")
     arrays: dict[str, list[Any]] = {name: [] for name in names}
     tables, groups, position = [], np.zeros((3, len(potential.elements) ** 2, top_l + 1), dtype=np.int64), 0
     for pair, ((i, j), bond) in enumerate(sorted(potential.bonds.items())):
@@ -209,10 +208,8 @@ def _pair_arrays(potential: Potential, graphs: tuple[SpeciesGraph, ...], top_l: 
         table = hermite_table(r, values, slopes)
         packed = _packed(table.values, table.slopes)
         lmax = max((angular for mu, angular in graphs[i].variables.groups if mu == j), default=-1)
-        # A trifle more, so that rounding never puts the cutoff into the last bin.
-        inverse_step = (1.0 + 4.0 * np.finfo(float).eps) / table.step
-        reals = (bond.rcut**2, inverse_step, bond.r_in, bond.delta_in)
-        row = (*reals, position, table.n_bins, packed.shape[1] // 2, phi, core, lmax)
+        reals = (bond.rcut**2, 1.0 / table.step, bond.r_in, bond.delta_in)
+        row = (*reals, position, packed.shape[1] // 2, phi, core, lmax)
         for name, value in zip(names, row, strict=True):
             arrays[name].append(value)
         position += packed.size

@@ -6,14 +6,14 @@ them are transposed to lanes = neighbours.
 
 from __future__ import annotations
 
-from mlip_autopipec.ace.jit import inline, splice
-from mlip_autopipec.ace.lanes.packing import whole_part
 from mlip_autopipec.ace.lanes.program import Program
 from mlip_autopipec.ace.lanes.scratch import GEOMETRY_ROWS, SPLINE_NUMBERS, Scratch
 from mlip_autopipec.ace.lanes.shuffles import columns_of_rows, transpose
-from mlip_autopipec.ace.lanes.vectors import WIDTH, Lanes, load, load_row, minimum, spread, store
-from mlip_autopipec.ace.lanes.views import shifted
 from mlip_autopipec.ace.records import FloatArray, LongArray
+from mlip_autopipec.core.compiled.jit import inline, splice
+from mlip_autopipec.core.compiled.packing import whole_part
+from mlip_autopipec.core.compiled.vectors import WIDTH, Lanes, load, load_row, store
+from mlip_autopipec.core.compiled.views import shifted
 
 
 @inline
@@ -22,11 +22,10 @@ def prepare_splines(t: Program, s: Scratch, pair: int, at: int, block: int, bloc
 
     Ahead of the interpolation, so that this need not wait block by block for the weights to come back from memory.
     """
-    inverse_step, end, row = t.inverse_step[pair], float(t.n_bins[pair]), 2 * t.columns[pair]
+    inverse_step, row = t.inverse_step[pair], 2 * t.columns[pair]
     for k in range(blocks):
-        # A neighbour at the cutoff (padding) belongs to the very end of the last bin, where everything is zero.
-        position = minimum(load(s.bonds, at + k * s.block + 4 * WIDTH) * inverse_step, spread(end))
-        w = position - whole_part(minimum(position, spread(end - 0.5)), s.bins, (block + k) * WIDTH)
+        position = load(s.bonds, at + k * s.block + 4 * WIDTH) * inverse_step
+        w = position - whole_part(position, s.bins, (block + k) * WIDTH)
         for lane in range((block + k) * WIDTH, (block + k + 1) * WIDTH):
             s.offsets[lane] = t.table_at[pair] + s.bins[lane] * row
         rest = 1.0 - w

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mlip_autopipec.ace.grade_tables import GradeTables
-from mlip_autopipec.ace.lanes.aligned import aligned_zeros
 from mlip_autopipec.ace.lanes.program import Program
-from mlip_autopipec.ace.lanes.vectors import WIDTH
 from mlip_autopipec.ace.records import FloatArray, IntArray, LongArray
+from mlip_autopipec.core.compiled.aligned import aligned_zeros
+from mlip_autopipec.core.compiled.vectors import WIDTH
 
 SPLINE_NUMBERS = 6 * WIDTH
 """Hermite weights of one bond block."""

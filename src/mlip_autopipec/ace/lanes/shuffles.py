@@ -7,8 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from mlip_autopipec.ace.jit import instruction
-from mlip_autopipec.ace.lanes.vectors import FLAGS, INT32, WIDTH, lanes4, lanes8, vector
+from mlip_autopipec.core.compiled.jit import instruction
+from mlip_autopipec.core.compiled.vectors import FLAGS, INT32, WIDTH, lanes4, lanes8, vector
 
 
 def emit_shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:

@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from mlip_autopipec.ace.jit import instruction
-from mlip_autopipec.ace.lanes.vectors import WIDTH, emit_load, emit_store, vector
+from mlip_autopipec.core.compiled.jit import instruction
+from mlip_autopipec.core.compiled.vectors import WIDTH, emit_load, emit_store, vector
 
 _VECTOR = vector(WIDTH)
 _FLAGS = ("contract", "nsz")

@@ -12,8 +12,8 @@ from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.reference.kernel import evaluate_atoms
 from mlip_autopipec.ace.reference.records import AtomResults, make_centre, make_surroundings
 from mlip_autopipec.ace.reference.tables import reference_tables
-from mlip_autopipec.ace.team import Team
 from mlip_autopipec.ace.terms import Potential
+from mlip_autopipec.core.compiled.team import Team
 from mlip_autopipec.core.conventions import voigt_from_tensor
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from mlip_autopipec.ace.embedding import embed, quintic_switch
-from mlip_autopipec.ace.jit import inline, kernel, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference.neighbours import (
     accumulate,
@@ -20,6 +19,7 @@ from mlip_autopipec.ace.reference.neighbours import (
 )
 from mlip_autopipec.ace.reference.records import AtomResults, Centre, Surroundings
 from mlip_autopipec.ace.reference.tables import ReferenceTables
+from mlip_autopipec.core.compiled.jit import inline, kernel, splice
 
 _ZBL = 2
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlip_autopipec.ace.jit import inline, splice
 from mlip_autopipec.ace.records import FloatArray, IntArray
 from mlip_autopipec.ace.reference.records import Centre, Surroundings
 from mlip_autopipec.ace.reference.tables import ReferenceTables
+from mlip_autopipec.core.compiled.jit import inline, splice
 
 
 @inline

@@ -102,7 +102,7 @@ def _radial_tables(
         table = hermite_table(r, rows[0], rows[1])
         pairs.append((bond.rcut, table.step, bond.r_in, bond.delta_in))
         spans.append((first, table.n_bins))
-        first += table.n_bins + 1
+        first += len(table.values)
         values.append(table.values)
         slopes.append(table.slopes)
     return np.array(pairs), np.array(spans, dtype=np.int32), np.concatenate(values), np.concatenate(slopes)

@@ -25,6 +25,7 @@ from mlip_autopipec.engines.lammps.settings import LARGEST_SEED, MDSettings, noi
 from mlip_autopipec.engines.lammps.snapshot import Origin, load_snapshot, save_snapshot
 from mlip_autopipec.engines.lammps.state import density, heat, present_step, read_frame, read_thermo, symbols
 from mlip_autopipec.engines.lammps.swaps import Tally
+from mlip_autopipec.engines.lammps.wrapping import inside_box
 
 
 class LammpsMD(Instance):
@@ -101,12 +102,13 @@ class LammpsMD(Instance):
     def save(self, path: Path) -> None:
         """Write the whole state to `path` in one atomic replacement.
 
-        The next `run` begins with a set-up, since LAMMPS reorders its atoms to write them.
+        Where a set-up leaves a trace, the next `run` begins with one, so that it goes on as the restored state does.
         """
         self._check_running()
-        with self._guarded("save"):
-            save_snapshot(self._lmp, self._origin, path)
-        self._needs_setup = True
+        in_passing = not (self._needs_setup or self._set_up_leaves_a_trace)
+        with self._guarded("save"), inside_box(self._lmp) if in_passing else contextlib.nullcontext():
+            save_snapshot(self._lmp, self._origin, path, in_passing=in_passing)
+        self._needs_setup = not in_passing
 
     def run(self, steps: int) -> RunOutcome:
         """Advance by `steps` or to the halt, whichever comes first.
@@ -184,6 +186,13 @@ class LammpsMD(Instance):
     def step(self) -> int:
         self._check_running()
         return present_step(self._lmp)
+
+    @property
+    def _set_up_leaves_a_trace(self) -> bool:
+        """True if what follows depends on it: on a barostat's mass, a strained cell, a box that fits its atoms."""
+        schedule = self.settings.schedule
+        strained = schedule is not None and bool(schedule.strained)
+        return self.settings.ensemble == "npt" or strained or not all(self._origin.box.pbc[: self.settings.dimension])
 
     def _begin(self) -> None:
         """Forget an earlier life; LAMMPS has atoms, but no fixes yet."""

@@ -26,11 +26,17 @@ class Origin:
     box: BoxMap
 
 
-def save_snapshot(lmp: Any, origin: Origin, path: Path) -> None:
-    """Write the state of `lmp` to `path`; a reader never sees half of it."""
+def save_snapshot(lmp: Any, origin: Origin, path: Path, *, in_passing: bool = False) -> None:
+    """Write the state of `lmp` to `path`; a reader never sees half of it.
+
+    Parameters
+    ----------
+    in_passing
+        LAMMPS goes on as if nothing had been; its atoms must be inside of its box. False: it sets itself up anew.
+    """
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         restart = Path(folder) / _RESTART
-        lmp.command(f'write_restart "{restart}"')
+        lmp.command(f'write_restart "{restart}"{" noinit" if in_passing else ""}')
         content = restart.read_bytes()
     pack(origin, content, int(lmp.extract_global("ntimestep")), path)
 
@@ -58,7 +64,8 @@ def pack(origin: Origin, restart: bytes, step: int, path: Path) -> None:
     with zipfile.ZipFile(archive, "w") as target:
         target.writestr(_STRUCTURE, json.dumps(about, indent=1))
         target.writestr(_RESTART, restart)
-    write_bytes(path, archive.getvalue())
+    # Whoever names the snapshot in a file of his own settles it by that.
+    write_bytes(path, archive.getvalue(), settle=False)
 
 
 def unpack(path: Path) -> tuple[Origin, bytes, int | None]:

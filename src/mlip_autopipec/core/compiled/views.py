@@ -16,10 +16,11 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, lower_getattr_generic, models, register_model
+from numpy.typing import NDArray
 
-from mlip_autopipec.ace.jit import instruction
-from mlip_autopipec.ace.records import LongArray
+from mlip_autopipec.core.compiled.jit import instruction
 
+LongArray = NDArray[np.int64]
 _Record = TypeVar("_Record", bound=tuple[Any, ...])
 _FIELDS = {
     "FloatArray": types.CPointer(types.float64),

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, models, register_model, type_callable
 
-from mlip_autopipec.ace.jit import instruction
+from mlip_autopipec.core.compiled.jit import instruction
 
 WIDTH = 8
 FLAGS = ("contract", "nsz")

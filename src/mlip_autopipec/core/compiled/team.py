@@ -65,7 +65,9 @@ class Team:
         self._done = queue.SimpleQueue()
         self._inboxes = [queue.SimpleQueue() for _ in range(self.size - 1)]
         for number, inbox in enumerate(self._inboxes, start=1):
-            threading.Thread(target=_serve, args=(number, inbox, self._done), name=f"ace-{number}", daemon=True).start()
+            threading.Thread(
+                target=_serve, args=(number, inbox, self._done), name=f"team-{number}", daemon=True
+            ).start()
         # Every swap of a potential leaves a team behind: its threads must not stay.
         weakref.finalize(self, _dismiss, self._inboxes)
 

@@ -2,8 +2,8 @@
 
 numba's own cache looks only at the file of the outermost function, and two processes of different CPUs on one shared
 home directory may overwrite each other's entries. Ours lives in a folder whose name is a hash of the CPU and of the
-sources of the kernel's module and all that it imports from this room; one process compiles while the others wait for
-its result. Folders that nobody has used for a month are removed when something is compiled.
+sources of the kernel's module and all that it imports from the rooms of kernels; one process compiles while the others
+wait for its result. Folders that nobody has used for a month are removed when something is compiled.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ _FAST_FLAGS = {"contract", "reassoc", "nsz"}
 # Kernels make no arrays, so references need no counting ("_nrt"), which would cost two atomic operations per array.
 _OPTIONS = {"fastmath": _FAST_FLAGS, "nogil": True, "error_model": "numpy", "_nrt": False}
 
-_IMPORT = re.compile(rf"^from {re.escape(__package__)}\.([\w.]+) import ", re.MULTILINE)
-_ROOM = os.path.dirname(__file__)
+_PACKAGE, _HERE = __package__.split(".", 1)
+# The rest of the house holds no code of kernels, and changes more often.
+_IMPORT = re.compile(rf"^from {_PACKAGE}\.((?:ace|sampling|{re.escape(_HERE)})\.[\w.]+) import ", re.MULTILINE)
+_HOUSE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 _PREFIX = "kernels-"
 _UNUSED_S = 30 * 86400.0
 
@@ -60,21 +62,21 @@ def instruction(function: Callable[..., Any]) -> Any:
 
 
 @lru_cache
-def fingerprint(file: str, room: str = _ROOM) -> str:
+def fingerprint(file: str, house: str = _HOUSE) -> str:
     """Return a short name for the sources that the kernels in `file` are made of, numba and the CPU."""
     digest = hashlib.sha256(f"{numba.__version__} {llvm.llvm_version_info} {cpu_name()} {cpu_features()}".encode())
-    for _, source in sorted(_sources(file, room).items()):
+    for _, source in sorted(_sources(file, house).items()):
         digest.update(source.encode())
     return digest.hexdigest()[:16]
 
 
-def _sources(file: str, room: str) -> dict[str, str]:
-    """Return path -> text of a module and of all modules of this room that it imports, directly or not."""
-    waiting, found = [os.path.relpath(file, room)], dict[str, str]()
+def _sources(file: str, house: str) -> dict[str, str]:
+    """Return path -> text of a module and of all modules with kernels that it imports, directly or not."""
+    waiting, found = [os.path.relpath(file, house)], dict[str, str]()
     while waiting:
         path = waiting.pop()
         if path not in found:
-            with open(os.path.join(room, path), encoding="utf-8") as handle:
+            with open(os.path.join(house, path), encoding="utf-8") as handle:
                 found[path] = handle.read()
             waiting += [module.replace(".", os.sep) + ".py" for module in _IMPORT.findall(found[path])]
     return found

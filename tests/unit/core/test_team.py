@@ -1,4 +1,4 @@
-"""Threads of the evaluator: they leave with it, and an interrupted call disturbs no later one."""
+"""Threads of an evaluator: they leave with it, and an interrupted call disturbs no later one."""
 
 import gc
 import threading
@@ -7,11 +7,11 @@ import weakref
 
 import pytest
 
-from mlip_autopipec.ace.team import Team
+from mlip_autopipec.core.compiled.team import Team
 
 
-def ace_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("ace-")]
+def team_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("team-")]
 
 
 def gone(condition, patience_s=10.0):
@@ -26,17 +26,17 @@ def test_threads_and_what_they_worked_on_leave_with_their_team():
         def work(self, number):
             done.append(number)
 
-    before, done = set(ace_threads()), []
+    before, done = set(team_threads()), []
     evaluator, team = Evaluator(), Team(4)
     team.run(evaluator.work)
     assert sorted(done) == [0, 1, 2, 3]
     held = weakref.ref(evaluator)
     del evaluator
     gone(lambda: held() is None)  # though the threads still wait for work
-    assert len(set(ace_threads()) - before) == 3
+    assert len(set(team_threads()) - before) == 3
     del team
     gc.collect()
-    gone(lambda: not set(ace_threads()) - before)
+    gone(lambda: not set(team_threads()) - before)
 
 
 @pytest.mark.parametrize("who", [0, 1])

@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from mlip_autopipec.ace.jit import cpu_features, instruction
-from mlip_autopipec.ace.lanes.vectors import (
+from mlip_autopipec.core.compiled.jit import cpu_features, instruction
+from mlip_autopipec.core.compiled.vectors import (
     DOUBLE,
     FLAGS,
     INT32,
