@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 _RESTART_LIMIT = 5
 _FIRST_RESTART_S = 1.0
-_LAST_RETRY_S = 60.0
 _FULL_DISK_S = 5.0
+_LAST_RETRY_S = 60.0
 _DRAIN_S = 20.0
 
 

@@ -37,6 +37,12 @@ class Pace:
         """Return how many steps lie between two looks at gamma."""
         return 1 if step < self.careful_until else self._otf.check_frequency
 
+    def next_snapshot(self, last: int) -> int:
+        """Return at which step to save the state again: one at which gamma is looked at, for only that is safe."""
+        wanted, every = last + self._otf.snapshot_interval, self._otf.check_frequency
+        before = wanted - wanted % every
+        return before if before > last else before + every
+
     def timestep(self, step: int) -> float:
         """Return the time step of MD from `step` on, as a fraction of the walker's own."""
         return self._otf.rewind_timestep if step < self._short_until else 1.0
@@ -48,12 +54,6 @@ class Pace:
         self.careful_until = back_to + steps + self._otf.check_frequency
         if shorter < 1.0:
             self._short_until = back_to + steps
-
-    def next_snapshot(self, last: int) -> int:
-        """Return at which step to save the state again: one at which gamma is looked at, for only that is safe."""
-        wanted, every = last + self._otf.snapshot_interval, self._otf.check_frequency
-        before = wanted - wanted % every
-        return before if before > last else before + every
 
     def steps(self, step: int, *, last: int, next_snapshot: int) -> int:
         """Return how many steps to make from `step` on: not beyond `last`, nor past the next snapshot."""

@@ -24,8 +24,8 @@ class RunDirectory:
         self.queue = self.root / "queue"  # the queue protocol
         self.results = self.root / "results"  # the queue protocol
         self.walkers = self.root / "walkers"  # each walker its own folder
-        self.hours = self.walkers / "hours.json"  # otf-runner
         self.production = self.root / "production"  # `autopipe otf produce`: each version its own folder
+        self.hours = self.walkers / "hours.json"  # otf-runner
         self.dataset = self.root / "dataset.db"  # trainer-worker
         self.refusals = self.root / "refusals.json"  # trainer-worker
         self.calibration = self.root / "calibration.json"  # trainer-worker
