@@ -4,7 +4,8 @@ A label is judged by what the others leave of it (`ace.outliers`), so one that s
 blamed for being new. Two things must come together: it is far from what is usual in this fit, and what is wrong with
 it is a good part of what it says. Genuine labels (EMT aluminium; molybdenum of Zuo et al. 2020,
 doi:10.1021/acs.jpca.9b08723) stay below 3 times the median; forces of other atoms, or in another unit, are at 7 times
-where they are large enough to do harm. Energies stay below 4 times the median; 10 eV too much in a cell are at 22 times.
+where they are large enough to do harm. Energies stay below 4 times the median; 10 eV too much in a cell are at 22
+times.
 """
 
 from __future__ import annotations
