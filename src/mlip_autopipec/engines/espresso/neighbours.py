@@ -1,8 +1,7 @@
 """Charge densities of the last labels, in this process' memory: where an SCF of nearly the same structure may start.
 
 Saves up to a quarter of the iterations where atoms have moved by a few hundredths of an A, and nothing beyond 0.1 A
-(measured by hand on Al4 and Si2; `scripts/bench density` does the same). Only without spin: a magnetic SCF would stay
-in its neighbour's magnetic state.
+(`scripts/bench density`). Only without spin: a magnetic SCF would stay in its neighbour's magnetic state.
 """
 
 from __future__ import annotations
