@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering, Birch
-from sklearn.metrics import pairwise_distances_argmin
+from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_argmin_min
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.sampling.reduction import Scores
@@ -113,10 +113,18 @@ def _guess_threshold(scores: Scores, n_clusters: int, seed: int) -> float:
 
 
 def _centres(scores: Scores, threshold: float) -> Scores:
-    """Return the centres of BIRCH's finest clusters."""
+    """Return the centres of BIRCH's finest clusters.
+
+    Rows within `threshold` of a centre that is there already are not fed to the tree, which takes its time with each.
+    """
     tree = Birch(threshold=threshold, branching_factor=50, n_clusters=None)
     for k in range(0, len(scores), _BATCH):
-        tree.partial_fit(scores[k : k + _BATCH])
+        rows = scores[k : k + _BATCH]
+        if k:
+            centres = np.asarray(tree.subcluster_centers_, dtype=np.float32)
+            rows = rows[pairwise_distances_argmin_min(rows, centres)[1] > threshold]
+        if len(rows):
+            tree.partial_fit(rows)
     return np.asarray(tree.subcluster_centers_, dtype=np.float32)
 
 
