@@ -2,10 +2,10 @@
 
 A label is judged by what the others leave of it (`ace.outliers`), so one that stands alone in a new region is not
 blamed for being new. Two things must come together: it is far from what is usual in this fit, and what is wrong with
-it is a good part of what it says. Of 232 labels of eight runs of EMT aluminium the farthest was at 7 times the median and
-0.4 of its forces, of molybdenum (Zuo et al. 2020, doi:10.1021/acs.jpca.9b08723) at 3 times and 0.2; forces of other
-atoms, or in another unit, are at 7 times and 0.7, or at 30 times. Energies stay below 4 times the median; 10 eV too much
-are at 22 times.
+it is a good part of what it says. Of 232 labels of eight runs of EMT aluminium the farthest was at 7 times the
+median and 0.4 of its forces, of molybdenum (Zuo et al. 2020, doi:10.1021/acs.jpca.9b08723) at 3 times and 0.2; forces
+of other atoms, or in another unit, are at 7 times and 0.7, or at 30 times. Energies stay below 4 times the median;
+10 eV too much are at 22 times.
 """
 
 from __future__ import annotations
