@@ -42,6 +42,9 @@ def show(result: dict[str, Any]) -> None:
     parts = [(r["atoms"], r["threads"], kind, *(r["parts"][kind][p] for p in overhead.PARTS))
              for r in rows for kind in ("bare", "otf")]  # fmt: skip
     print_table("inside LAMMPS' run, us per atom and step (means)", ("atoms", "threads", "", *overhead.PARTS), parts)
+    columns = tuple(rows[0]["pieces"])
+    title = "ms of CPU of what a walker does beside MD, best of 20, and its share of a bare step's time"
+    print_table(title, ("atoms", *columns), [(r["atoms"], *(r["pieces"][c] for c in columns)) for r in rows])
     columns = ("walker", "atoms", "swaps", "median s", "longest s", "wanted", "met")
     table = [(r["walker"], r["atoms"], len(r["seconds"]), r["median"], r["longest"], f"< {MOST_S:g} s",
               "yes" if r["longest"] < MOST_S else "NO") for r in result["swap"]["swaps"]]  # fmt: skip

@@ -65,7 +65,7 @@ def layer(symbol: str, edge: float) -> Atoms:
 
 
 CHEAP: dict[str, Any] = {"ecutwfc_ry": 12, "ecutrho_ry": 60}
-SPIN: dict[str, Any] = {"nspin": 2, "starting_magnetization": {"Ni": 0.3}}
+SPIN: dict[str, Any] = {"nspin": 2, "starting_magnetization": {"Ni": 0.3, "O": 0.3}}
 MIXED = ("as wanted: oscillating", "smaller mixing: converged")
 FLIPS = ("as wanted: oscillating", "smaller mixing: oscillating", "larger smearing: converged")
 CASES = {
@@ -84,7 +84,7 @@ CASES = {
         hard(0.005, **SPIN, kspacing=2.7),
         rungs=(*FLIPS, "smaller smearing 0.005 Ry: converged"),
     ),
-    "Ni atom, spin": Case(chain("Ni", 4.0), hard(0.01, **SPIN), defaults=""),
+    "O atom, spin": Case(chain("O", 4.0), hard(0.009, **CHEAP, **SPIN), defaults="", rungs=MIXED),
 }
 
 

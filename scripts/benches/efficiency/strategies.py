@@ -14,10 +14,9 @@ from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task, whole_cel
 from mlip_autopipec.store.task import Task
 
 RECIPE: dict[str, Any] = {
-    "embedding": {"max_core_force_error": None, "whole_cell_fraction": 0.1},
-    "training": {"train_mask": "sane"},
+    "embedding": {"max_core_force_error": None, "whole_cell_fraction": 0.5},
 }
-"""What the product is told: no more than what README recommends."""
+"""What the product is told: small cells, whose cores alone teach, and a whole cell with every second label."""
 WHOLE: dict[str, Any] = {"embedding": {"mode": "cell", "max_core_force_error": None, "whole_cell_fraction": 0.0}}
 """Whole-cell active learning: MD of small cells, each halted frame is labelled as it is."""
 _CREATED = "2026-01-01T00:00:00+00:00"

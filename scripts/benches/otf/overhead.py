@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from parts import SOLID, Potentials, crystal, make_run, publish, say
 
+from mlip_autopipec.core.files import append_line
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.otf_runner import build_walker, dimension_of, md_settings
 from mlip_autopipec.daemons.walker import Walker
 from mlip_autopipec.engines.lammps.md import LammpsMD
+from mlip_autopipec.engines.lammps.settings import MDSettings
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.runtime.serve import Outcome, serve
 from mlip_autopipec.stages.watch import walker_plans
 from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.extxyz import text_of
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.walkerstate import WalkerState, write_state
 
 _NEVER = 10**9
 # By the clock of the wall, and by that of the process, which does not see the machine's other guests and the disk.
@@ -113,7 +118,50 @@ def measure(folder: Path, potentials: Potentials, atoms: int, threads: int, roun
         gamma = walking.walker.state.gamma
     walking.walker.close()
     return {"atoms": atoms, "threads": threads, "rounds": rounds, "steps": steps, "gamma": gamma,
-            "interval": config.otf.snapshot_interval, "parts": parts, **_verdict(times)}  # fmt: skip
+            "interval": config.otf.snapshot_interval, "parts": parts, **_verdict(times),
+            "pieces": pieces(folder / "pieces", potentials, atoms, config.otf.snapshot_interval)}  # fmt: skip
+
+
+def pieces(folder: Path, potentials: Potentials, atoms: int, interval: int) -> dict[str, float]:
+    """Return ms of what a walker does beside MD, the best of some tries of each, and shares of a bare step by it.
+
+    Shorter than turns, so that a machine with other guests disturbs less; what the disk makes wait is left out.
+    """
+    folder.mkdir()
+    evaluator = make_evaluator(potentials.folders[SOLID], threads=1)
+    with LammpsMD(evaluator, MDSettings(timestep_fs=2.0)) as md:
+        md.gamma_every = _NEVER
+        md.start(crystal(atoms), velocity_seed=1)
+        md.run(50)
+        md.gamma_every = 1
+        md.run(1)
+        frame = md.frame()
+        lines = text_of(frame).decode()
+        graded = _best(lambda: md.run(1))
+        md.gamma_every = _NEVER
+        found = {
+            "step": _best(lambda: md.run(1)),
+            "frame": _best(md.frame),
+            "its text": _best(lambda: text_of(frame)),
+            "append": _best(lambda: append_line(folder / "frames", lines)),
+            "snapshot": _best(lambda: md.save(folder / "state")),
+            "state.json": _best(lambda: write_state(folder, WalkerState("w00"))),
+        }
+    step = found["step"]
+    found["gamma"] = graded - step
+    files = sum(found[name] for name in ("frame", "its text", "append", "snapshot", "state.json"))
+    shares = {"gamma, share": found["gamma"] / (10 * step), "files, share": files / (interval * step)}
+    return {**found, **shares, "both, share": sum(shares.values())}
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Return ms of CPU."""
+    times = []
+    for _ in range(20):
+        begin = time.thread_time()
+        work()
+        times.append(time.thread_time() - begin)
+    return 1e3 * min(times)
 
 
 def _parts(md: LammpsMD, atoms: int) -> dict[str, float]:

@@ -166,10 +166,18 @@ class FitReport:
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients (K,) in eV per basis function, and the report."""
+    """The outcome of one fit.
+
+    Attributes
+    ----------
+    coefficients : (K,) eV per basis function
+    report : how it went
+    influence : (K, m) so that ``noise**2 * influence @ influence.T`` is the covariance of the coefficients
+    """
 
     coefficients: FloatArray
     report: FitReport
+    influence: FloatArray
 
 
 def fit(
@@ -260,7 +268,9 @@ def solve(
         ridge_chosen=ridge is None,
         noise=float(np.sqrt(residual / max(triangle.n_rows - shrink.sum(), 1.0))),
     )
-    return Fit(coefficients, report)
+    influence = np.zeros((len(lengths), len(spread)))
+    influence[seen] = right.T / np.sqrt(spread**2 + chosen * spread[0] ** 2) / scale[:, None]
+    return Fit(coefficients, report, influence)
 
 
 def _most_evident(squares: FloatArray, reached: FloatArray, missed: float, n_rows: int) -> float:

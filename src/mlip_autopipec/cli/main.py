@@ -22,6 +22,7 @@ _COMMANDS = {
     "worker": "worker",
     "status": "status",
     "queue": "queue",
+    "dataset": "dataset",
     "potential": "potential",
     "dft": "dft",
 }

@@ -10,16 +10,17 @@ import click
 from mlip_autopipec.cli.options import json_option, run_option
 from mlip_autopipec.cli.potential_files import compare, convert, evaluate, info
 from mlip_autopipec.cli.potential_inputs import bad_input, each_structure
+from mlip_autopipec.cli.potential_versions import diff, promote, rollback, show, why
 from mlip_autopipec.core.errors import ConfigError, NotFoundError
 from mlip_autopipec.store.rundir import RunDirectory
 
 
 @click.group()
 def potential() -> None:
-    """Look at potential versions and files."""
+    """Look at potential versions and files, and choose the version that walkers use."""
 
 
-for _command in (info, convert, compare, evaluate):
+for _command in (info, convert, compare, evaluate, show, diff, why, promote, rollback):
     potential.add_command(_command)
 
 
@@ -35,7 +36,7 @@ def list_versions(run: RunDirectory, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(versions))
         return
-    columns = ("version", "parent", "labels", "new", "force_rmse", "energy_rmse_mev", "created")
+    columns = ("version", "parent", "labels", "new", "force_rmse", "energy_rmse_mev", "created", "candidate")
     print_table("versions", columns, ([v[c] for c in columns] for v in versions))
 
 

@@ -19,16 +19,18 @@ from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError, Mo
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
+from mlip_autopipec.daemons.contradictions import contradicting, not_finite
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
+from mlip_autopipec.daemons.judging import Judge, NewVersion
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
 from mlip_autopipec.stages.label import LabellingSettings
-from mlip_autopipec.stages.masking import Masking
+from mlip_autopipec.stages.masking import Limits, Masking
 from mlip_autopipec.stages.publish import check, read_grades, write_grades
-from mlip_autopipec.stages.train import TrainingSettings, active_rows, count_active_rows, hashes, train
+from mlip_autopipec.stages.train import Trained, TrainingSettings, active_rows, count_active_rows, hashes, train
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.keptrows import KeptRows
@@ -36,6 +38,8 @@ from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
 _CACHE_BYTES = 1_000_000_000
+# Of all labels; where more contradict the others, it is not clear who is wrong.
+_MOST_ODD = 0.2
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class FitJob:
     labeller : settings as they stand in task files
     engine : that walkers use, so that the gate sees what they will see
     labelling : which labels are accepted
+    halt_level : gamma above which MD halts
     """
 
     root: Path
@@ -60,6 +65,7 @@ class FitJob:
     potential: Path | None = None
     engine: Engine = "ace"
     labelling: LabellingSettings = field(default_factory=LabellingSettings)
+    halt_level: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,15 @@ class FitRequest:
     task_ids : rows of the dataset that take part
     given : (.yaml, .asi) of a potential to publish as it is instead of fitting
     parent : version whose active set is extended if its labels are still the same
+    held : rows that no fit sees, by which versions are judged
+    current : version that walkers use, with which the new one is compared
     """
 
     task_ids: tuple[str, ...]
     given: tuple[Path, Path] | None = None
     parent: str | None = None
+    held: tuple[str, ...] = ()
+    current: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,9 @@ class Fitter:
         self._rows = KeptRows(Dataset(self.run.dataset))
         self._designs: DesignCache | None = None
         self._masking = Masking(job.training.train_mask, job.training.force_limit)
+        self._judge = Judge(
+            self.registry, evaluation_by(job.engine), level=job.halt_level, tolerance=job.training.gate_tolerance
+        )
         # Imports, tables and compilation take up to a minute: better now than when walkers wait.
         warm_up(self._designs_of(job.elements).basis)
 
@@ -160,8 +173,10 @@ class Fitter:
 
     def _answer(self, request: FitRequest) -> FitAnswer:
         begin = time.monotonic()
-        wanted = set(request.task_ids)
-        rows = [row for row in self._rows.rows() if row.task_id in wanted]
+        wanted, judging = set(request.task_ids), set(request.held)
+        everything = self._rows.rows()
+        rows = [row for row in everything if row.task_id in wanted]
+        held = [row for row in everything if row.task_id in judging]
         if asked := sorted(row.task_id for row in rows if row.config_type == AUDIT):
             raise DataError(f"label {asked[0]}: an audit, which no fit may see", "this is a bug: report it")
         found = {*self.job.elements, *(symbol for row in rows for symbol in row.atoms.get_chemical_symbols())}
@@ -178,21 +193,73 @@ class Fitter:
                 rows, unusable = self._admitted(rows, isolated)
                 rows, without = _usable(rows, designs)
                 unusable |= without
-                facts = self._fit(rows, isolated, designs, folder, request.parent)
+                trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent)
+                unusable |= odd
+                facts, sets = self._finished(rows, limits, designs, folder, request.parent)
+                chosen = samples(rows, trained.predictions, forces_entered=job.training.force_weight > 0)
+                check(folder, chosen, isolated, evaluation_by(job.engine))
+                new = NewVersion(folder, rows, trained.fit.coefficients, sets)
+                if reasons := self._judge.judge(new, held, isolated, request.current, designs):
+                    facts["candidate"] = reasons
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
         return FitAnswer(folder, facts, unusable)
 
-    def _fit(
+    def _sound_fit(
         self,
-        rows: Sequence[DatasetRow],
+        rows: list[DatasetRow],
         isolated: dict[str, float],
         designs: DesignCache,
         folder: Path,
         parent: str | None,
-    ) -> dict[str, Any]:
+    ) -> tuple[Trained, list[DatasetRow], Limits | None, dict[str, str]]:
+        """Fit, and again without the labels that contradict all others.
+
+        Returns the fit, the rows with its masks, what the masks follow from, and why other labels were left out.
+
+        Raises
+        ------
+        DataError
+            So many contradict each other that nobody can say which are right.
+        """
+        settings = self.job.training
+        before = self._known_to(parent)
+        new = {row.task_id for row in rows if before.get(row.task_id) != row.edition}
+        judged = new if settings.refuse_contradictions else set()
+        odd: dict[str, str] = {}
+        while True:
+            masked, limits = self._masking.masked(rows)
+            trained = train(
+                masked, designs.basis, settings, isolated, folder, design_of=designs, growing=designs.growing
+            )
+            found = contradicting(masked, judged - set(odd), trained, settings, isolated, designs)
+            if not found:
+                return trained, masked, limits, {task: f"{LEFT_OUT}{reason}" for task, reason in odd.items()}
+            odd |= found
+            if len(odd) > max(_MOST_ODD * (len(rows) + len(odd)), 1):
+                raise DataError(
+                    f"{len(odd)} labels contradict the others, e.g. {next(iter(odd.values()))}",
+                    "are all labels of one unit and one method? training.refuse_contradictions: false takes them all",
+                )
+            rows = [row for row in rows if row.task_id not in odd]
+
+    def _known_to(self, version: str | None) -> dict[str, int]:
+        """Return task id -> edition of the labels that a version contains: they were judged when they came."""
+        try:
+            manifest = self.registry.manifest(version) if version is not None else {}
+        except AutopipeError:  # damaged or gone: the trainer says so
+            return {}
+        return {task: int(manifest.get("editions", {}).get(task, 0)) for task in manifest.get("task_ids", ())}
+
+    def _finished(
+        self,
+        rows: Sequence[DatasetRow],
+        limits: Limits | None,
+        designs: DesignCache,
+        folder: Path,
+        parent: str | None,
+    ) -> tuple[dict[str, Any], dict[str, GrownSet]]:
+        """Write the active sets; return the facts of the manifest, and the sets."""
         settings, basis = self.job.training, designs.basis
-        rows, limits = self._masking.masked(rows)
-        trained = train(rows, basis, settings, isolated, folder, design_of=designs, growing=designs.growing)
         facts = {
             "task_ids": [row.task_id for row in rows],
             "editions": {row.task_id: row.edition for row in rows if row.edition},
@@ -204,9 +271,9 @@ class Fitter:
         }
         selected = self._select(rows, designs, facts, parent)
         write_grades(folder, selected)
-        chosen = samples(rows, trained.predictions, forces_entered=settings.force_weight > 0)
-        check(folder, chosen, isolated, evaluation_by(self.job.engine))
-        return facts | {"active_set": {element: len(found.active.rows) for element, found in selected.items()}}
+        return facts | {
+            "active_set": {element: len(found.active.rows) for element, found in selected.items()}
+        }, selected
 
     def _select(
         self, rows: Sequence[DatasetRow], designs: DesignCache, facts: Mapping[str, Any], parent: str | None
@@ -256,6 +323,7 @@ class Fitter:
         """
         window, use = self.job.labelling.energy_window, self.job.training.use_changed_smearing
         told = {row.task_id: left_out(row, isolated, window, use_changed_smearing=use) for row in rows}
+        told |= {row.task_id: reason for row in rows if (reason := not_finite(row))}
         reasons = {task_id: f"{LEFT_OUT}{reason}" for task_id, reason in told.items() if reason}
         if rows and len(reasons) == len(rows):
             raise DataError(f"all {len(rows)} labels are left out, e.g. {next(iter(reasons.values()))}")

@@ -17,7 +17,7 @@ from mlip_autopipec.stages.train import Prediction
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import DatasetRow
 
-_SAMPLES = 4
+_SAMPLES = 10
 
 
 def evaluation_by(engine: Engine) -> Evaluate:

@@ -19,6 +19,7 @@ from mlip_autopipec.store.refusals import add_refusals, read_refusals, remove_re
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.resultsview import ResultsView
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.sides import side_of
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class Intake:
         self._view = ResultsView(self.results)
         self.labels: set[str] = set()
         self.audits: set[str] = set()  # of the labels: never trained on
+        self.validation: set[str] = set()  # the same, audits included
+        self.margin: set[str] = set()  # neither trained on nor judged by
         self.refused: set[str] = set()
         self.editions: dict[str, int] = {}
         self.flags: dict[str, dict[str, str]] = {}
@@ -81,6 +84,8 @@ class Intake:
         self._stamp = self.dataset.stamp()
         self.labels = self.dataset.ingested()
         self.audits = self.dataset.ids_of(AUDIT)
+        self.validation = self.audits | self.dataset.ids_of("validation", "side")
+        self.margin = self.dataset.ids_of("margin", "side")
         self.editions = self.dataset.editions()
         known = read_refusals(self.run)
         self.flags = self.dataset.flags()
@@ -117,8 +122,13 @@ class Intake:
 
     @property
     def trainable(self) -> set[str]:
-        """The labels that may enter a fit: neither audits nor refused."""
-        return self.labels - self.audits - self.refused
+        """The labels that may enter a fit: neither held out nor refused."""
+        return self.labels - self.validation - self.margin - self.refused
+
+    @property
+    def judging(self) -> set[str]:
+        """The labels that versions are judged by."""
+        return self.validation - self.refused
 
     def lost(self, contained: Collection[str]) -> set[str]:
         """Return which of `contained` have neither row nor reason: their label is nowhere any more.
@@ -216,11 +226,16 @@ class Intake:
             taken = self.dataset.ingest(rows)
             self._stamp = self.dataset.stamp()
             self.labels.update(taken)
-            self.audits.update(row.task_id for row in rows if row.config_type == AUDIT and row.task_id in taken)
+            self._take_sides([row for row in rows if row.task_id in set(taken)])
             self.editions |= {row.task_id: row.edition for row in rows if row.edition and row.task_id in taken}
             remove_refusals(self.run, taken)
             for row in rows:
                 self._flag(row)
+
+    def _take_sides(self, rows: Sequence[DatasetRow]) -> None:
+        self.audits.update(row.task_id for row in rows if row.config_type == AUDIT)
+        for side, members in (("validation", self.validation), ("margin", self.margin)):
+            members.update(row.task_id for row in rows if side_of(row.config_type, row.origin) == side)
 
     def _flag(self, row: DatasetRow) -> None:
         """Remember what is odd about a row that was just written."""

@@ -47,7 +47,8 @@ def line_of(record: Mapping[str, Any], threshold: float) -> str | None:
         "label_done": f"task {ids} of {walker} labelled",
         "label_failed": f"task {ids}: no label ({record.get('outcome')}): {reason}",
         "train_started": f"training {version or 'the next version'} with {count} new labels",
-        "version_published": f"{version} published with {count} new labels",
+        "version_published": f"{version} published with {count} new labels"
+        + (f", but as a candidate only: {record['candidate']}" if record.get("candidate") else ""),
         "swapped": f"{walker} swapped to {version} at step {step}",
         "md_started": f"{walker} started with {version}",
         "md_completed": f"{walker} {record.get('ended', 'ended')} at step {step}" + (f": {reason}" if reason else ""),

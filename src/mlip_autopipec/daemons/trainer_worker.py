@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock
-from mlip_autopipec.core.errors import EngineError
+from mlip_autopipec.core.errors import EngineError, ModelError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.demand import Demand
 from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.pinning import fulfil
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.retention import Retention
 from mlip_autopipec.daemons.upkeep import Upkeep
@@ -138,6 +139,7 @@ class TrainerWorker:
         if self._control.wants(REVIVE_TRAINER):
             self._demand.revive()
             self._control.withdraw(REVIVE_TRAINER)
+        fulfil(self._control, self.registry)
         took_in = self.intake.take_results()
         if self.intake.rest:
             self._next_look = now
@@ -191,11 +193,21 @@ class TrainerWorker:
         given = None
         if parent is None and start.potential is not None and start.active_set is not None:
             given = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
-        request = FitRequest(tuple(sorted(self.intake.trainable)), given, parent)
+        request = FitRequest(
+            tuple(sorted(self.intake.trainable)), given, parent, tuple(sorted(self.intake.judging)), self._used()
+        )
         self._fit = _Running(self.registry.next_version(), parent, request.task_ids, tuple(new))
         self._demand.began(len(request.task_ids))
         self.events.emit("train_started", version=self._fit.version, parent=parent, task_ids=new)
         self._ready_child().send(request)
+
+    def _used(self) -> str | None:
+        """Return the version that walkers use, None before the first, or while it is being mended."""
+        try:
+            current = self.registry.current()
+        except ModelError:
+            return None
+        return current.version if current is not None else None
 
     def _ready_child(self) -> Child:
         if self._child is None:
@@ -203,6 +215,7 @@ class TrainerWorker:
             job = FitJob(
                 self.run.root, self.settings, self.config.labeller_settings(), self.config.node, self._elements,
                 self.config.path(self.run, given) if given else None, self.config.otf.engine, self.config.labelling,
+                self.config.otf.uncertainty_threshold,
             )  # fmt: skip
             self._child = Child(Fitter, (job,), f"{self.name} fit", serves=True)
         return self._child
@@ -238,7 +251,11 @@ class TrainerWorker:
             self._demand.failed(fit.new_ids, Result(error=error), now)
             return
         self.intake.refuse_all(answer.unusable)
-        self._publish(fit, answer)
+        if fit.parent is not None and set(fit.new_ids) <= set(answer.unusable):
+            # Nothing is left that the walkers' version does not know: they stay where they are.
+            shutil.rmtree(answer.folder, ignore_errors=True)
+        else:
+            self._publish(fit, answer)
         self._demand.succeeded()
 
     def _publish(self, fit: _Running, answer: FitAnswer) -> None:
@@ -246,5 +263,9 @@ class TrainerWorker:
         manifest = {"parent": fit.parent, "new_task_ids": new, **answer.facts}
         with self.registry.work_folder(answer.folder) as folder:
             version = publish(self.registry, folder, manifest)
-        self.events.emit("version_published", version=version, parent=fit.parent, task_ids=new)
+        reasons = answer.facts.get("candidate", [])
+        told = {"candidate": "; ".join(reasons)} if reasons else {}
+        self.events.emit("version_published", version=version, parent=fit.parent, task_ids=new, **told)
         logger.info("%s: %d labels, %d of them new", version, len(answer.facts["task_ids"]), len(new))
+        if reasons:
+            logger.warning("%s is a candidate only: %s", version, told["candidate"])

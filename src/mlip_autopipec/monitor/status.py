@@ -138,10 +138,13 @@ def _version(registry: Registry, version: str, damaged: list[str]) -> dict[str, 
             "parent": manifest.get("parent"),
             "labels": len(manifest["task_ids"]),
             "new": len(manifest.get("new_task_ids", [])),
+            "candidate": registry.candidate(version),
             "metrics": metrics,
             "force_rmse": metrics.get("force_rmse"),
             "energy_rmse_mev": metrics.get("energy_rmse_mev"),
         }
     except (AutopipeError, OSError, KeyError, TypeError, AttributeError) as error:
         damaged.append(f"{version} is damaged: {error}; a running trainer sets it aside once it is current")
-        return facts | dict.fromkeys(("created", "parent", "labels", "new", "metrics", "force_rmse", "energy_rmse_mev"))
+        return facts | dict.fromkeys(
+            ("created", "parent", "labels", "new", "candidate", "metrics", "force_rmse", "energy_rmse_mev")
+        )

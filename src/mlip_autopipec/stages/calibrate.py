@@ -25,9 +25,7 @@ import numpy as np
 from scipy.special import bdtr, betaincinv
 
 from mlip_autopipec.core.interfaces import FloatArray
-
-AUDIT = "audit"
-"""The `config_type` of labels that are never trained on."""
+from mlip_autopipec.store.sides import AUDIT as AUDIT
 
 QUANTILE = 0.95
 # With which 28 audits without a failure are enough to halt at a level; to call a run converged it takes more.

@@ -3,7 +3,8 @@
 Reads: rows of `dataset.db`. Writes: nothing; the rows it returns enter the fit. Next: `train`.
 
 DFT on a carved cell is exact for that cell, rim included. What an atom of the rim may teach is a matter of relevance:
-its surroundings are no nearer and its force no larger than what MD was labelled for.
+its surroundings are no nearer and its force no larger than what MD was labelled for. The energy of a carved cell is
+never taught for it: it belongs to a cell with gaps at its seam (Al: force error 0.024 without, 0.032 eV/A with them).
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Masking:
         sane = np.linalg.norm(row.forces, axis=1) <= limits.force + _TOLERANCE
         if limits.shortest:
             sane[_squeezed(self._pairs_of(row), limits)] = False
-        return replace(row, force_mask=tuple(int(m) for m in sane | row.learned))
+        return replace(row, taught=tuple(int(m) for m in sane | row.learned))
 
     def _pairs_of(self, row: DatasetRow) -> _Pairs:
         key = (row.task_id, row.edition)
@@ -115,13 +116,13 @@ class Masking:
 
 def expected(atoms: Atoms, force_mask: Sequence[int], kind: TrainMask, limits: Limits | None) -> NDArray[np.bool_]:
     """Return (N,) which atoms of a structure without a label will teach, as far as one can tell before it is there."""
-    learned = np.asarray(force_mask, dtype=bool)
+    learned: NDArray[np.bool_] = np.array(force_mask, dtype=np.bool_)
     if kind == "radius":
         return learned
-    taught: NDArray[np.bool_] = np.ones(len(atoms), dtype=bool)
+    taught = np.ones(len(atoms), dtype=bool)
     if kind == "sane" and limits is not None:
         taught[_squeezed(_close_pairs(atoms), limits)] = False
-    return taught | learned
+    return np.logical_or(taught, learned)
 
 
 def _close_pairs(atoms: Atoms) -> _Pairs:

@@ -116,7 +116,7 @@ class TrainingSettings(BasisSettings):
     train_mask: Literal["radius", "sane", "none"] = Field(
         "radius",
         description="atoms of carved cells that teach: radius: those within embedding.cutoff; sane: all but contacts "
-        "and forces beyond what those have; none: all, up to force_limit. Cells in which all teach teach energy, too",
+        "and forces beyond what those have; none: all, up to force_limit. Their energies weigh masked_energy_weight",
     )
     ridge: float | None = Field(
         None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
@@ -130,6 +130,15 @@ class TrainingSettings(BasisSettings):
     # Chemical bonds never pull with more than about 10 eV/A; squeezed pairs push with some 50.
     force_limit: float = Field(
         100.0, gt=0, description="eV/A; a label with a larger learned force is refused, with the reason"
+    )
+    refuse_contradictions: bool = Field(
+        True, description="leave out labels that contradict all the others: wrong units, forces of other atoms"
+    )
+    gate_tolerance: float = Field(
+        0.25,
+        ge=0,
+        le=10,
+        description="relative; a version whose error on a group of held-out labels grew by more stays a candidate",
     )
     use_changed_smearing: bool = Field(
         True, description="fit labels for which only a larger smearing converged (labeller.accept_changed_smearing)"
@@ -194,7 +203,7 @@ def train(
     check_elements(rows, basis, isolated)
     growing = growing or GrowingRows(basis.n_coefficients)
     triangle = growing.triangle(
-        [(row.task_id, row.edition, row.force_mask, relative_energy(row, isolated)) for row in rows],
+        [(row.task_id, row.edition, row.learned.tobytes(), relative_energy(row, isolated)) for row in rows],
         lambda place: labelled_design(rows[place], design_of(rows[place]), settings, isolated),
     )
     result = solve(triangle, stiffness_of(basis.ranks, settings.rank_stiffness), ridge=settings.ridge)

@@ -10,6 +10,8 @@ from mlip_autopipec.core.files import fsync_directory, write_json
 WISHES = ("stop", "pause")
 # One for each process that is to get another chance; whoever fulfils it withdraws it.
 _REVIVE = re.compile(r"revive-[A-Za-z0-9][A-Za-z0-9_-]*")
+# The version that walkers are to use: `pin` stays with it, `use` lets newer ones follow.
+_VERSION = re.compile(r"(pin|use)-v\d{4,}")
 
 
 class Control:
@@ -37,5 +39,5 @@ class Control:
 
     @staticmethod
     def _check(wish: str) -> None:
-        if wish not in WISHES and not _REVIVE.fullmatch(wish):
-            raise ValueError(f"unknown wish {wish!r}, known are {WISHES} and revive-NAME")
+        if wish not in WISHES and not _REVIVE.fullmatch(wish) and not _VERSION.fullmatch(wish):
+            raise ValueError(f"unknown wish {wish!r}, known are {WISHES}, revive-NAME, pin-VERSION and use-VERSION")

@@ -41,9 +41,10 @@ def repair_current(registry: Registry, *, thorough: bool) -> str:
 
 
 def _point_to_newest(registry: Registry, cause: str) -> str:
-    """Point to the newest sound version; set the newer ones aside."""
+    """Point to the newest sound version that is no candidate, or to the newest of those; set damaged ones aside."""
     done = [cause]
-    for version in reversed(registry.versions()):
+    newest_first = registry.versions()[::-1]
+    for version in sorted(newest_first, key=lambda version: bool(registry.candidate(version))):
         damage = registry.damage(version)
         if damage is None:
             registry.set_current(version)

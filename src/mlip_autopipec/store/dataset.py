@@ -23,6 +23,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import fsync_directory
 from mlip_autopipec.core.interfaces import FloatArray
+from mlip_autopipec.store.sides import side_of
 
 # ASE refuses key-value strings that could be numbers, and an id such as 12e45… could.
 _PREFIX = "task-"
@@ -51,6 +52,7 @@ class DatasetRow:
     edition : how many earlier labels of this task were set aside by `queue requeue`
     moments : (N,) magnetic moments in spheres around the atoms, Bohr magnetons; None without spin
     flags : what is odd about the label, which is kept all the same: name -> one line for people
+    taught : (N,) in place of `force_mask` in a fit (`stages.masking`); never stored
     """
 
     task_id: str
@@ -65,16 +67,17 @@ class DatasetRow:
     edition: int = 0
     moments: FloatArray | None = None
     flags: dict[str, str] = field(default_factory=dict)
+    taught: tuple[int, ...] | None = None
 
     @property
     def whole(self) -> bool:
-        """True if all atoms are learned, as in a cell that was not carved."""
+        """True if the label masks no atom, as in a cell that was not carved: whatever a fit makes of it."""
         return all(self.force_mask)
 
     @property
     def learned(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(N,) bool, the atoms whose forces are learned."""
-        return np.asarray(self.force_mask, dtype=bool)
+        return np.asarray(self.force_mask if self.taught is None else self.taught, dtype=bool)
 
 
 class Dataset:
@@ -127,9 +130,9 @@ class Dataset:
             raise
         return None if said == "ok" else str(said)
 
-    def set_aside(self) -> Path:
+    def set_aside(self, suffix: str = ".damaged") -> Path:
         """Rename a damaged file to `dataset.db.damaged-N` and return where it lies; there is none afterwards."""
-        names = (self.path.with_name(f"{self.path.name}.damaged-{n}") for n in itertools.count(1))
+        names = (self.path.with_name(f"{self.path.name}{suffix}-{n}") for n in itertools.count(1))
         kept = next(name for name in names if not name.exists())
         journal = _journal(self.path)
         if journal.exists():  # it belongs to this file, and would be rolled back into the next one
@@ -196,17 +199,17 @@ class Dataset:
         os.replace(unfinished, self.path)
         fsync_directory(self.path.parent)
 
-    def ids_of(self, config_type: str) -> set[str]:
-        """Return the task ids of the rows of one kind."""
+    def ids_of(self, value: str, key: str = "config_type") -> set[str]:
+        """Return the task ids of the rows of one kind, or whose `key` (`side`, …) is `value`."""
         if not self.path.exists():
             return set()
         query = (
             "select t.value from text_key_values t join text_key_values c on t.id = c.id "
-            "where t.key = 'task' and c.key = 'config_type' and c.value = ?"
+            "where t.key = 'task' and c.key = ? and c.value = ?"
         )
         with self._open() as connection:
-            found = connection.execute(query, (config_type,)).fetchall()
-        return {str(value).removeprefix(_PREFIX) for (value,) in found}
+            found = connection.execute(query, (key, value)).fetchall()
+        return {str(task).removeprefix(_PREFIX) for (task,) in found}
 
     def row(self, task_id: str) -> DatasetRow | None:
         """Return one row, None if there is none."""
@@ -280,6 +283,8 @@ def _write(db: Any, row: DatasetRow) -> None:
     pairs: dict[str, Any] = {"task": _PREFIX + row.task_id, "uncertainty_gamma": float(row.uncertainty_gamma)}
     wanted = {"config_type": row.config_type, **{key: row.origin.get(key) for key in ("walker", "step", "version")}}
     pairs.update({key: value for key, value in wanted.items() if _searchable(value)})
+    if (side := side_of(row.config_type, row.origin)) != "train":
+        pairs["side"] = side
     if row.edition:
         pairs["edition"] = row.edition
     if row.moments is not None:

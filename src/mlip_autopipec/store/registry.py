@@ -134,6 +134,17 @@ class Registry:
         except (NotFoundError, DataError):
             return []
 
+    def candidate(self, version: str) -> str:
+        """Return why the gate let `version` be a candidate only; empty for one that may be current.
+
+        A version with a damaged manifest is none: whoever uses it will say so.
+        """
+        try:
+            reasons = self.manifest(version).get("candidate", [])
+        except (NotFoundError, DataError):
+            return ""
+        return "; ".join(map(str, reasons)) if isinstance(reasons, list) else str(reasons)
+
     def damage(self, version: str) -> str | None:
         """Return in what `version` is not as it was published, None if in nothing. Reads the potential's files.
 
@@ -188,6 +199,8 @@ class Registry:
 
     def publish(self, work: Path, manifest: Mapping[str, Any]) -> str:
         """Make the complete folder `work` the next version, and `current` unless another one is pinned.
+
+        A candidate (the manifest's `candidate` says why) does not become current.
 
         Parameters
         ----------
@@ -259,8 +272,12 @@ class Registry:
         return False
 
     def _advance(self, newest: str) -> bool:
-        """Tell of the newest version; False if a pin to something impossible stands in the way."""
-        if not self.is_pinned():
+        """Tell of the newest version; False if a pin to something impossible stands in the way.
+
+        Where it is a candidate, `current.json` stays, but says which is the newest: nobody waits for its labels.
+        """
+        pinned = self.is_pinned()
+        if not pinned and not self.candidate(newest):
             self.set_current(newest)
             return True
         try:
@@ -268,7 +285,7 @@ class Registry:
         except ModelError:
             return False
         if before is not None:
-            self.set_current(before.version, pinned=True)
+            self.set_current(before.version, pinned=pinned)
         return True
 
     def _newest_seen(self) -> str | None:

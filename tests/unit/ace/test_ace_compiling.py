@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlip_autopipec.ace import jit
+import mlip_autopipec.ace
+from mlip_autopipec.core.compiled import jit
 
 FIRST_RUN = """
 import sys
@@ -25,7 +26,7 @@ for evaluator in (make_evaluator(folder, threads=2), load_evaluator(folder / "po
 
 
 def machine_code() -> set[str]:
-    room = Path(jit.__file__).parent
+    room = Path(mlip_autopipec.ace.__file__).parent
     roots = {Path(jit._cache_root(str(file), "")) for file in room.rglob("*.py")}
     return {str(file) for root in roots for file in root.glob("kernels-*/*.nb?")}
 

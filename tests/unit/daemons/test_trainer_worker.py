@@ -30,6 +30,7 @@ from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.references import reference_energies
 from mlip_autopipec.store.refusals import read_refusals
 from mlip_autopipec.store.registry import Registry, folder_hash
+from mlip_autopipec.store.results import make_result
 
 
 @contextlib.contextmanager
@@ -377,3 +378,38 @@ def test_a_trainer_of_another_host_is_waited_for(tmp_path):
     finally:
         late.close()
     assert late.inner._child is None
+
+
+def test_a_poisoned_label_leaves_walkers_on_their_version(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(12)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+        task = world.task(50)
+        truth = trainer_parts.label(task.atoms())
+        wrong = replace(truth, forces=truth.forces * 25.7)
+        world.results.write_once(task.id, make_result(task, wrong, "test", trainer_parts.NOW))
+        steps_until(worker, lambda: worker.status()[1]["refused"])
+        steps_for(worker, 1.0)
+        state, detail = worker.status()
+        assert (state, detail["uningested"], detail["version"]) == ("idle", 0, "v0001")
+        assert "wrong units" in read_refusals(world.run)[task.id]
+        assert versions(world) == ["v0001"]
+        assert not list(world.run.potentials.glob(".work-*"))
+        world.give(world.task(51))
+        steps_until(worker, lambda: len(versions(world)) == 2)
+
+
+def test_a_rollback_is_followed_and_stays(begun):
+    registry = Registry(begun.run.potentials)
+    with trainer(begun) as worker:
+        begun.give(begun.task(10))
+        steps_until(worker, lambda: registry.current().version == "v0002")
+        Control(begun.run.control).ask("pin-v0001")
+        steps_until(worker, lambda: registry.current().version == "v0001")
+        assert not Control(begun.run.control).wants("pin-v0001")
+        begun.give(begun.task(11))
+        steps_until(worker, lambda: len(versions(begun)) == 3)
+        current = registry.current()
+        assert (current.version, current.pinned, current.newest) == ("v0001", True, "v0003")
+        # Judged beside the version that walkers use.
+        assert read_json(registry.path("v0003") / "gate.json")["against"] == "v0001"

@@ -36,37 +36,38 @@ def test_radius_leaves_the_labels_masks() -> None:
 
 def test_sane_masks_contacts_and_large_forces_only() -> None:
     rows, limits = Masking("sane", 100.0).masked([TAUGHT, CARVED])
-    assert rows[1].force_mask == (1, 1, 1, 0, 0, 0)
+    assert rows[1].taught == (1, 1, 1, 0, 0, 0)
     assert rows[0] is TAUGHT
     assert limits is not None
     assert limits.shortest == {"Al-Al": pytest.approx(2.5)}
     assert limits.force == pytest.approx(3.0)
 
 
-def test_a_cell_without_contacts_teaches_with_all_its_atoms_and_its_energy() -> None:
+def test_a_cell_without_contacts_teaches_with_all_its_atoms_but_not_its_energy() -> None:
     calm = row("calm", (2.6, 2.9), (0, 1, 0), (1.0, 1.0, 1.0))
     rows, _ = Masking("sane", 100.0).masked([TAUGHT, calm])
-    assert rows[1].whole
+    assert rows[1].learned.all()
+    assert not rows[1].whole
 
 
 def test_a_closer_learned_pair_admits_more() -> None:
     masking = Masking("sane", 100.0)
     before, _ = masking.masked([TAUGHT, CARVED])
     after, _ = masking.masked([TAUGHT, CARVED, row("close", (2.1,), (1, 1), (1.0, 1.0))])
-    assert before[1].force_mask == (1, 1, 1, 0, 0, 0)
-    assert after[1].force_mask == (1, 1, 1, 1, 1, 0)
+    assert before[1].taught == (1, 1, 1, 0, 0, 0)
+    assert after[1].taught == (1, 1, 1, 1, 1, 0)
 
 
 def test_a_label_made_again_is_looked_at_again() -> None:
     masking = Masking("sane", 100.0)
     masking.masked([TAUGHT, CARVED])
     apart = replace(row("carved", (2.8, 2.8, 3.5, 2.6, 3.5), CARVED.force_mask, (1.0,) * 6), edition=1)
-    assert masking.masked([TAUGHT, apart])[0][1].whole
+    assert masking.masked([TAUGHT, apart])[0][1].learned.all()
 
 
 def test_none_takes_all_but_forces_beyond_the_limit() -> None:
     rows, _ = Masking("none", 3.05).masked([TAUGHT, CARVED])
-    assert rows[1].force_mask == (1, 1, 1, 1, 1, 0)
+    assert rows[1].taught == (1, 1, 1, 1, 1, 0)
 
 
 def test_what_learned_atoms_have_is_never_masked() -> None:
@@ -74,7 +75,7 @@ def test_what_learned_atoms_have_is_never_masked() -> None:
     mixed = row("mixed", (2.0, 2.8), (1, 0, 0), (9.0, 0.1, 0.1))
     mixed.atoms.symbols[1] = "Cu"
     rows, limits = Masking("sane", 100.0).masked([TAUGHT, mixed])
-    assert rows[1].force_mask[0] == 1
+    assert rows[1].learned[0]
     assert limits is not None
     assert limits.shortest["Al-Cu"] == pytest.approx(2.0)
 

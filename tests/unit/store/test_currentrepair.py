@@ -100,3 +100,14 @@ def test_a_version_with_a_damaged_manifest_has_no_labels_for_those_who_only_look
 def test_a_note_of_a_person_is_no_damage(registry):
     (registry.path("v0003") / "metrics.json").write_text("a note")
     assert repair_current(registry, thorough=True) == ""
+
+
+def test_a_candidate_takes_the_place_of_a_damaged_version_only_if_there_is_no_other(registry):
+    work = registry.new_work_folder()
+    for name in FILES:
+        (work / name).write_text("d")
+    registry.publish(work, {"task_ids": ["d"], "candidate": ["worse"]})
+    for version, then in (("v0003", "v0002"), ("v0002", "v0001"), ("v0001", "v0004")):
+        (registry.path(version) / "potential.yaml").write_text("damaged")
+        repair_current(registry, thorough=True)
+        assert registry.current().version == then

@@ -21,11 +21,11 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def publish(registry, content="x"):
+def publish(registry, content="x", **facts):
     work = registry.new_work_folder()
     for name in FILES:
         (work / name).write_text(f"{content} {name}")
-    return registry.publish(work, {"task_ids": [content], "new_task_ids": [content], "parent": None})
+    return registry.publish(work, {"task_ids": [content], "new_task_ids": [content], "parent": None, **facts})
 
 
 def test_versions_count_up_and_current_follows(tmp_path):
@@ -214,3 +214,31 @@ def test_valid_json_that_is_no_manifest_is_damage(tmp_path, content):
         registry.manifest("v0001")
     assert registry.labels("v0001") == []
     assert "no manifest" in registry.damage("v0001")
+
+
+def test_a_candidate_does_not_become_current(tmp_path):
+    """But walkers hear that it exists: nobody waits for its labels any more."""
+    registry = Registry(tmp_path / "potentials")
+    publish(registry, "a")
+    publish(registry, "b", candidate=["held_out: liquid is worse"])
+    current = registry.current()
+    assert (current.version, current.newest, current.pinned) == ("v0001", "v0002", False)
+    assert registry.candidate("v0002") == "held_out: liquid is worse"
+    assert registry.candidate("v0001") == ""
+    registry.set_current("v0001")
+    assert registry.recover() == []
+    assert publish(registry, "c") == "v0003"
+    assert registry.current().version == "v0003"
+
+
+def test_a_kill_before_current_says_so_leaves_a_candidate_a_candidate(tmp_path, monkeypatch):
+    registry = Registry(tmp_path / "potentials")
+    publish(registry, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "set_current", lambda *a, **k: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            publish(registry, "b", candidate=["worse"])
+    assert registry.recover() == ["finished publishing v0002"]
+    current = registry.current()
+    assert (current.version, current.newest) == ("v0001", "v0002")
+    assert registry.recover() == []

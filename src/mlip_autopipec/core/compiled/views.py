@@ -54,7 +54,8 @@ class ViewType(types.Type):
         # Postponed annotations of a NamedTuple are forward references that hold the text.
         kinds = {name: str(getattr(kind, "__forward_arg__", kind)) for name, kind in record.__annotations__.items()}
         self.fields = {name: _FIELDS[kind] for name, kind in kinds.items()}
-        super().__init__(name=f"View({record.__name__})")
+        # numba takes types of one name for the same, and two rooms may each have a Frame.
+        super().__init__(name=f"View({record.__module__}.{record.__name__})")
 
 
 @register_model(ViewType)

@@ -82,7 +82,7 @@ def make_tables(settings: SoapSettings) -> Tables:
 
 def _radial(functions: Orbitals, width: int, n_bins: int, reach: float) -> FloatArray:
     step = reach / n_bins
-    values, slopes = functions.values(np.arange(n_bins + 1, dtype=np.float64) * step)
+    values, slopes = functions.values(np.linspace(0.0, reach, n_bins + 1))
     slopes *= step
     rise, d0, d1 = values[1:] - values[:-1], slopes[:-1], slopes[1:]
     levels, n_max = values.shape[1:]

@@ -1,0 +1,203 @@
+"""The gate of a new version beside the current one: what it is asked, and `gate.json`, which keeps the answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mlip_autopipec.ace.growing import GrownSet
+from mlip_autopipec.ace.maxvol import grade
+from mlip_autopipec.core.errors import AutopipeError
+from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.interfaces import Design, FloatArray
+from mlip_autopipec.daemons.squeezing import ShortestPairs, reachable_energies, squeezed_gammas
+from mlip_autopipec.stages.gate import (
+    Check,
+    Miss,
+    compare_held_out,
+    equation_of_state,
+    held_back_by,
+    rank_correlation,
+    squeezed_pairs,
+)
+from mlip_autopipec.stages.publish import Evaluate
+from mlip_autopipec.stages.train import Prediction, predict, relative_energy
+from mlip_autopipec.store.dataset import DatasetRow
+from mlip_autopipec.store.gatereport import read_checks, report_file
+from mlip_autopipec.store.registry import Registry
+
+# Versions whose coefficients are remembered: the current one is mostly the last.
+_KEPT: Final = 4
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """A fit that is to be judged.
+
+    Attributes
+    ----------
+    folder : work folder with the potential's files
+    rows : what it was trained on
+    coefficients : (K,) eV
+    sets : active set per element
+    """
+
+    folder: Path
+    rows: Sequence[DatasetRow]
+    coefficients: FloatArray
+    sets: Mapping[str, GrownSet]
+
+
+class Judge:
+    """Asks versions what the gate wants to know; remembers what need not be computed again.
+
+    Parameters
+    ----------
+    evaluate
+        As walkers will.
+    level
+        gamma above which MD halts.
+    tolerance
+        Relative; by so much the error of a group of held-out labels may grow.
+    """
+
+    def __init__(self, registry: Registry, evaluate: Evaluate, *, level: float, tolerance: float) -> None:
+        self._registry = registry
+        self._evaluate = evaluate
+        self._level = level
+        self._tolerance = tolerance
+        self._coefficients: OrderedDict[str, FloatArray] = OrderedDict()  # by sha256 of the .yaml
+        self._shortest = ShortestPairs()
+
+    def judge(
+        self,
+        new: NewVersion,
+        held: Sequence[DatasetRow],
+        isolated: Mapping[str, float],
+        current: str | None,
+        design_of: Callable[[DatasetRow], Design],
+    ) -> list[str]:
+        """Write `gate.json` into the work folder; return why the version may only be a candidate, nothing if it may be
+        current.
+
+        Parameters
+        ----------
+        held
+            Held-out labels.
+        current
+            The version that walkers use, None before the first.
+        """
+        designs = _of_known_elements(held, design_of)
+        ours = {task: predict(design, new.coefficients) for task, (_, design) in designs.items()}
+        checks = [
+            self._held_out(designs, ours, isolated, current),
+            _gamma_rank(designs, ours, new.sets),
+            self._squeezed(new),
+            self._reference_crystal(new, isolated),
+        ]
+        before = None if current is None else read_checks(self._registry, current)
+        reasons = held_back_by(checks, before)
+        report = {"against": current, "candidate": reasons, "checks": [check.to_dict() for check in checks]}
+        write_json(report_file(new.folder), report)
+        self._remember(new)
+        return reasons
+
+    def _remember(self, new: NewVersion) -> None:
+        name = hashlib.sha256((new.folder / "potential.yaml").read_bytes()).hexdigest()
+        self._coefficients[name] = new.coefficients
+        while len(self._coefficients) > _KEPT:
+            self._coefficients.popitem(last=False)
+
+    def _held_out(
+        self,
+        designs: Mapping[str, tuple[DatasetRow, Design]],
+        ours: Mapping[str, Prediction],
+        isolated: Mapping[str, float],
+        current: str | None,
+    ) -> Check:
+        rows = {task: row for task, (row, _) in designs.items()}
+        theirs = {} if current is None else self._said_by(current, designs)
+        new = {task: _miss(rows[task], said, isolated) for task, said in ours.items()}
+        old = {task: _miss(rows[task], said, isolated) for task, said in theirs.items()}
+        if current is None:
+            return Check("held_out", None, "no version to compare with", compare_held_out(new, new, 0.0).numbers)
+        return compare_held_out(new, old, self._tolerance)
+
+    def _said_by(self, version: str, designs: Mapping[str, tuple[DatasetRow, Design]]) -> dict[str, Prediction]:
+        """Return what the current version says: by its coefficients if this process made it, else by its file."""
+        try:
+            name = str(self._registry.manifest(version).get("files", {}).get("potential.yaml"))
+        except AutopipeError:  # damaged: the trainer mends it
+            return {}
+        coefficients = self._coefficients.get(name)
+        if coefficients is not None and all(len(d.energy) == len(coefficients) for _, d in designs.values()):
+            return {task: predict(design, coefficients) for task, (_, design) in designs.items()}
+        said = {}
+        for task, (row, _) in designs.items():
+            try:
+                found = self._evaluate(self._registry.path(version) / "potential.yaml", None, row.atoms)
+            except AutopipeError:  # an element that it does not know
+                continue
+            said[task] = Prediction(found.energy, found.forces)
+        return said
+
+    def _squeezed(self, new: NewVersion) -> Check:
+        shortest = self._shortest.of(new.rows)
+        evaluate = self._with_gamma(new.folder)
+        return squeezed_pairs(list(squeezed_gammas(_extremes(new.rows), shortest, evaluate)), self._level)
+
+    def _reference_crystal(self, new: NewVersion, isolated: Mapping[str, float]) -> Check:
+        whole = [row for row in new.rows if row.whole and row.atoms.cell.rank == 3]
+        if not whole:
+            return Check("equation_of_state", None, "no whole cell was trained")
+        calmest = min(whole, key=lambda row: (relative_energy(row, isolated) / len(row.atoms), row.task_id))
+        return equation_of_state(*reachable_energies(calmest.atoms, self._with_gamma(new.folder), self._level))
+
+    def _with_gamma(self, folder: Path) -> Callable[[Any], Any]:
+        return lambda atoms: self._evaluate(folder / "potential.yaml", folder / "potential.asi", atoms)
+
+
+def _of_known_elements(
+    held: Sequence[DatasetRow], design_of: Callable[[DatasetRow], Design]
+) -> dict[str, tuple[DatasetRow, Design]]:
+    """Return task id -> row with its design; a label that the functions cannot describe judges nobody."""
+    found = {}
+    for row in held:
+        try:
+            found[row.task_id] = (row, design_of(row))
+        except AutopipeError:
+            continue
+    return found
+
+
+def _miss(row: DatasetRow, said: Prediction, isolated: Mapping[str, float]) -> Miss:
+    energy = (said.energy - relative_energy(row, isolated)) / len(row.atoms) * 1e3 if row.whole else None
+    return Miss(row.config_type, (said.forces - row.forces)[row.learned].ravel(), energy)
+
+
+def _gamma_rank(
+    designs: Mapping[str, tuple[DatasetRow, Design]], said: Mapping[str, Prediction], sets: Mapping[str, GrownSet]
+) -> Check:
+    """Compare gamma and error of the learned atom with the largest gamma of each held-out label."""
+    gammas, errors = [], []
+    for task, (row, design) in designs.items():
+        gamma = np.zeros(len(row.atoms))
+        for element, (members, values) in design.projections.items():
+            gamma[members] = grade(values, sets[element].active.inverse)
+        learned = np.flatnonzero(row.learned)
+        atom = int(learned[np.argmax(gamma[learned])])
+        gammas.append(float(gamma[atom]))
+        errors.append(float(np.linalg.norm(said[task].forces[atom] - row.forces[atom])))
+    return rank_correlation(gammas, errors)
+
+
+def _extremes(rows: Sequence[DatasetRow]) -> list[DatasetRow]:
+    """Return the calmest and the wildest structure, by the forces of learned atoms."""
+    by_size = sorted(rows, key=lambda row: (float(np.mean(row.forces[row.learned] ** 2)), row.task_id))
+    return [by_size[0], by_size[-1]] if len(by_size) > 1 else by_size

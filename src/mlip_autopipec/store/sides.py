@@ -1,0 +1,62 @@
+"""On which side of the fence a label stands: learned, or held out to judge versions by.
+
+The side follows from where a label comes from and from nothing else, so it never changes and survives a rebuild. What
+follows each other in time (frames of a file, steps of a walker) is cut into segments, of which a share fixed by hash is
+held out. At the ends of such a segment a margin belongs to neither side: what is next to it in time is learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+AUDIT: Final = "audit"
+"""The `config_type` of labels that are never trained on."""
+
+Side = Literal["train", "validation", "margin"]
+
+_SHARE: Final = 0.1
+# Frames of a file, steps of a walker: length of a segment, and of the margin at either end.
+_FRAMES: Final = (10, 1)
+_STEPS: Final = (1000, 100)
+
+
+def side_of(config_type: str, origin: Mapping[str, Any]) -> Side:
+    """Return the side of one label.
+
+    Held out are audits, and of start structures and whole cells a share. What a walker asked for is learned, since it
+    waits for that; so are the first frames of a file, without which there is no potential to begin with.
+
+    Parameters
+    ----------
+    origin
+        Of the task: `source` with `number` of the frame, or `of` (walker) and `step`; `parent` of a seed.
+    """
+    if config_type == AUDIT:
+        return "validation"
+    source = origin.get("source")
+    if "parent" in origin:
+        return "validation" if _is_held_out(f"parent {origin['parent']}") else "train"
+    if source in ("bootstrap", "start.dataset"):
+        number = _count(origin.get("number"))
+        # One series, whichever of the file's frames came with labels.
+        return _in_segment("start", number, *_FRAMES) if number is not None and number >= _FRAMES[0] else "train"
+    step = _count(origin.get("step"))
+    if source == "whole_cell" and step is not None:
+        return _in_segment(f"whole_cell {origin.get('of')}", step, *_STEPS)
+    return "train"
+
+
+def _in_segment(series: str, place: int, length: int, margin: int) -> Side:
+    if not _is_held_out(f"{series} {place // length}"):
+        return "train"
+    return "validation" if margin <= place % length < length - margin else "margin"
+
+
+def _is_held_out(name: str) -> bool:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < _SHARE * 2**64
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,193 @@
+"""`autopipe dataset`, and which version walkers use: what a person sees and changes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import ase.io
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "daemons"))
+from trainer_parts import World, labelled
+
+from mlip_autopipec.cli.main import main
+from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.inoffice import trainers_office
+from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.pinning import fulfil
+from mlip_autopipec.store.control import Control
+from mlip_autopipec.store.dataset import Dataset
+from mlip_autopipec.store.refusals import read_refusals
+from mlip_autopipec.store.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A stopped run with three versions of 6, 7 and 8 labels."""
+    world = World(tmp_path_factory.mktemp("run"), [labelled(s) for s in range(6)])
+    config, registry = world.config, Registry(world.run.potentials)
+    intake = Intake(world.run, config.labeller_settings(), force_limit=1e5)
+    intake.load()
+    intake.take_frames([labelled(s) for s in range(6)])
+    fitter = Fitter(FitJob(world.run.root, config.training, config.labeller_settings(), config.node, ("Ar",)))
+    parent, known = None, set()
+    for seed in (None, 10, 11):
+        if seed is not None:
+            world.give(world.task(seed, [1, 1, 1, 0, 0, 0, 1, 1, 1]))
+            intake.take_results()
+        answer = fitter(FitRequest(tuple(sorted(intake.labels)), None, parent, (), parent))
+        new = sorted(intake.labels - known)
+        parent = registry.publish(answer.folder, {"parent": parent, "new_task_ids": new, **answer.facts})
+        known |= set(new)
+    return world
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    shutil.copytree(made.run.root, tmp_path / "run")
+    return type(made.run)(tmp_path / "run")
+
+
+@pytest.fixture
+def autopipe(run, capsys):
+    """Run one command; return (exit code, stdout, stderr)."""
+
+    def call(group, command, *words):
+        with pytest.raises(SystemExit) as ended:
+            main([group, command, "-C", str(run.root), *map(str, words)])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def contents(run):
+    return {p: p.read_bytes() for p in run.root.rglob("*") if p.is_file()}
+
+
+def test_reads_show_all_and_write_nothing(run, autopipe):
+    before = contents(run)
+    labels = json.loads(autopipe("dataset", "ls", "--json")[1])
+    assert len(labels) == 8
+    (asked,) = [line for line in labels if line["step"] == 10]
+    assert {k: asked[k] for k in ("kind", "side", "learned", "walker", "version", "gamma", "formula")} == {
+        "kind": "active_learning", "side": "train", "learned": 6, "walker": "w00", "version": "v0001", "gamma": 7.5,
+        "formula": "Ar9",
+    }  # fmt: skip
+    assert len(json.loads(autopipe("dataset", "ls", "--kind", "bootstrap", "--json")[1])) == 6
+    sums = json.loads(autopipe("dataset", "stats", "--json")[1])
+    assert (sums["labels"], sums["sides"]) == (8, {"train": 8})
+    assert "active_learning" in autopipe("dataset", "stats")[1]
+    assert asked["label"] in autopipe("dataset", "ls")[1]
+    for words in (("show", "v0002"), ("why", "v0003"), ("diff", "v0001", "v0003")):
+        assert autopipe("potential", *words)[0] == 0
+    assert contents(run) == before
+
+
+def test_show_why_and_diff_tell_what_versions_are_made_of(autopipe):
+    shown = json.loads(autopipe("potential", "show", "v0002", "--json")[1])
+    assert (shown["labels"], shown["new"], shown["parent"], shown["current"]) == (7, 1, "v0001", False)
+    assert {"held_out", "gamma_rank", "squeezed_pairs", "equation_of_state"} == {c["name"] for c in shown["gate"]}
+    assert shown["errors"][0]["force_rmse"] > 0
+    steps = json.loads(autopipe("potential", "why", "v0003", "--json")[1])
+    assert [step["version"] for step in steps] == ["v0003", "v0002", "v0001"]
+    assert [len(step["new"]) for step in steps] == [1, 1, 6]
+    assert {k: steps[0]["new"][0][k] for k in ("walker", "step", "asked_by")} == {
+        "walker": "w00", "step": 11, "asked_by": "v0001",
+    }  # fmt: skip
+    found = json.loads(autopipe("potential", "diff", "v0001", "v0003", "--json")[1])
+    assert (len(found["added"]), found["removed"], found["settings"]) == (2, [], {})
+    assert autopipe("potential", "show", "v0009")[0] == 4
+    assert autopipe("potential", "diff", "v0001", "v0009")[0] == 4
+
+
+def test_rollback_pins_and_promote_lets_go(run, autopipe):
+    registry = Registry(run.potentials)
+    assert autopipe("potential", "rollback", "--dry-run")[2] == "would be: v0002 is current and pinned\n"
+    assert registry.current().version == "v0003"
+    assert autopipe("potential", "rollback")[0] == 0
+    assert (registry.current().version, registry.current().pinned) == ("v0002", True)
+    assert autopipe("potential", "rollback", "v0001")[2] == "v0001 is current and pinned\n"
+    assert json.loads(autopipe("potential", "show", "v0001", "--json")[1])["pinned"] is True
+    assert autopipe("potential", "rollback")[0] == 4
+    assert autopipe("potential", "promote", "v0003")[0] == 0
+    assert (registry.current().version, registry.current().pinned) == ("v0003", False)
+    assert autopipe("potential", "promote", "v0007")[0] == 4
+    assert not list(run.control.glob("*-v*"))
+    with (registry.path("v0002") / "potential.yaml").open("a") as file:
+        file.write("# changed\n")
+    assert "v0002" in autopipe("potential", "rollback", "v0002")[2]
+    assert registry.current().version == "v0003"
+
+
+def test_a_trainer_at_work_is_asked(run, autopipe):
+    registry, office = Registry(run.potentials), trainers_office(run, 60.0)
+    assert office.take()
+    try:
+        assert "asked" in autopipe("potential", "rollback", "v0001")[2]
+        assert "asked" in autopipe("potential", "rollback", "v0002")[2]
+        assert registry.current().version == "v0003"
+        assert fulfil(Control(run.control), registry) == "v0002"
+        assert (registry.current().version, registry.current().pinned) == ("v0002", True)
+        assert fulfil(Control(run.control), registry) == ""
+        code, _, told = autopipe("dataset", "rebuild", "--yes")
+        assert (code != 0, "autopipe otf stop" in told) == (True, True)
+    finally:
+        office.drop()
+
+
+def test_dropped_labels_stay_out_until_they_are_taken_back(made, run, autopipe):
+    task = json.loads(autopipe("dataset", "ls", "--kind", "active_learning", "--json")[1])[0]["label"]
+    assert autopipe("dataset", "drop", task[:8])[0] == 78
+    assert "would drop" in autopipe("dataset", "drop", task[:8], "--dry-run")[2]
+    assert read_refusals(run) == {}
+    assert autopipe("dataset", "drop", task[:8], "--yes", "--reason", "wrong spin")[0] == 0
+    (line,) = json.loads(autopipe("dataset", "ls", "--side", "refused", "--json")[1])
+    assert (line["label"], line["remarks"]) == (task, "dropped by hand: wrong spin")
+    intake = Intake(run, made.config.labeller_settings(), force_limit=1e5)
+    intake.load()
+    intake.take_results()
+    assert task not in intake.trainable
+    assert task in intake.labels
+    assert autopipe("dataset", "drop", "--undo", task)[0] == 0
+    assert read_refusals(run) == {}
+    assert autopipe("dataset", "drop", "--undo", task)[0] == 4
+    assert autopipe("dataset", "drop", "ffff", "--yes")[0] == 4
+
+
+def test_a_rebuilt_dataset_is_the_same(run, autopipe):
+    before = {row.task_id: row.energy for row in Dataset(run.dataset).rows()}
+    assert autopipe("dataset", "rebuild")[0] == 78
+    code, _, told = autopipe("dataset", "rebuild", "--yes")
+    assert (code, told) == (0, "8 labels; the old database is dataset.db.before-rebuild-1\n")
+    assert {row.task_id: row.energy for row in Dataset(run.dataset).rows()} == before
+    assert (run.root / "dataset.db.before-rebuild-1").is_file()
+
+
+def test_what_is_exported_can_be_imported(made, run, autopipe, tmp_path):
+    file = tmp_path / "labels.extxyz"
+    assert autopipe("dataset", "export", file)[0] == 0
+    assert autopipe("dataset", "export", file)[0] == 78
+    frames = ase.io.read(file, ":")
+    assert len(frames) == 8
+    assert frames[-1].arrays["force_mask"].tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1]
+    assert frames[-1].info["walker"] == "w00"
+    more = tmp_path / "more.extxyz"
+    ase.io.write(more, [*frames[-1:], labelled(50), labelled(51)])
+    assert "2 of 3 labels are new" in autopipe("dataset", "import", more, "--dry-run")[2]
+    code, _, told = autopipe("dataset", "import", more)
+    assert (code, "labeller" in told) == (78, True)
+    code, out, told = autopipe("dataset", "import", more, "--yes")
+    assert (code, len(out.split()), told) == (0, 2, "2 of 3 labels are new\n")
+    intake = Intake(run, made.config.labeller_settings(), force_limit=1e5)
+    intake.load()
+    intake.take_results()
+    assert set(out.split()) <= intake.trainable
+    unlabelled = labelled(60)
+    unlabelled.calc = None
+    ase.io.write(more, unlabelled)
+    assert autopipe("dataset", "import", more, "--yes")[0] != 0

@@ -1,0 +1,42 @@
+"""Which labels are held out: a share, in whole segments of time, for ever."""
+
+from itertools import pairwise
+
+from mlip_autopipec.store.sides import side_of
+
+
+def start(number, source="start.dataset"):
+    return side_of("bootstrap", {"source": source, "number": number})
+
+
+def test_what_walkers_wait_for_and_the_first_frames_are_learned():
+    assert side_of("active_learning", {"walker": "w00", "step": 180, "version": "v0001"}) == "train"
+    assert side_of("candidate", {"walker": "w00", "step": 180, "collected": "candidate"}) == "train"
+    assert {start(n) for n in range(10)} == {"train"}
+    assert side_of("audit", {"walker": "w00", "step": 180}) == "validation"
+
+
+def test_a_share_of_start_structures_is_held_out_wherever_their_labels_come_from():
+    sides = [start(n) for n in range(20_000)]
+    assert 0.06 < sides.count("validation") / len(sides) < 0.1
+    assert 0.015 < sides.count("margin") / len(sides) < 0.025
+    assert sides == [start(n, "bootstrap") for n in range(20_000)]
+
+
+def test_neighbours_in_time_are_never_on_both_sides():
+    frames = [start(n) for n in range(5_000)]
+    cells = [side_of("whole_cell", {"source": "whole_cell", "of": "w01", "step": s}) for s in range(0, 200_000, 50)]
+    for sides in (frames, cells):
+        assert {"train", "validation", "margin"} == set(sides)
+        assert {"train", "validation"} not in [set(pair) for pair in pairwise(sides)]
+
+
+def test_children_of_one_seed_are_on_one_side():
+    sides = [{side_of("bootstrap", {"parent": f"seed{k}", "number": n}) for n in range(5)} for k in range(200)]
+    assert all(len(side) == 1 for side in sides)
+    assert 5 < sides.count({"validation"}) < 40
+
+
+def test_odd_origins_are_learned():
+    for origin in ({}, {"source": "start.dataset"}, {"source": "start.dataset", "number": True}, {"source": "import"}):
+        assert side_of("imported", origin) == "train"
