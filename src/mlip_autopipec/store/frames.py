@@ -8,7 +8,6 @@ empty last block with checksum and length, which the next frame overwrites.
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 import zlib
@@ -24,6 +23,7 @@ _LAST_BLOCK: Final = b"\x03\0"
 _SUM: Final = struct.Struct("<II")  # CRC-32 and length of the text
 END_BYTES: Final = len(_LAST_BLOCK) + _SUM.size
 _MODULUS: Final = 1 << 32
+_CHUNK_BYTES: Final = 1 << 22
 # Numbers of MD hardly repeat: a higher level takes several times as long and saves a few percent.
 _LEVEL: Final = 1
 # The step of a frame in its comment line.
@@ -73,24 +73,31 @@ def pack(text: bytes) -> bytes:
 
 def stretches(path: Path) -> Iterator[tuple[Stretch, bytes]]:
     """Yield every whole frame of a file and its text; what is none is left out."""
-    if not path.exists() or path.stat().st_size <= len(HEADER):
+    if not path.exists():
         return
-    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        begin = border = position = len(HEADER)
-        total = Checksum()
-        while (found := content.find(_FLUSH, position)) >= 0:
-            position, end = found + 1, found + len(_FLUSH)
-            # Behind a damaged frame the next one begins at the border before this one.
-            for start in dict.fromkeys((begin, border)):
-                if (text := _frame_in(content[start:end])) is not None:
-                    total = total.after(text)
-                    yield Stretch(start, end - start, step_of(text), total), text
-                    begin = position = end
-                    break
-            border = end
+    # Read, not mapped: another process may cut the file meanwhile, which kills whoever has mapped it.
+    with path.open("rb") as handle:
+        handle.seek(len(HEADER))
+        base, total, content = len(HEADER), Checksum(), bytearray()
+        begin = border = position = 0  # in `content`, which begins at `base`
+        while chunk := handle.read(_CHUNK_BYTES):
+            content += chunk
+            while (found := content.find(_FLUSH, position)) >= 0:
+                position, end = found + 1, found + len(_FLUSH)
+                # Behind a damaged frame the next one begins at the border before this one.
+                for start in dict.fromkeys((begin, border)):
+                    if (text := _frame_in(content[start:end])) is not None:
+                        total = total.after(text)
+                        yield Stretch(base + start, end - start, step_of(text), total), text
+                        begin = position = end
+                        break
+                border = end
+            position = max(position, len(content) - len(_FLUSH) + 1)
+            del content[:begin]
+            base, border, position, begin = base + begin, max(border - begin, 0), position - begin, 0
 
 
-def _frame_in(packed: bytes) -> bytes | None:
+def _frame_in(packed: bytes | bytearray) -> bytes | None:
     """Return the text of a frame, if it is one from its number of atoms to its last line."""
     try:
         text = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed)

@@ -218,6 +218,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_kills_leave_whole_frames(tmp_path: Path) -> None:
     """Whole frames of 100 kB, in order, whenever the writer is killed; the next one goes on where it stood."""
     random.seed(1)
