@@ -47,7 +47,7 @@ def text_of(frame: Atoms) -> bytes:
     return f"{len(atoms)}\n{comment}\n".encode() + rows.tobytes()
 
 
-@njit(cache=True)
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def _write(numbers: FloatArray, rows: np.ndarray) -> None:
     """Fill `rows` from the third character on with the numbers, each as `% 16.8f` after a blank, and a line's end."""
     for i in range(len(numbers)):
