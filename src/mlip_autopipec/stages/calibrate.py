@@ -112,7 +112,7 @@ def halt_level(
     An audit that was picked while the halt level was l is a fair draw of environments below any g <= l. So for a level
     g the sample is the audits with l >= g and gamma <= g. Levels are tested upwards until the first that fails. If all
     audits pass, labels with a larger gamma join in their order: they over-represent the uncertain, which is on the safe
-    side if errors grow with gamma.
+    side if errors grow with gamma. They do so no more once the audits prove the target (`is_converged`).
 
     Parameters
     ----------
@@ -148,7 +148,12 @@ def halt_level(
     if passed is None:
         return Level(LOWEST_LEVEL, f"audits exceed {target:g} eV/A even where gamma is low: more labels, or functions")
     if passed >= highest:
-        passed = _extended(pairs, passed, sample, target, quantile, confidence)
+        # Where enough audits prove the target the level stays, for beyond it they would prove nothing any more.
+        telling = _telling(gammas, limits, _fewest_draws(quantile, BOUND_CONFIDENCE))
+        if telling is not None and is_converged(pairs, telling, target):
+            passed = telling
+        else:
+            passed = _extended(pairs, passed, sample, target, quantile, confidence)
     told = f"{sample[0]} of {sample[1]} audits below it exceed {target:g} eV/A"
     return Level(max(passed, LOWEST_LEVEL), told)
 
@@ -156,6 +161,14 @@ def halt_level(
 def _reach(limits: FloatArray, fewest: int) -> float:
     """Return the highest level below which enough audits were picked."""
     return float(np.sort(limits)[-min(fewest, len(limits))])
+
+
+def _telling(gammas: FloatArray, limits: FloatArray, fewest: int) -> float | None:
+    """Return the highest level of those with `fewest` fair draws of what lies below; the errors have no say in it."""
+    levels = np.unique(limits)
+    drawn = ((limits >= levels[:, None]) & (gammas <= levels[:, None])).sum(axis=1)
+    enough = np.flatnonzero(drawn >= fewest)
+    return float(levels[enough[-1]]) if len(enough) else None
 
 
 def _fewest_draws(quantile: float, confidence: float) -> int:

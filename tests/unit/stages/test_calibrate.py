@@ -98,16 +98,32 @@ def test_audits_that_are_all_good_reach_up_to_where_they_were_picked() -> None:
     lower = pairs(2.0 * rng.random(40), np.full(40, 0.02), level=3.0)
     assert halt_level(lower, TARGET).value == 3.0
     # Enough of them were picked up to 5.
-    assert halt_level([*good, *lower], TARGET).value == 5.0
+    assert halt_level([*good, *lower[:15]], TARGET).value == 5.0
     assert halt_level(good, TARGET, ceiling=4.0).value == 4.0
 
 
 def test_labels_of_uncertain_regions_let_the_level_rise_and_stop_it() -> None:
-    good = pairs(np.linspace(0.1, 2, 60), np.full(60, 0.02), level=5.0)
+    good = pairs(np.linspace(0.1, 2, 50), np.full(50, 0.02), level=5.0)
     labels = pairs([6, 7, 8, 9, 10, 11], [0.05, 0.05, 0.05, 0.5, 0.5, 0.5], audit=False)
     level = halt_level([*good, *labels], TARGET).value
     assert level is not None
     assert 8.0 <= level < 11.0
+
+
+def test_the_level_rises_no_more_once_audits_prove_the_target() -> None:
+    """Some of them were drawn when the level had risen; what they all prove ends where the first ones were drawn."""
+    first = pairs(np.linspace(0.1, 2, 30), np.full(30, 0.02), level=5.0)
+    later = pairs(np.linspace(0.1, 6, 30), np.full(30, 0.02), level=9.0)
+    labels = pairs([6, 7, 8, 9, 10, 11], np.full(6, 0.05), audit=False)
+    level = halt_level([*first, *labels], TARGET).value
+    assert level is not None
+    assert level > 5.0
+    level = halt_level([*first, *later, *labels], TARGET).value
+    assert level is not None
+    assert level > 5.0  # not all of the later ones say something of what lies below 5
+    drawn = [*first, *later, *pairs([0.5] * 5, [0.02] * 5, level=9.0)]
+    assert halt_level([*drawn, *labels], TARGET).value == 5.0
+    assert is_converged(drawn, 5.0, TARGET)
 
 
 def test_bad_audits_at_high_gamma_lower_the_level() -> None:
