@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -115,8 +116,8 @@ def test_all_mistakes_at_once_a_line_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize("section", ["otf", "training", "labeller", "node"])
 def test_no_word_of_the_library_reaches_the_user(tmp_path: Path, section: str) -> None:
     message = complaint(tmp_path, **{section: {"walkers": [[1]], "reference_energies": 5, "espresso": 3}})
-    for word in ("tuple", "dict", "valid", "tag", "discriminator", "["):
-        assert word not in message.replace(str(tmp_path), "").replace("[1]", ""), message
+    said = message.replace(str(tmp_path), "").replace("[1]", "")
+    assert not re.search(r"\b(tuple|dict|valid|tag|discriminator)\b|\[", said), message
 
 
 def test_true_and_false_are_fine_where_they_mean_something(tmp_path: Path) -> None:
