@@ -25,7 +25,6 @@ from mlip_autopipec.config import Config, parse
 from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.interfaces import Evaluator, FloatArray
 from mlip_autopipec.daemons.calibrator import Calibrator
-from mlip_autopipec.daemons.current import CurrentPotential
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.haltlevel import HaltLevel
@@ -111,11 +110,9 @@ class Loop:
         )
         self.contained: set[str] = set()
         self.fit()
-        self.walkers = [build_walker(self.run, self.config, plan) for plan in walker_plans(self.config.otf)]
         # In one process a version needs to be loaded once only, which takes as long as hundreds of steps.
         shared = lru_cache(maxsize=1)(make_evaluator)
-        for walker in self.walkers:
-            walker.current = CurrentPotential(self.registry, shared)
+        self.walkers = [build_walker(self.run, self.config, plan, shared) for plan in walker_plans(self.config.otf)]
 
     def fit(self) -> None:
         current = self.registry.current()

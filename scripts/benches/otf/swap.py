@@ -20,7 +20,6 @@ from mlip_autopipec.ace.formats.asi import read_asi
 from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.ace.terms import from_basis
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator, Neighbourhood
-from mlip_autopipec.daemons.current import CurrentPotential
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.otf_runner import build_walker, md_settings, write_script
 from mlip_autopipec.daemons.walker import Walker
@@ -89,9 +88,8 @@ class Stage:
         self.run, config = make_run(folder, structure, steps=_NEVER, threads=1)
         publish(self.run, first)
         plan = walker_plans(config.otf)[0]
-        self.walker = build_walker(self.run, config, plan)
         self._evaluators: dict[str, Stamped] = {}
-        self.walker.current = CurrentPotential(Registry(self.run.potentials), self._stamped)
+        self.walker = build_walker(self.run, config, plan, self._stamped)
         self.walker.start()
         self._heartbeat = Heartbeat(self.run.heartbeats / "w00.json", "w00")
         self._control = Control(self.run.control)

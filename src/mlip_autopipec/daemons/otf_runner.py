@@ -6,12 +6,14 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import EventLog
+from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.daemons.ending import RunEnd
 from mlip_autopipec.daemons.inoffice import runners_office
@@ -240,8 +242,16 @@ def walker_process(root: str, config: Config, plan: WalkerPlan, holder: ProcessI
     return serve(build_walker(run, config, plan), heartbeat=heartbeat, stop=stop)
 
 
-def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
-    """Plug a walker together."""
+def build_walker(
+    run: RunDirectory, config: Config, plan: WalkerPlan, load: Callable[[Path], Evaluator] | None = None
+) -> Any:
+    """Plug a walker together.
+
+    Parameters
+    ----------
+    load
+        Gives the evaluator of a version's folder; None: as the configuration says.
+    """
     from mlip_autopipec.daemons.auditor import Auditor
     from mlip_autopipec.daemons.collector import Collector
     from mlip_autopipec.daemons.evaluators import chosen_engine, make_evaluator, walker_threads
@@ -298,7 +308,7 @@ def build_walker(run: RunDirectory, config: Config, plan: WalkerPlan) -> Any:
         healing=healing,
         registry=registry,
         events=events,
-        make_evaluator=lambda version: make_evaluator(version, engine, threads),
+        make_evaluator=load or (lambda version: make_evaluator(version, engine, threads)),
         make_md=lambda evaluator, fraction: make_md(
             evaluator,
             settings.model_copy(update={"timestep_fs": settings.timestep_fs * fraction}),
