@@ -10,8 +10,7 @@ from typing import Any
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
 from mlip_autopipec.store.production import Production, ProductionState, read_production, read_walker
-from mlip_autopipec.store.rundir import RunDirectory
-from mlip_autopipec.store.trajectory import NAME
+from mlip_autopipec.store.rundir import TRAJECTORY, RunDirectory
 
 
 def report(run: RunDirectory, damaged: list[str]) -> list[dict[str, Any]]:
@@ -37,7 +36,9 @@ def report_of(folder: Path, production: Production) -> dict[str, Any]:
         state = read_walker(folder / name) or ProductionState(name, production.version, steps=plan["steps"])
         goes_on = state.state == "done" and state.step < plan["steps"]  # more steps were asked for since
         steps = {"steps": plan["steps"], "state": "running" if goes_on else state.state}
-        walkers.append({**asdict(state), **steps, "trajectory": str(folder / name / NAME), **_life(folder / name)})
+        walkers.append(
+            {**asdict(state), **steps, "trajectory": str(folder / name / TRAJECTORY), **_life(folder / name)}
+        )
     return {
         "name": folder.name,
         "version": production.version,

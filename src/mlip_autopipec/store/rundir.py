@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from mlip_autopipec.core.errors import NotFoundError
+
+TRAJECTORY: Final = "trajectory.extxyz.gz"  # in the folder of each walker, also of a production's
 
 
 class RunDirectory:

@@ -29,10 +29,10 @@ from mlip_autopipec.store.frames import (
     stretches,
     write_stream,
 )
+from mlip_autopipec.store.rundir import TRAJECTORY
 
 log = logging.getLogger(__name__)
 
-NAME: Final = "trajectory.extxyz.gz"
 _OLDER: Final = "trajectory.extxyz"  # as it was written before frames were compressed
 _TAIL: Final = re.compile(r"tail-(\d+)-.*")
 # Infinity is a legal gamma (a pair that no basis function sees), but not every reader's number.
@@ -53,7 +53,7 @@ class Trajectory:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / NAME
+        self.path = folder / TRAJECTORY
         self._known: list[Stretch] | None = None
 
     def append(self, frame: Atoms) -> None:
