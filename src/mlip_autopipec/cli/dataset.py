@@ -219,6 +219,7 @@ def _record(frame: Atoms, settings: dict[str, Any], where: str, now: str) -> tup
     from mlip_autopipec.core.interfaces import Label
     from mlip_autopipec.stages.explore import has_label
     from mlip_autopipec.store.results import make_result
+    from mlip_autopipec.store.sides import brought
     from mlip_autopipec.store.task import Task
 
     if not has_label(frame):
@@ -229,7 +230,7 @@ def _record(frame: Atoms, settings: dict[str, Any], where: str, now: str) -> tup
         task = Task.new(
             frame, [1] * len(frame) if mask is None else mask.tolist(), settings,
             priority=float(frame.info.get("gamma", 0.0)), origin={"source": "import", "file": where},
-            config_type=str(frame.info.get("config_type", "imported")), created=now,
+            config_type=brought(str(frame.info.get("config_type", "imported"))), created=now,
         )  # fmt: skip
         label = Label(
             frame.get_potential_energy(), frame.get_forces(apply_constraint=False), stress, {"imported": where}

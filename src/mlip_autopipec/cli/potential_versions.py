@@ -109,6 +109,8 @@ def rollback(run: RunDirectory, version: str | None, dry_run: bool) -> None:
         registry = _registry(run)
         current = registry.current()
         version = registry.manifest(current.version).get("parent") if current is not None else None
+        while version is not None and registry.candidate(version):  # walkers never used it
+            version = registry.manifest(version).get("parent")
         if version is None:
             raise NotFoundError("there is no version to go back to", "`autopipe potential list` shows all")
     _use(run, version, pinned=True, dry_run=dry_run)

@@ -96,8 +96,12 @@ class Branch:
     def _forget(self) -> None:
         """Remove what the settings want no more."""
         limit, files = self._kept.trajectory_gb, self._kept.excursions
-        if limit is not None and (gone := self.trajectory.shorten(limit * _GB)):
-            log.info("%s: %d oldest frames removed (retention.trajectory_gb)", self.trajectory.path, gone)
+        if limit is not None:
+            try:
+                if gone := self.trajectory.shorten(limit * _GB):
+                    log.info("%s: %d oldest frames removed (retention.trajectory_gb)", self.trajectory.path, gone)
+            except OSError as error:  # the shorter one has no room beside it, say: MD goes on with the long one
+                log.warning("%s: not shortened (retention.trajectory_gb): %s", self.trajectory.path, error)
         if files is not None:
             present = sorted(self._excursions.iterdir(), key=lambda path: path.stat().st_mtime_ns)
             for path in present[: max(0, len(present) - files)]:

@@ -9,7 +9,7 @@ from typing import Any
 from ase import Atoms
 
 from mlip_autopipec.core.clock import Clock, iso_time
-from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.stages.carve import (
     EmbeddingSettings,
@@ -129,6 +129,6 @@ class Carver:
                 created=iso_time(self._clock.wall()),
                 evaluator=evaluator,
             )
-        except DataError as error:
-            log.warning("%s step %d: %s", self._name, step, error)
+        except AutopipeError as error:  # the walker's own label matters more
+            log.warning("%s step %d: no whole cell: %s", self._name, step, error)
             return None

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mlip_autopipec.core.errors import NotFoundError, QueueError
 from mlip_autopipec.daemons.inoffice import trainers_office
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.stages.explore import read_structures
-from mlip_autopipec.store.refusals import add_refusals, read_refusals, remove_refusals
+from mlip_autopipec.store.refusals import DROPPED, add_refusals, read_refusals, remove_refusals
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from mlip_autopipec.config import Config
-
-_DROPPED: Final = "dropped by hand"
 
 
 @contextlib.contextmanager
@@ -52,7 +50,7 @@ def drop(run: RunDirectory, known: set[str], task_ids: Sequence[str], reason: st
     for task_id in task_ids:
         if task_id not in known:
             raise NotFoundError(f"{task_id}: no such label", "`autopipe dataset ls` shows all")
-    add_refusals(run, dict.fromkeys(task_ids, f"{_DROPPED}: {reason}" if reason else _DROPPED))
+    add_refusals(run, dict.fromkeys(task_ids, f"{DROPPED}: {reason}" if reason else DROPPED))
 
 
 def undrop(run: RunDirectory, task_ids: Sequence[str]) -> None:
@@ -65,7 +63,7 @@ def undrop(run: RunDirectory, task_ids: Sequence[str]) -> None:
     """
     refused = read_refusals(run)
     for task_id in task_ids:
-        if not refused.get(task_id, "").startswith(_DROPPED):
+        if not refused.get(task_id, "").startswith(DROPPED):
             raise NotFoundError(f"{task_id}: was not dropped by hand", "`autopipe dataset ls --side refused` shows why")
     remove_refusals(run, task_ids)
 

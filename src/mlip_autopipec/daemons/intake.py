@@ -15,7 +15,7 @@ from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import row_of_frame, row_of_result
 from mlip_autopipec.stages.explore import has_label
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
-from mlip_autopipec.store.refusals import add_refusals, read_refusals, remove_refusals
+from mlip_autopipec.store.refusals import DROPPED, add_refusals, read_refusals, remove_refusals
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.resultsview import ResultsView
 from mlip_autopipec.store.rundir import RunDirectory
@@ -228,7 +228,9 @@ class Intake:
             self.labels.update(taken)
             self._take_sides([row for row in rows if row.task_id in set(taken)])
             self.editions |= {row.task_id: row.edition for row in rows if row.edition and row.task_id in taken}
-            remove_refusals(self.run, taken)
+            dropped = {i for i, why in read_refusals(self.run).items() if why.startswith(DROPPED)} & set(taken)
+            self.refused |= dropped
+            remove_refusals(self.run, set(taken) - dropped)
             for row in rows:
                 self._flag(row)
 

@@ -18,6 +18,7 @@ from mlip_autopipec.core.files import write_json
 from mlip_autopipec.core.interfaces import Design, FloatArray
 from mlip_autopipec.daemons.squeezing import ShortestPairs, reachable_energies, squeezed_gammas
 from mlip_autopipec.stages.gate import (
+    HELD_OUT,
     Check,
     Miss,
     compare_held_out,
@@ -98,11 +99,10 @@ class Judge:
         checks = [
             self._held_out(designs, ours, isolated, current),
             _gamma_rank(designs, ours, new.sets),
-            self._squeezed(new),
-            self._reference_crystal(new, isolated),
+            self._squeezed(new.folder, new.rows),
+            self._reference_crystal(new.folder, new.rows, isolated),
         ]
-        before = None if current is None else read_checks(self._registry, current)
-        reasons = held_back_by(checks, before)
+        reasons = held_back_by(checks, self._of_current(current, checks, new.rows, designs, isolated))
         report = {"against": current, "candidate": reasons, "checks": [check.to_dict() for check in checks]}
         write_json(report_file(new.folder), report)
         self._remember(new)
@@ -147,17 +147,54 @@ class Judge:
             said[task] = Prediction(found.energy, found.forces)
         return said
 
-    def _squeezed(self, new: NewVersion) -> Check:
-        shortest = self._shortest.of(new.rows)
-        evaluate = self._with_gamma(new.folder)
-        return squeezed_pairs(list(squeezed_gammas(_extremes(new.rows), shortest, evaluate)), self._level)
+    def _of_current(
+        self,
+        current: str | None,
+        checks: Sequence[Check],
+        rows: Sequence[DatasetRow],
+        designs: Mapping[str, tuple[DatasetRow, Design]],
+        isolated: Mapping[str, float],
+    ) -> dict[str, bool | None] | None:
+        """Ask the current version what the new one failed, on the same labels: its own gate knew fewer of them."""
+        if current is None:
+            return None
+        folder = self._registry.path(current)
+        questions: dict[str, Callable[[], Check]] = {
+            "gamma_rank": lambda: self._rank_of(folder, designs),
+            "squeezed_pairs": lambda: self._squeezed(folder, rows),
+            "equation_of_state": lambda: self._reference_crystal(folder, rows, isolated),
+        }
+        # One that the user brought was made of these very labels, held out here or not.
+        answers: dict[str, bool | None] = {HELD_OUT: bool(read_checks(self._registry, current))}
+        for check in checks:
+            if check.passed is False and check.name in questions:
+                try:
+                    answers[check.name] = questions[check.name]().passed
+                except AutopipeError:  # an element that it does not know
+                    answers[check.name] = None
+        return answers
 
-    def _reference_crystal(self, new: NewVersion, isolated: Mapping[str, float]) -> Check:
-        whole = [row for row in new.rows if row.whole and row.atoms.cell.rank == 3]
+    def _rank_of(self, folder: Path, designs: Mapping[str, tuple[DatasetRow, Design]]) -> Check:
+        """Compare gamma and error of a version as `_gamma_rank` does, by its files."""
+        gammas, errors = [], []
+        for row, _ in designs.values():
+            found = self._with_gamma(folder)(row.atoms)
+            learned = np.flatnonzero(row.learned)
+            atom = int(learned[np.argmax(found.gamma[learned])])
+            gammas.append(float(found.gamma[atom]))
+            errors.append(float(np.linalg.norm(found.forces[atom] - row.forces[atom])))
+        return rank_correlation(gammas, errors)
+
+    def _squeezed(self, folder: Path, rows: Sequence[DatasetRow]) -> Check:
+        squeezed = squeezed_gammas(_extremes(rows), self._shortest.of(rows), self._with_gamma(folder))
+        return squeezed_pairs(list(squeezed), self._level)
+
+    def _reference_crystal(self, folder: Path, rows: Sequence[DatasetRow], isolated: Mapping[str, float]) -> Check:
+        whole = [row for row in rows if row.whole and row.atoms.cell.rank == 3]
         if not whole:
             return Check("equation_of_state", None, "no whole cell was trained")
         calmest = min(whole, key=lambda row: (relative_energy(row, isolated) / len(row.atoms), row.task_id))
-        return equation_of_state(*reachable_energies(calmest.atoms, self._with_gamma(new.folder), self._level))
+        return equation_of_state(*reachable_energies(calmest.atoms, self._with_gamma(folder), self._level))
 
     def _with_gamma(self, folder: Path) -> Callable[[Any], Any]:
         return lambda atoms: self._evaluate(folder / "potential.yaml", folder / "potential.asi", atoms)

@@ -16,11 +16,11 @@ from mlip_autopipec.ace.virtual_set import VirtualSet
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.core.neighbours import neighbourhood
-from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.choose import Candidate
 from mlip_autopipec.stages.masking import Limits, expected
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.sides import side_of
 from mlip_autopipec.store.task import Task
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Novelty:
     Parameters
     ----------
     queue
-        Whose waiting tasks, of whatever walker, enter the set; audits, which nobody learns from, do not.
+        Whose waiting tasks, of whatever walker, enter the set; those that are held out, as audits, do not.
     refused
         Gives the task ids whose label the dataset refused: no version will know them.
     """
@@ -106,7 +106,7 @@ class Novelty:
     def _look(self) -> None:
         """Follow what waits: in the queue, or labelled and not yet in the version."""
         settled = {*self._registry.labels(str(self._name)), *self._refused()}
-        waiting = {task.id: task for task in self._read_queue() if task.config_type != AUDIT}
+        waiting = {task.id: task for task in self._read_queue() if side_of(task.config_type, task.origin) == "train"}
         labelled = {i: t for i, t in self._waiting.items() if i not in waiting and self._queue.state(i) == "done"}
         self._waiting = {i: task for i, task in {**labelled, **waiting}.items() if i not in settled}
         self._rows = {i: rows for i, rows in self._rows.items() if i in self._waiting}

@@ -88,7 +88,7 @@ class OtfRunner:
             return self._leave(now)
         if self._end.look(now) and not self._over_until:
             log.info("the run is over: %s", self._end.reason)
-            self._over_until = now + _DRAIN_S
+            self._over_until = now + self._drain_s
             self._ask_to_leave()
         for seat in self.seats:
             if self._control.wants(f"revive-{seat.plan.name}"):
@@ -130,9 +130,14 @@ class OtfRunner:
         ended = all(seat.ended for seat in self.seats)
         return ("finished" if ended else "running"), {"walkers": conditions}
 
+    @property
+    def _drain_s(self) -> float:
+        """How long walkers may take to leave, s: one whose MD is a program of its own does so between two blocks."""
+        return _DRAIN_S + (self.config.lammps.block_s if self.config.lammps.command else 0.0)
+
     def _leave(self, now: float) -> Outcome:
         """Wait for the walkers, but not for ever: the last snapshot is on disk in any case."""
-        self._drain_until = min(self._drain_until or now, now + _DRAIN_S)
+        self._drain_until = min(self._drain_until or now, now + self._drain_s)
         alive = [seat for seat in self.seats if seat.child is not None and seat.child.poll() is None]
         return Outcome.IDLE if alive and now < self._drain_until else Outcome.DONE
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from mlip_autopipec.core.errors import ModelError, NotFoundError
+from mlip_autopipec.core.errors import AutopipeError, ModelError, NotFoundError
 from mlip_autopipec.daemons.inoffice import trainers_office
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.registry import Registry
@@ -67,7 +67,7 @@ def fulfil(control: Control, registry: Registry) -> str:
                 registry.set_current(version, pinned=pinned)
                 done = version
                 logger.info("%s is current%s, as asked", version, " and pinned" if pinned else "")
-            except NotFoundError as error:
+            except (AutopipeError, OSError) as error:  # it was removed meanwhile, or is damaged
                 logger.error("%s: %s", wish, error)
         control.withdraw(wish)
     return done

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mlip_autopipec.core.clock import SystemClock
+from mlip_autopipec.daemons.inoffice import InOffice
 from mlip_autopipec.daemons.launch import only_one
 from mlip_autopipec.daemons.production import PRODUCER, Order, ProductionRun
 from mlip_autopipec.runtime.heartbeat import Heartbeat
 from mlip_autopipec.runtime.serve import serve
 from mlip_autopipec.store.guard import tighten_umask
+from mlip_autopipec.store.office import Office
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -46,7 +49,11 @@ def produce(run: RunDirectory, config: Config, wanted: Order, say: Callable[[str
     run.create()
     name = f"{PRODUCER}{wanted.folder.name}"
     heartbeat = run.heartbeats / f"{name}.json"
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    office = Office(wanted.folder / ".lease", config.queue.lease_s, SystemClock())
     with only_one(run, name, wait_s=0.0):
-        code = serve(ProductionRun(run, config, wanted, say), heartbeat=Heartbeat(heartbeat, name), stop=_NewWish(run))
+        # On other hosts the lock says nothing.
+        daemon = InOffice(office, lambda: ProductionRun(run, config, wanted, say), wait=False)
+        code = serve(daemon, heartbeat=Heartbeat(heartbeat, name), stop=_NewWish(run))
         heartbeat.unlink(missing_ok=True)  # it has said how it ended
     return code

@@ -194,7 +194,9 @@ class ProductionRun:
 
     def drain(self) -> None:
         """Ask every walker to save its state and leave; the last snapshot is on disk in any case."""
-        self._drain_until = time.monotonic() + _DRAIN_S
+        # A program of its own is asked between two blocks only.
+        block_s = self.config.lammps.block_s if self.config.lammps.command else 0.0
+        self._drain_until = time.monotonic() + _DRAIN_S + block_s
         for seat in self.seats:
             if seat.child is not None:
                 with contextlib.suppress(ProcessLookupError):

@@ -124,7 +124,8 @@ class Walker:
         if found.state == "running":
             # Killed, or ended by what MD did: look at every step until the next snapshot.
             self.pace.careful_until = found.snapshot_step + self.otf.snapshot_interval
-        if found.state == "failed" or (found.state == "done" and found.step < self.plan.steps):
+        unfinished = found.step < self.plan.steps or self.healing.halt is not None
+        if found.state == "failed" or (found.state == "done" and unfinished):
             # A new start is a new chance; and more steps may be wanted by now.
             self.record.save(state="starting", reason="")
         halt = self.healing.halt

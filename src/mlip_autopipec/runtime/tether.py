@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 _PR_SET_PDEATHSIG = 1
 _USAGE = "usage: tether [--signal NAME] [--parent PID] CMD..."
 # Arguments: signal, process id of the parent (0: anybody), command. As below, the parent may be dead already.
+# No other names does Debian's shell hand on: not exported functions of bash, which is what `module` is on clusters.
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL = 'signal=$1 parent=$2; shift 2; [ $parent = 0 ] || [ $PPID = $parent ] || kill -s $signal $$; exec "$@"'
 
 
@@ -56,7 +59,7 @@ def tethered(
         dies while the tether starts up would go unnoticed.
     """
     owner = os.getpid() if parent is None else parent
-    if program := _setpriv():
+    if (program := _setpriv()) and all(_PLAIN.fullmatch(variable) for variable in os.environ):
         short = number.name.removeprefix("SIG")
         return [program, "--pdeathsig", short, "sh", "-c", _SHELL, "tether", short, str(owner), *command]
     # Called as a plain file, it starts faster than with ``-m``.

@@ -17,6 +17,7 @@ from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.core.structure import finite_array, structure_id
 from mlip_autopipec.core.windows import check_energy, check_force, energy_per_atom
 from mlip_autopipec.store.dataset import DatasetRow
+from mlip_autopipec.store.sides import brought
 from mlip_autopipec.store.task import Task
 
 # Element -> (mean size of the magnetic moments, size of their mean), Bohr magnetons per atom.
@@ -159,7 +160,7 @@ def row_of_frame(atoms: Atoms, number: int, labeller: Mapping[str, Any], *, forc
         forces=np.asarray(atoms.get_forces(apply_constraint=False), dtype=float),
         stress=None if stress is None or not plain.pbc.all() else _voigt(np.asarray(stress, dtype=float)),
         force_mask=tuple(mask),
-        config_type=str(atoms.info.get("config_type", "bootstrap")),
+        config_type=brought(str(atoms.info.get("config_type", "bootstrap"))),
         origin={"source": "start.dataset", "number": number},
     )
     check_forces(row, force_limit)

@@ -194,9 +194,9 @@ def held_back_by(checks: Sequence[Check], current: Mapping[str, bool | None] | N
     Parameters
     ----------
     current
-        Name of check -> what the current version's own gate said; None if there is no current version.
+        Name of check -> what the current version answers to the same question; None if there is no current version.
     """
     if current is None:
         return []
-    compared = {**current, HELD_OUT: True}
+    compared = {HELD_OUT: True, **current}
     return [f"{c.name}: {c.told}" for c in checks if c.passed is False and compared.get(c.name)]

@@ -18,8 +18,8 @@ from numba import njit
 
 from mlip_autopipec.core.interfaces import FloatArray
 
-# What fits into the sign and seven digits before the point, of which more would be no number of MD.
-_LARGEST: Final = 9e6
+# What fits with its sign and six digits before the point; ASE writes what is larger, which would be no number of MD.
+_LARGEST: Final = 9e5
 _DECIMALS: Final = 8
 _WIDTH: Final = 16
 _SYMBOLS: Final = np.array([list(f"{symbol:2}".encode()) for symbol in chemical_symbols], dtype=np.uint8)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.store.rundir import RunDirectory
+
+DROPPED: Final = "dropped by hand"
+"""How the reason of a label begins that a person refused: it stays so when the database is made anew."""
 
 
 def read_refusals(run: RunDirectory) -> dict[str, str]:

@@ -14,6 +14,9 @@ from typing import Any, Final, Literal
 AUDIT: Final = "audit"
 """The `config_type` of labels that are never trained on."""
 
+FORMER_AUDIT: Final = "former_audit"
+"""An audit of another run: no draw of what this one visits."""
+
 Side = Literal["train", "validation", "margin"]
 
 _SHARE: Final = 0.1
@@ -60,3 +63,8 @@ def _is_held_out(name: str) -> bool:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def brought(config_type: str) -> str:
+    """Return the `config_type` of a label that was made elsewhere: audits are drawn by this run's walkers only."""
+    return FORMER_AUDIT if config_type == AUDIT else config_type

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import secrets
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -84,6 +85,8 @@ class Trajectory:
 
         A file that somebody unpacked and packed again is taken over as well.
         """
+        for left in (*self.folder.glob(f".{TRAJECTORY}.*.tmp"), *self.folder.glob("excursions/.tail-*.tmp")):
+            left.unlink(missing_ok=True)
         older = self.folder / _OLDER
         if not self.path.exists() and older.exists():
             with older.open("rb") as text:
@@ -158,7 +161,7 @@ class Trajectory:
         So a kill leaves the whole stream of before, perhaps with something behind it. Returns the frame's offset.
         """
         if not self.path.exists() or not self.path.stat().st_size:
-            write_bytes(self.path, HEADER + Checksum().end(), fsync=False)
+            write_bytes(self.path, HEADER + Checksum().end())
         total = Checksum.of_end(self._end())
         if total is None:
             self.mend()
@@ -172,6 +175,8 @@ class Trajectory:
                 os.ftruncate(descriptor, offset + END_BYTES)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.pwrite(descriptor, data[:END_BYTES], offset)
+            # Before the state that counts it, which is synced, too: a frame that a power cut took is never made again.
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
         return offset
@@ -207,9 +212,19 @@ class Trajectory:
         _replace(target, pieces())
 
     def _take_over(self, source: BinaryIO | gzip.GzipFile, path: Path) -> None:
-        """Write the frames of a text file as our own; half a frame at its end is left out."""
-        count = _replace(self.path, ((pack(text), text) for text in _texts(source, path)))
+        """Write the frames of a text file as our own; half a frame at its end is left out.
+
+        A packed file that cannot be read to its end is kept beside it.
+        """
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.damaged")
+        os.link(path, aside)
+        damage: list[str] = []
+        count = _replace(self.path, ((pack(text), text) for text in _texts(source, path, damage)))
         log.info("%s: %d frames taken over into %s", path, count, self.path.name)
+        if damage and path == self.path:
+            log.warning("%s: what cannot be read of it is kept as %s: %s", path, aside.name, damage[0])
+        else:
+            aside.unlink()
 
 
 def _replace(target: Path, frames: Iterator[tuple[bytes, bytes]]) -> int:
@@ -227,8 +242,8 @@ def _replace(target: Path, frames: Iterator[tuple[bytes, bytes]]) -> int:
     return count
 
 
-def _texts(source: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[bytes]:
-    """Yield the text of every whole frame."""
+def _texts(source: BinaryIO | gzip.GzipFile, path: Path, damage: list[str]) -> Iterator[bytes]:
+    """Yield the text of every whole frame; `damage` gets why it ends too early, if it does."""
     try:
         while (first := source.readline()).strip():
             lines = [first, *itertools.islice(source, 1 + int(first))]
@@ -237,6 +252,6 @@ def _texts(source: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[bytes]:
             yield b"".join(lines)
         else:
             return
-    except (EOFError, ValueError):
-        pass
+    except (EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+        damage.append(f"{type(error).__name__}: {error}")
     log.warning("%s: ends in the middle of a frame, which is left out", path)

@@ -41,6 +41,7 @@ def settled(atoms: Atoms, evaluator: Evaluator, energy_per_atom: float) -> tuple
     place = atoms.copy()
     said = _evaluate(evaluator, place)
     best, best_said = place.copy(), said
+    highest = np.inf if said.gamma is None else float(said.gamma.max())
     velocity = np.zeros((len(atoms), 3))
     dt, mixing, downhill = _FIRST_DT, _MIXING, 0
     for _ in range(_STEPS):
@@ -61,6 +62,9 @@ def settled(atoms: Atoms, evaluator: Evaluator, energy_per_atom: float) -> tuple
         longest = float(np.linalg.norm(step, axis=1).max(initial=0.0))
         place.positions += step * min(1.0, _LARGEST_STEP_A / max(longest, 1e-12))
         said = _evaluate(evaluator, place)
+        # Where the potential knows less than of the seam, it may only fall into a hole of its own.
+        if said.gamma is not None and not float(said.gamma.max()) <= highest:
+            break
         if said.energy < best_said.energy:
             best, best_said = place.copy(), said
     best.wrap()

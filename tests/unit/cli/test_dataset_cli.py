@@ -153,6 +153,8 @@ def test_dropped_labels_stay_out_until_they_are_taken_back(made, run, autopipe):
     intake.take_results()
     assert task not in intake.trainable
     assert task in intake.labels
+    assert autopipe("dataset", "rebuild", "--yes")[0] == 0
+    assert read_refusals(run) == {task: "dropped by hand: wrong spin"}
     assert autopipe("dataset", "drop", "--undo", task)[0] == 0
     assert read_refusals(run) == {}
     assert autopipe("dataset", "drop", "--undo", task)[0] == 4

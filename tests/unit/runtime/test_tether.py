@@ -40,6 +40,12 @@ def test_it_becomes_the_command_with_its_output_and_exit_code(kind: str) -> None
     assert tethered([])[0].endswith("setpriv") == (kind == "setpriv")
 
 
+def test_exported_functions_of_bash_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`module` of a cluster is one: Debian's sh, which has no such names, would drop it."""
+    monkeypatch.setenv("BASH_FUNC_module%%", "() { echo loaded $1; }")
+    assert run([*tethered([]), "bash", "-c", "module espresso"]).stdout == "loaded espresso\n"
+
+
 def test_a_missing_command_and_bad_options_say_so() -> None:
     missing = run([*MODULE, "/no/such/program"])
     assert (missing.returncode, missing.stderr) == (127, "tether: /no/such/program: not found\n")

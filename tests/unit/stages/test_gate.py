@@ -88,4 +88,6 @@ def test_only_what_the_current_version_passes_holds_a_new_one_back():
     assert held_back_by(failed, {"squeezed_pairs": False}) == []
     assert held_back_by(failed, {}) == []
     assert held_back_by(failed, None) == []
-    assert held_back_by([Check("held_out", False, "worse")], {}) == ["held_out: worse"]
+    worse = [Check("held_out", False, "worse")]
+    assert held_back_by(worse, {}) == ["held_out: worse"]
+    assert held_back_by(worse, {"held_out": False}) == []  # a potential that the user brought: of these very labels

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from mlip_autopipec.store.sides import side_of
+from mlip_autopipec.store.sides import brought, side_of
 
 
 def start(number, source="start.dataset"):
@@ -29,6 +29,12 @@ def test_neighbours_in_time_are_never_on_both_sides():
     for sides in (frames, cells):
         assert {"train", "validation", "margin"} == set(sides)
         assert {"train", "validation"} not in [set(pair) for pair in pairwise(sides)]
+
+
+def test_audits_of_another_run_are_no_draws_of_this_one():
+    assert brought("audit") == "former_audit"
+    assert side_of(brought("audit"), {"source": "start.dataset", "number": 3}) == "train"
+    assert brought("bootstrap") == "bootstrap"
 
 
 def test_children_of_one_seed_are_on_one_side():

@@ -168,6 +168,20 @@ def test_a_file_that_was_unpacked_and_packed_again_goes_on(trajectory: Trajector
     assert trajectory.path.with_suffix("").read_bytes() == text
 
 
+@pytest.mark.parametrize("content", [b"", b"no gzip at all\n", None])
+def test_what_nobody_can_read_to_its_end_is_kept_aside(trajectory: Trajectory, content: bytes | None) -> None:
+    if content is None:  # packed by somebody, and cut in the middle
+        packed = gzip.compress(gzip.decompress(trajectory.path.read_bytes()))
+        content = packed[: len(packed) // 2]
+    trajectory.path.write_bytes(content)
+    trajectory.path.with_name(f".{trajectory.path.name}.0123abcd.tmp").write_bytes(b"a kill left this")
+    trajectory.mend()
+    trajectory.append(frame(90))
+    assert steps_in(trajectory.path)[-1] == 90
+    assert [p.read_bytes() for p in trajectory.folder.glob("*.damaged")] == [content] * bool(content)
+    assert not list(trajectory.folder.glob(".*.tmp"))
+
+
 def test_abandoned_frames_move_as_they_are(trajectory: Trajectory) -> None:
     assert trajectory.abandon(40) is None
     tail = trajectory.abandon(20)
