@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from mlip_autopipec.ace.formats.asi import write_asi
 from mlip_autopipec.core.interfaces import Evaluation, Neighbourhood
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.stages.train import TrainingSettings
+from mlip_autopipec.store.registry import FILES, Registry
+from mlip_autopipec.store.rundir import RunDirectory
 
 
 class LennardJones:
@@ -105,6 +108,18 @@ def fit_emt(folder: Path, elements: Sequence[str], frames: int = 16) -> Path:
         inverses[element] = np.ascontiguousarray(np.linalg.pinv(values[chosen]))
     write_asi(inverses, folder / "potential.asi")
     return folder
+
+
+def publish_fit(run: RunDirectory, fitted: Path) -> None:
+    """Make what `fit_emt` wrote a version of a run; it has learned no label."""
+    registry = Registry(run.potentials)
+    work = registry.new_work_folder()
+    for name in FILES:
+        if (fitted / name).exists():
+            shutil.copy(fitted / name, work / name)
+        else:
+            (work / name).write_text("{}")
+    registry.publish(work, {"task_ids": []})
 
 
 def _independent(values: np.ndarray) -> np.ndarray:

@@ -21,9 +21,9 @@ from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.contradictions import contradicting, not_finite
 from mlip_autopipec.daemons.gate import evaluation_by, samples
+from mlip_autopipec.daemons.gatejudge import GateJudge, NewVersion
 from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
-from mlip_autopipec.daemons.judging import Judge, NewVersion
 from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
@@ -150,7 +150,7 @@ class Fitter:
         self._rows = KeptRows(Dataset(self.run.dataset))
         self._designs: DesignCache | None = None
         self._masking = Masking(job.training.train_mask, job.training.force_limit)
-        self._judge = Judge(
+        self._judge = GateJudge(
             self.registry, evaluation_by(job.engine), level=job.halt_level, tolerance=job.training.gate_tolerance
         )
         # Imports, tables and compilation take up to a minute: better now than when walkers wait.

@@ -16,7 +16,7 @@ from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.daemons.carver import Carver
 from mlip_autopipec.daemons.collector import Collector
-from mlip_autopipec.daemons.judge import Judge
+from mlip_autopipec.daemons.haltjudge import HaltJudge
 from mlip_autopipec.daemons.questions import Questions, size_of
 from mlip_autopipec.stages.carve import EmbeddingSettings, NoFaithfulCell
 from mlip_autopipec.stages.swap import Decision
@@ -80,7 +80,7 @@ class Healing:
             name, embedding, labeller, registry, clock or SystemClock(),
             is_audit=lambda task_id: is_in_any(folder.parent, "audits", task_id),
         )  # fmt: skip
-        self.judge = Judge(queue, registry, lambda: self.halt_level, refused)
+        self.judge = HaltJudge(queue, registry, lambda: self.halt_level, refused)
         self.questions = Questions(name, self.carver, queue, events)
         self.collector = collector
         self._level = level

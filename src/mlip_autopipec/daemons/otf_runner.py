@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,7 @@ from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.core.process import ProcessIdentity
 from mlip_autopipec.daemons.ending import RunEnd
 from mlip_autopipec.daemons.inoffice import runners_office
+from mlip_autopipec.daemons.seat import Seat, time_to_leave
 from mlip_autopipec.daemons.walkermd import dimension_of, make_md, md_settings, write_script
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.heartbeat import Heartbeat
@@ -37,20 +35,6 @@ _RESTART_LIMIT = 5
 _FIRST_RESTART_S = 1.0
 _FULL_DISK_S = 5.0
 _LAST_RETRY_S = 60.0
-_DRAIN_S = 20.0
-
-
-@dataclass
-class _Seat:
-    """A walker's place: its process, or when to start the next one."""
-
-    plan: WalkerPlan
-    child: Child | None = None
-    crashes: int = 0
-    attempts: int = 0  # to start its process, none of which succeeded
-    safe_step: int = 0  # of the last snapshot when it crashed last
-    start_at: float = 0.0
-    ended: bool = False
 
 
 class OtfRunner:
@@ -70,7 +54,7 @@ class OtfRunner:
         self.run = run
         self.config = config
         self.name = name
-        self.seats = [_Seat(plan) for plan in walker_plans(config.otf)]
+        self.seats = [Seat(plan, run.walker(plan.name)) for plan in walker_plans(config.otf)]
         self._holder = ProcessIdentity.own() if in_office else None
         self._control = Control(run.control)
         self._room = Room(run.walkers, config.retention.min_free_gb)
@@ -80,7 +64,7 @@ class OtfRunner:
 
     def start(self) -> None:
         for seat in self.seats:
-            self.run.walker(seat.plan.name).mkdir(parents=True, exist_ok=True)
+            seat.folder.mkdir(parents=True, exist_ok=True)
 
     def step(self, now: float) -> Outcome:
         """Look after every walker once."""
@@ -88,7 +72,7 @@ class OtfRunner:
             return self._leave(now)
         if self._end.look(now) and not self._over_until:
             log.info("the run is over: %s", self._end.reason)
-            self._over_until = now + self._drain_s
+            self._over_until = now + time_to_leave(self.config.lammps)
             self._ask_to_leave()
         for seat in self.seats:
             if self._control.wants(f"revive-{seat.plan.name}"):
@@ -112,15 +96,11 @@ class OtfRunner:
 
     def _ask_to_leave(self) -> None:
         for seat in self.seats:
-            if seat.child is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(seat.child.pid, signal.SIGTERM)
+            seat.ask_to_leave()
 
     def close(self) -> None:
         for seat in self.seats:
-            if seat.child is not None:
-                seat.child.kill()
-                seat.child = None
+            seat.kill()
 
     def status(self) -> tuple[str, dict[str, Any]]:
         """State and the number of walkers in each condition."""
@@ -130,18 +110,13 @@ class OtfRunner:
         ended = all(seat.ended for seat in self.seats)
         return ("finished" if ended else "running"), {"walkers": conditions}
 
-    @property
-    def _drain_s(self) -> float:
-        """How long walkers may take to leave, s: one whose MD is a program of its own does so between two blocks."""
-        return _DRAIN_S + (self.config.lammps.block_s if self.config.lammps.command else 0.0)
-
     def _leave(self, now: float) -> Outcome:
         """Wait for the walkers, but not for ever: the last snapshot is on disk in any case."""
-        self._drain_until = min(self._drain_until or now, now + self._drain_s)
+        self._drain_until = min(self._drain_until or now, now + time_to_leave(self.config.lammps))
         alive = [seat for seat in self.seats if seat.child is not None and seat.child.poll() is None]
         return Outcome.IDLE if alive and now < self._drain_until else Outcome.DONE
 
-    def _try_to_start(self, seat: _Seat, now: float) -> None:
+    def _try_to_start(self, seat: Seat, now: float) -> None:
         """Start a walker's process; where the host has no room for it, later, and the others go on."""
         try:
             self._start_walker(seat)
@@ -152,18 +127,18 @@ class OtfRunner:
         else:
             seat.attempts = 0
 
-    def _conclude(self, seat: _Seat) -> None:
+    def _conclude(self, seat: Seat) -> None:
         """Note that a walker, whose process is gone, is done because the run is over."""
         name, seat.ended = seat.plan.name, True
-        state = read_state(self.run.walker(name)) or WalkerState(name, steps=seat.plan.steps)
+        state = read_state(seat.folder) or WalkerState(name, steps=seat.plan.steps)
         if state.ended:
             return
         reason = f"the run is over: {self._end.reason}"
         facts = {"walker": name, "step": state.step, "version": state.version}
         EventLog(self.run.events, self.name).emit("md_completed", ended="done", reason=reason, **facts)
-        write_state(self.run.walker(name), replace(state, state="done", reason=reason, waiting_for=""))
+        write_state(seat.folder, replace(state, state="done", reason=reason, waiting_for=""))
 
-    def _start_walker(self, seat: _Seat) -> None:
+    def _start_walker(self, seat: Seat) -> None:
         name = seat.plan.name
         seat.child = Child(
             walker_process,
@@ -172,10 +147,9 @@ class OtfRunner:
             output=self.run.logs / f"{name}.log",
         )
 
-    def _revive(self, seat: _Seat, now: float) -> None:
+    def _revive(self, seat: Seat, now: float) -> None:
         """Give a walker that has given up another chance, as the user wishes: from its last safe snapshot."""
-        name = seat.plan.name
-        folder = self.run.walker(name)
+        name, folder = seat.plan.name, seat.folder
         state = read_state(folder)
         if state is not None and state.gave_up:
             if seat.child is not None:  # it is just leaving
@@ -188,13 +162,10 @@ class OtfRunner:
             seat.ended, seat.crashes, seat.start_at = False, 0, now
         self._control.withdraw(f"revive-{name}")
 
-    def _left(self, seat: _Seat, result: Result, now: float) -> None:
+    def _left(self, seat: Seat, result: Result, now: float) -> None:
         """A walker's process is gone: it has ended, or it crashed and gets another chance."""
-        if seat.child is not None:
-            seat.child.close()
-            seat.child = None
-        name = seat.plan.name
-        folder = self.run.walker(name)
+        seat.vacate()
+        name, folder = seat.plan.name, seat.folder
         state = read_state(folder)
         if state is not None and state.ended:
             seat.ended = True
@@ -209,11 +180,7 @@ class OtfRunner:
             seat.start_at = now + _FULL_DISK_S
             log.warning("%s ended without %s: %s", name, missing, reason)
             return
-        safe_step = state.snapshot_step if state is not None else 0
-        # A walker that came further since its last crash is alive: only crashes on the spot count.
-        seat.crashes = 1 if safe_step > seat.safe_step else seat.crashes + 1
-        seat.safe_step = safe_step
-        if seat.crashes >= _RESTART_LIMIT:
+        if seat.count_crash(state.snapshot_step if state is not None else 0) >= _RESTART_LIMIT:
             log.error("%s crashed %d times, giving up: %s", name, seat.crashes, reason)
             # The walker is dead, so its files have no other writer now.
             state = state or WalkerState(name, steps=seat.plan.steps)

@@ -5,9 +5,7 @@ Observables of a learning run mix versions, and were rewound wherever gamma was 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +17,7 @@ from mlip_autopipec.core.errors import ConfigError, ModelError, NotFoundError
 from mlip_autopipec.daemons.evaluators import chosen_engine, walker_threads
 from mlip_autopipec.daemons.haltlevel import HaltLevel
 from mlip_autopipec.daemons.productionchild import production_process
+from mlip_autopipec.daemons.seat import Seat, time_to_leave
 from mlip_autopipec.daemons.stressgate import StressGate
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.room import Room
@@ -45,7 +44,6 @@ log = logging.getLogger(__name__)
 PRODUCER: Final = "produce-"
 _RESTART_LIMIT: Final = 3
 _RESTART_S: Final = 2.0
-_DRAIN_S: Final = 20.0
 _STUCK, _INTERRUPTED, _NOT_DONE = 3, 130, 75
 
 
@@ -140,17 +138,6 @@ def _merged(folder: Path, earlier: Production | None, wanted: Production) -> Pro
     return replace(earlier, walkers=walkers)
 
 
-@dataclass
-class _Seat:
-    plan: WalkerPlan
-    folder: Path
-    child: Child | None = None
-    crashes: int = 0
-    safe_step: int = -1
-    start_at: float = 0.0
-    ended: bool = False
-
-
 class ProductionRun:
     """Keeps one process per walker alive until all have ended (a `runtime.serve.Daemon`).
 
@@ -164,7 +151,7 @@ class ProductionRun:
         self.run = run
         self.config = config
         self.wanted = wanted
-        self.seats = [_Seat(plan, wanted.folder / plan.name) for plan in wanted.plans]
+        self.seats = [Seat(plan, wanted.folder / plan.name) for plan in wanted.plans]
         self._say = say
         self._room = Room(run.root, config.retention.min_free_gb)
         # Here, since children are given OMP_NUM_THREADS.
@@ -194,19 +181,13 @@ class ProductionRun:
 
     def drain(self) -> None:
         """Ask every walker to save its state and leave; the last snapshot is on disk in any case."""
-        # A program of its own is asked between two blocks only.
-        block_s = self.config.lammps.block_s if self.config.lammps.command else 0.0
-        self._drain_until = time.monotonic() + _DRAIN_S + block_s
+        self._drain_until = time.monotonic() + time_to_leave(self.config.lammps)
         for seat in self.seats:
-            if seat.child is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(seat.child.pid, signal.SIGTERM)
+            seat.ask_to_leave()
 
     def close(self) -> None:
         for seat in self.seats:
-            if seat.child is not None:
-                seat.child.kill()
-                seat.child = None
+            seat.kill()
 
     def status(self) -> tuple[str, dict[str, Any]]:
         """Return the number of walkers in each condition."""
@@ -226,16 +207,14 @@ class ProductionRun:
             return 0 if all(state is not None and state.state == "done" for state in states) else _STUCK
         return _INTERRUPTED if number == signal.SIGINT else _NOT_DONE
 
-    def _child(self, seat: _Seat) -> Child:
+    def _child(self, seat: Seat) -> Child:
         job = (str(self.run.root), self.config, seat.plan, self.wanted.production, str(seat.folder), self._threads)
         output = self.run.logs / f"{PRODUCER}{self.wanted.folder.name}-{seat.plan.name}.log"
         return Child(production_process, job, seat.plan.name, output=output)
 
-    def _left(self, seat: _Seat, result: Result, now: float) -> None:
+    def _left(self, seat: Seat, result: Result, now: float) -> None:
         """A walker's process is gone: it has ended, was drained, or gets another chance."""
-        if seat.child is not None:
-            seat.child.close()
-            seat.child = None
+        seat.vacate()
         state, name = read_walker(seat.folder), seat.plan.name
         if state is not None and state.state != "running":
             seat.ended = True
@@ -249,10 +228,7 @@ class ProductionRun:
         seat.start_at = now + _RESTART_S
         if self._room.missing():  # whatever could not be written says nothing of the walker
             return
-        step = state.step if state is not None else -1
-        seat.crashes = 1 if step > seat.safe_step else seat.crashes + 1
-        seat.safe_step = step
-        if seat.crashes < _RESTART_LIMIT:
+        if seat.count_crash(state.step if state is not None else -1) < _RESTART_LIMIT:
             log.warning("%s ended unexpectedly, starting it again: %s", name, reason)
             return
         seat.ended = True

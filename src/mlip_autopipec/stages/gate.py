@@ -1,6 +1,6 @@
 """potential -> gate: is a new version at least as good as the one that walkers use?
 
-Reads: what versions say of labels that no fit has seen. Writes: nothing; `daemons.judging` keeps what this says in
+Reads: what versions say of labels that no fit has seen. Writes: nothing; `daemons.gatejudge` keeps what this says in
 `gate.json`. Next: `publish`.
 
 A version that is worse on held-out labels, or fails what the current one passes, stays a candidate. What both fail

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +21,8 @@ from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.production import read_walker
-from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
-from small_potentials import fit_emt
+from small_potentials import fit_emt, publish_fit
 
 AUTOPIPE = [str(Path(sys.executable).with_name("autopipe"))]
 
@@ -45,14 +43,7 @@ def run(tmp_path: Path, fitted: Path) -> RunDirectory:
         "otf": {"steps": 200, "snapshot_interval": 50, "walkers": 2, "threads": 1},
     }
     run.config_file.write_text(dump_mapping(data))
-    registry = Registry(run.potentials)
-    work = registry.new_work_folder()
-    for name in FILES:
-        if (fitted / name).exists():
-            shutil.copy(fitted / name, work / name)
-        else:
-            (work / name).write_text("{}")
-    registry.publish(work, {"task_ids": []})
+    publish_fit(run, fitted)
     return run
 
 

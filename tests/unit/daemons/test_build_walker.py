@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -23,10 +22,9 @@ from mlip_autopipec.engines.lammps.library import has_style
 from mlip_autopipec.engines.lammps.native import PACE, NativePotential
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.watch import walker_plans
-from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.walkerstate import read_state
-from small_potentials import LennardJones, fit_emt
+from small_potentials import LennardJones, fit_emt, publish_fit
 
 EAM = Path(lammps.__file__).parent / "share/lammps/potentials/Al_zhou.eam.alloy"
 LMP = Path(sys.executable).parent / "lmp"
@@ -47,14 +45,7 @@ def run_directory(root: Path, fitted: Path, otf: dict, **sections: dict) -> RunD
         "labeller": {"engine": "teacher", "model": "emt"},
     }
     run.config_file.write_text(dump_mapping({**data, "otf": otf, **sections}))
-    registry = Registry(run.potentials)
-    work = registry.new_work_folder()
-    for name in FILES:
-        if (fitted / name).exists():
-            shutil.copy(fitted / name, work / name)
-        else:
-            (work / name).write_text("{}")
-    registry.publish(work, {"task_ids": []})
+    publish_fit(run, fitted)
     return run
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +27,8 @@ from mlip_autopipec.runtime.child import Result
 from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.production import read_walker, write_production
-from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
-from small_potentials import fit_emt
+from small_potentials import fit_emt, publish_fit
 
 OTF = {"steps": 100, "snapshot_interval": 25, "check_frequency": 10, "temperature": 400, "threads": 1}
 WALKERS = [{"ensemble": "nvt"}, {"ensemble": "npt", "pressure_coupling": "aniso"}, {"ensemble": "nve", "steps": 60}]
@@ -39,17 +37,6 @@ WALKERS = [{"ensemble": "nvt"}, {"ensemble": "npt", "pressure_coupling": "aniso"
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory) -> Path:
     return fit_emt(tmp_path_factory.mktemp("fit"), ("Al",))
-
-
-def publish(run: RunDirectory, fitted: Path) -> None:
-    registry = Registry(run.potentials)
-    work = registry.new_work_folder()
-    for name in FILES:
-        if (fitted / name).exists():
-            shutil.copy(fitted / name, work / name)
-        else:
-            (work / name).write_text("{}")
-    registry.publish(work, {"task_ids": []})
 
 
 def configure(run: RunDirectory, **otf: Any) -> Config:
@@ -67,8 +54,8 @@ def run(tmp_path: Path, fitted: Path) -> RunDirectory:
     run = RunDirectory(tmp_path / "run")
     run.create()
     ase.io.write(run.root / "start.extxyz", bulk("Al", a=4.05, cubic=True).repeat(2))
-    publish(run, fitted)
-    publish(run, fitted)
+    publish_fit(run, fitted)
+    publish_fit(run, fitted)
     return run
 
 

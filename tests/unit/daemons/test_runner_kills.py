@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +18,9 @@ from ase.build import bulk
 
 from mlip_autopipec.config import freeze, load
 from mlip_autopipec.core.yamlfile import dump_mapping
-from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.walkerstate import WalkerState, read_state
-from small_potentials import fit_emt
+from small_potentials import fit_emt, publish_fit
 
 STEPS, INTERVAL = 3000, 50
 WALKERS: list[dict[str, Any]] = [
@@ -53,14 +50,7 @@ def begun(root: Path, fitted: Path) -> RunDirectory:
     }
     run.config_file.write_text(dump_mapping(data))
     freeze(run, load(run))
-    registry = Registry(run.potentials)
-    work = registry.new_work_folder()
-    for name in FILES:
-        if (fitted / name).exists():
-            shutil.copy(fitted / name, work / name)
-        else:
-            (work / name).write_text(json.dumps({}))
-    registry.publish(work, {"task_ids": []})
+    publish_fit(run, fitted)
     return run
 
 

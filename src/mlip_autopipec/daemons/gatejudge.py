@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +36,9 @@ from mlip_autopipec.store.registry import Registry
 # Versions whose coefficients are remembered: the current one is mostly the last.
 _KEPT: Final = 4
 
+Graded = tuple[DatasetRow, FloatArray, FloatArray]
+"""A label with (N,) gamma and (N, 3) forces, eV/A, that a version says."""
+
 
 @dataclass(frozen=True)
 class NewVersion:
@@ -55,7 +58,7 @@ class NewVersion:
     sets: Mapping[str, GrownSet]
 
 
-class Judge:
+class GateJudge:
     """Asks versions what the gate wants to know; remembers what need not be computed again.
 
     Parameters
@@ -98,7 +101,7 @@ class Judge:
         ours = {task: predict(design, new.coefficients) for task, (_, design) in designs.items()}
         checks = [
             self._held_out(designs, ours, isolated, current),
-            _gamma_rank(designs, ours, new.sets),
+            _gamma_rank(_graded(designs, ours, new.sets)),
             self._squeezed(new.folder, new.rows),
             self._reference_crystal(new.folder, new.rows, isolated),
         ]
@@ -160,7 +163,7 @@ class Judge:
             return None
         folder = self._registry.path(current)
         questions: dict[str, Callable[[], Check]] = {
-            "gamma_rank": lambda: self._rank_of(folder, designs),
+            "gamma_rank": lambda: _gamma_rank(self._said_by_files(folder, designs)),
             "squeezed_pairs": lambda: self._squeezed(folder, rows),
             "equation_of_state": lambda: self._reference_crystal(folder, rows, isolated),
         }
@@ -174,16 +177,12 @@ class Judge:
                     answers[check.name] = None
         return answers
 
-    def _rank_of(self, folder: Path, designs: Mapping[str, tuple[DatasetRow, Design]]) -> Check:
-        """Compare gamma and error of a version as `_gamma_rank` does, by its files."""
-        gammas, errors = [], []
+    def _said_by_files(self, folder: Path, designs: Mapping[str, tuple[DatasetRow, Design]]) -> Iterator[Graded]:
+        """Grade every held-out label as MD with a version's files would."""
+        evaluate = self._with_gamma(folder)
         for row, _ in designs.values():
-            found = self._with_gamma(folder)(row.atoms)
-            learned = np.flatnonzero(row.learned)
-            atom = int(learned[np.argmax(found.gamma[learned])])
-            gammas.append(float(found.gamma[atom]))
-            errors.append(float(np.linalg.norm(found.forces[atom] - row.forces[atom])))
-        return rank_correlation(gammas, errors)
+            found = evaluate(row.atoms)
+            yield row, found.gamma, found.forces
 
     def _squeezed(self, folder: Path, rows: Sequence[DatasetRow]) -> Check:
         squeezed = squeezed_gammas(_extremes(rows), self._shortest.of(rows), self._with_gamma(folder))
@@ -218,19 +217,25 @@ def _miss(row: DatasetRow, said: Prediction, isolated: Mapping[str, float]) -> M
     return Miss(row.config_type, (said.forces - row.forces)[row.learned].ravel(), energy)
 
 
-def _gamma_rank(
+def _graded(
     designs: Mapping[str, tuple[DatasetRow, Design]], said: Mapping[str, Prediction], sets: Mapping[str, GrownSet]
-) -> Check:
-    """Compare gamma and error of the learned atom with the largest gamma of each held-out label."""
-    gammas, errors = [], []
+) -> Iterator[Graded]:
+    """Grade every held-out label by the active sets of a version that is just being made."""
     for task, (row, design) in designs.items():
         gamma = np.zeros(len(row.atoms))
         for element, (members, values) in design.projections.items():
             gamma[members] = grade(values, sets[element].active.inverse)
+        yield row, gamma, said[task].forces
+
+
+def _gamma_rank(said: Iterable[Graded]) -> Check:
+    """Compare gamma and error of the learned atom with the largest gamma of each held-out label."""
+    gammas, errors = [], []
+    for row, gamma, forces in said:
         learned = np.flatnonzero(row.learned)
         atom = int(learned[np.argmax(gamma[learned])])
         gammas.append(float(gamma[atom]))
-        errors.append(float(np.linalg.norm(said[task].forces[atom] - row.forces[atom])))
+        errors.append(float(np.linalg.norm(forces[atom] - row.forces[atom])))
     return rank_correlation(gammas, errors)
 
 

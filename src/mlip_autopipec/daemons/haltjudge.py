@@ -13,7 +13,7 @@ from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 
 
-class Judge:
+class HaltJudge:
     """Decides about the halts of one walker.
 
     Parameters
