@@ -10,7 +10,8 @@ from ase import Atoms
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Evaluator
-from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task, whole_cell_task
+from mlip_autopipec.stages.carve import EmbeddingSettings, carve_task
+from mlip_autopipec.stages.wholecells import whole_cell_task
 from mlip_autopipec.store.task import Task
 
 RECIPE: dict[str, Any] = {
@@ -38,15 +39,16 @@ def random_tasks(
         frame = frames[int(rng.integers(len(frames)))].copy()
         atom = int(rng.integers(len(frame)))
         frame.arrays["gamma"] = np.ones(len(frame))
-        common: dict[str, Any] = {
-            "settings": embedding, "labeller": labeller, "created": _CREATED, "evaluator": evaluator,
-        }  # fmt: skip
+        common: dict[str, Any] = {"labeller": labeller, "created": _CREATED, "evaluator": evaluator}
         try:
             if rng.random() < share_whole:
-                task = whole_cell_task(frame, origin={"source": "random"}, seed=atom, **common)
+                sized = {"n_atoms": embedding.whole_cell_atoms, "oxidation_states": embedding.oxidation_states}
+                task = whole_cell_task(frame, origin={"source": "random"}, seed=atom, **sized, **common)
             else:
-                cut = carve_task(frame, atom, potential_cutoff=evaluator.cutoff, origin={"source": "random"}, **common)
-                task = cut.task
+                task = carve_task(
+                    frame, atom, settings=embedding, potential_cutoff=evaluator.cutoff, origin={"source": "random"},
+                    **common,
+                ).task  # fmt: skip
         except DataError:
             continue
         tasks[task.id] = task

@@ -15,9 +15,8 @@ from mlip_autopipec.stages.carve import (
     EmbeddingSettings,
     Extraction,
     carve_task,
-    is_chosen,
-    whole_cell_task,
 )
+from mlip_autopipec.stages.wholecells import is_chosen, whole_cell_task
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.task import Task
 
@@ -122,7 +121,8 @@ class Carver:
         try:
             return whole_cell_task(
                 frame,
-                settings=self._embedding,
+                n_atoms=self._embedding.whole_cell_atoms,
+                oxidation_states=self._embedding.oxidation_states,
                 labeller=self._labeller,
                 origin={"source": "whole_cell", "step": step, "version": version, "of": self._name},
                 seed=int(task.id[:8], 16),

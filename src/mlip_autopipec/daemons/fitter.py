@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlip_autopipec.ace.growing import GrowingRows, GrownSet, grown_set
+from mlip_autopipec.ace.growing import GrownSet, grown_set
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError, ModelError
-from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.contradictions import contradicting, not_finite
+from mlip_autopipec.daemons.designs import DesignCache
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.gatejudge import GateJudge, NewVersion
 from mlip_autopipec.daemons.intake import LEFT_OUT
@@ -37,7 +37,6 @@ from mlip_autopipec.store.keptrows import KeptRows
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
-_CACHE_BYTES = 1_000_000_000
 # Of all labels; where more contradict the others, it is not clear who is wrong.
 _MOST_ODD = 0.2
 
@@ -102,34 +101,6 @@ class FitAnswer:
     folder: Path
     facts: dict[str, Any]
     unusable: dict[str, str] = field(default_factory=dict)
-
-
-class DesignCache:
-    """Design rows by task id, up to a size in bytes.
-
-    What came first stays: fits read all rows in turn, and would find none of them if the longest unused went.
-    """
-
-    def __init__(self, basis: LinearBasis, limit: int = _CACHE_BYTES) -> None:
-        self.basis = basis
-        self.growing = GrowingRows(basis.n_coefficients)
-        self._limit = limit
-        self._kept: dict[str, Design] = {}
-        self._size = 0
-
-    def __call__(self, row: DatasetRow) -> Design:
-        found = self._kept.get(row.task_id)
-        if found is None:
-            found = self.basis.design(row.atoms)
-            if self._size + _size(found) <= self._limit:
-                self._kept[row.task_id] = found
-                self._size += _size(found)
-        return found
-
-
-def _size(design: Design) -> int:
-    projections = sum(values.nbytes for _, values in design.projections.values())
-    return int(design.forces.nbytes + projections)
 
 
 class Fitter:

@@ -1,7 +1,7 @@
 """halt -> carve: periodic embedding + force mask -> task file in queue/dft/pending.
 
-Reads: the halted frame and the atom that `watch` picked. Writes: one task, now and then a whole cell.
-Next: `label`.
+Reads: the halted frame and the atom that `watch` picked. Writes: one task; now and then a whole cell goes with it
+(`wholecells`). Next: `label`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,7 @@ from mlip_autopipec.store.task import Task
 from mlip_autopipec.structures.embedding import Carved, extract_periodic_subsystem
 from mlip_autopipec.structures.fidelity import Fidelity, evaluate, measure
 from mlip_autopipec.structures.neutrality import NotNeutral
-from mlip_autopipec.structures.settling import settled
-from mlip_autopipec.structures.wholecell import PARENT_INDEX, whole_cell
 
-# Nobody waits for a whole cell; but the seeds, of priority 0, are no better.
-WHOLE_CELL_PRIORITY = 1.0
 # The centre is what is asked about: its grade in the cell must be the one that it has in the parent.
 GAMMA_RATIO = (0.9, 1.1)
 # A, by which the buffer grows; one step adds about a tenth to the atoms.
@@ -315,56 +311,3 @@ def carve_task(
         reasons = sorted({removal.reason for removal in carved.removed})
         warnings.append(f"{len(carved.removed)} atom(s) at the new boundary left out: {', '.join(reasons)}")
     return Extraction(task, tuple(warnings), carved.center)
-
-
-def is_chosen(task_id: str, fraction: float) -> bool:
-    """Tell if a whole cell goes with this carved one, so that they are `fraction` of both; the same at each call."""
-    return int(task_id[:12], 16) / 16**12 < fraction / (1.0 - fraction)
-
-
-def whole_cell_task(
-    frame: Atoms,
-    *,
-    settings: EmbeddingSettings,
-    labeller: Mapping[str, Any],
-    origin: Mapping[str, Any],
-    seed: int,
-    created: str,
-    evaluator: Evaluator | None = None,
-) -> Task:
-    """Make a task of a small whole cell of the frame's phase: nothing masked, so that energy and stress are learned.
-
-    Parameters
-    ----------
-    evaluator
-        The current potential, by which the cell goes down to the energy that its atoms have in the frame; None leaves
-        it as it was cut. `origin["settled"]` tells, in eV/atom above that energy, where it was and is.
-
-    Raises
-    ------
-    DataError
-        The frame gives none (`structures.wholecell`).
-    """
-    atoms = whole_cell(frame, settings.whole_cell_atoms, seed, oxidation_states=settings.oxidation_states)
-    story = dict(origin)
-    if evaluator is not None:
-        atoms, told = _settled(atoms, frame, evaluator)
-        story["settled"] = told
-    return Task.new(
-        atoms,
-        [1] * len(atoms),
-        dict(labeller),
-        priority=WHOLE_CELL_PRIORITY,
-        origin=story,
-        config_type="whole_cell",
-        created=created,
-    )
-
-
-def _settled(cell: Atoms, frame: Atoms, evaluator: Evaluator) -> tuple[Atoms, dict[str, float]]:
-    """Return the cell at the energy of its atoms in the frame, and how far above that it was and is, eV/atom."""
-    in_frame = float(evaluate(evaluator, frame).energies[cell.arrays[PARENT_INDEX]].mean())
-    before = evaluate(evaluator, cell).energy / len(cell) - in_frame
-    atoms, said = settled(cell, evaluator, in_frame)
-    after = said.energy / len(cell) - in_frame
-    return atoms, {"before": round(before, 6), "after": round(after, 6)}

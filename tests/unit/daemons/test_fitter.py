@@ -18,8 +18,9 @@ from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.bases import make_basis
+from mlip_autopipec.daemons.designs import DesignCache
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.fitter import DesignCache, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import LEFT_OUT, Intake
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.publish import read_grades

@@ -18,9 +18,8 @@ from mlip_autopipec.stages.carve import (
     NoFaithfulCell,
     carve_task,
     choose_cell,
-    is_chosen,
-    whole_cell_task,
 )
+from mlip_autopipec.stages.wholecells import is_chosen, whole_cell_task
 from mlip_autopipec.structures.fidelity import evaluate, force_errors, gamma_ratio, measure
 from small_potentials import fit_emt
 
@@ -174,13 +173,15 @@ def test_whole_cells_are_a_share_of_all() -> None:
 
 def test_a_whole_cell_task_masks_nothing(ace: Evaluator) -> None:
     arguments: dict[str, Any] = {
+        "n_atoms": 32,
+        "oxidation_states": None,
         "labeller": LABELLER,
         "origin": {"source": "whole_cell"},
         "seed": 4,
         "created": CREATED,
     }
-    made = whole_cell_task(melt(), settings=EmbeddingSettings(), **arguments)
-    assert made == whole_cell_task(melt(), settings=EmbeddingSettings(), **arguments)
+    made = whole_cell_task(melt(), **arguments)
+    assert made == whole_cell_task(melt(), **arguments)
     assert (made.config_type, made.force_mask) == ("whole_cell", [1] * 32)
     gamma = evaluate(ace, made.atoms()).gamma
     assert gamma is not None

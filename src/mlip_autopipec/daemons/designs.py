@@ -1,0 +1,37 @@
+"""Design rows that a trainer's child keeps from fit to fit."""
+
+from __future__ import annotations
+
+from mlip_autopipec.ace.growing import GrowingRows
+from mlip_autopipec.core.interfaces import Design, LinearBasis
+from mlip_autopipec.store.dataset import DatasetRow
+
+_CACHE_BYTES = 1_000_000_000
+
+
+class DesignCache:
+    """Design rows by task id, up to a size in bytes.
+
+    What came first stays: fits read all rows in turn, and would find none of them if the longest unused went.
+    """
+
+    def __init__(self, basis: LinearBasis, limit: int = _CACHE_BYTES) -> None:
+        self.basis = basis
+        self.growing = GrowingRows(basis.n_coefficients)
+        self._limit = limit
+        self._kept: dict[str, Design] = {}
+        self._size = 0
+
+    def __call__(self, row: DatasetRow) -> Design:
+        found = self._kept.get(row.task_id)
+        if found is None:
+            found = self.basis.design(row.atoms)
+            if self._size + _size(found) <= self._limit:
+                self._kept[row.task_id] = found
+                self._size += _size(found)
+        return found
+
+
+def _size(design: Design) -> int:
+    projections = sum(values.nbytes for _, values in design.projections.values())
+    return int(design.forces.nbytes + projections)
