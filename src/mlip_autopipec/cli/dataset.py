@@ -62,9 +62,13 @@ def stats(run: RunDirectory, as_json: bool) -> None:
     """Count labels by kind and side, with the ranges of their energies and forces."""
     from mlip_autopipec.cli.tables import print_table
     from mlip_autopipec.monitor.dataset import sums
+    from mlip_autopipec.monitor.oddities import duplicates, outliers
     from mlip_autopipec.store.refusals import read_refusals
 
-    found = sums([line for _, line in _chosen(run, None, None)], read_refusals(run))
+    pairs = _chosen(run, None, None)
+    found = sums([line for _, line in pairs], read_refusals(run))
+    rows = [row for row, _ in pairs]
+    found |= {"duplicates": duplicates(rows), "outliers": outliers(rows)}
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -74,6 +78,11 @@ def stats(run: RunDirectory, as_json: bool) -> None:
     print_table("labels (eV/atom, eV/A)", columns, ([line[c] for c in columns] for line in found["kinds"]))
     if found["refused_without_row"]:
         click.echo(f"{found['refused_without_row']} more were refused as they came: see {run.refusals}")
+    for group in found["duplicates"]:
+        click.echo(f"the same structure: {' '.join(group)}")
+    if found["outliers"]:
+        told = ("label", "quantity", "value", "median", "deviations")
+        print_table("far from all others", told, ([line[c] for c in told] for line in found["outliers"]))
 
 
 @dataset.command()
@@ -83,23 +92,44 @@ def stats(run: RunDirectory, as_json: bool) -> None:
 @click.option("--yes", "replace", is_flag=True, help="Replace the file if it exists.")
 @run_option
 def export(run: RunDirectory, target: Path, kind: str | None, side: str | None, replace: bool) -> None:
-    """Write labels to TARGET as extended XYZ, which start.dataset of another run and `dataset import` read."""
-    import ase.io
+    """Write labels to TARGET as extended XYZ, which start.dataset of another run and `dataset import` read.
 
+    A TARGET that ends in .pckl.gzip becomes the dataframe of pacemaker, with the weights that a fit of this run gives.
+    """
     from mlip_autopipec.cli.potential_inputs import check_target
-    from mlip_autopipec.monitor.dataset import as_frame
 
     check_target(target, replace)
-    frames = [as_frame(row) for row, _ in _chosen(run, kind, side)]
-    if not frames:
-        raise NotFoundError("no such label", "`autopipe dataset stats` counts them")
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        ase.io.write(temporary, frames, format="extxyz")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    click.echo(f"{len(frames)} labels written to {target}", err=True)
+    rows = _some(run, kind, side)
+    if target.name.endswith(".pckl.gzip"):
+        _write_dataframe(run, rows, target)
+    else:
+        _write_frames(rows, target)
+    click.echo(f"{len(rows)} labels written to {target}", err=True)
+
+
+@dataset.command()
+@click.argument("labels", nargs=-1)
+@_kind_option
+@_side_option
+@run_option
+def view(run: RunDirectory, labels: tuple[str, ...], kind: str | None, side: str | None) -> None:
+    """Look at LABELS (ids, or how they begin; default: all) in ASE's viewer; without a screen, write them to a file."""
+    import os
+    import subprocess
+    import sys
+    import tempfile
+
+    rows = _some(run, kind, side)
+    if labels:
+        wanted = {_resolved({row.task_id for row in rows}, prefix) for prefix in labels}
+        rows = [row for row in rows if row.task_id in wanted]
+    target = Path(tempfile.mkdtemp(prefix="autopipe-view-")) / "labels.extxyz"
+    _write_frames(rows, target)
+    if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        click.echo("no screen here: look at this file elsewhere", err=True)
+        click.echo(str(target))
+        return
+    subprocess.run([sys.executable, "-m", "ase", "gui", str(target)], check=False)
 
 
 @dataset.command("import")
@@ -185,6 +215,43 @@ def rebuild_dataset(run: RunDirectory, yes: bool, dry_run: bool) -> None:
     click.echo(f"{labels} labels{f'; the old database is {kept}' if kept else ''}", err=True)
 
 
+def _some(run: RunDirectory, kind: str | None, side: str | None) -> list[DatasetRow]:
+    rows = [row for row, _ in _chosen(run, kind, side)]
+    if not rows:
+        raise NotFoundError("no such label", "`autopipe dataset stats` counts them")
+    return rows
+
+
+def _write_frames(rows: list[DatasetRow], target: Path) -> None:
+    import ase.io
+
+    from mlip_autopipec.monitor.dataset import as_frame
+
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        ase.io.write(temporary, [as_frame(row) for row in rows], format="extxyz")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_dataframe(run: RunDirectory, rows: list[DatasetRow], target: Path) -> None:
+    from mlip_autopipec.config import load_in_force
+    from mlip_autopipec.daemons.refining import labelled
+    from mlip_autopipec.engines.pacemaker.dataframe import write_dataframe
+    from mlip_autopipec.store.references import reference_energies
+    from mlip_autopipec.store.registry import Registry
+
+    isolated = reference_energies(Registry(run.potentials))
+    found = {symbol for row in rows for symbol in row.atoms.get_chemical_symbols()}
+    if missing := sorted(found - set(isolated)):
+        raise ConfigError(
+            f"no energy of an isolated {missing[0]} atom is known yet",
+            "it comes with the first version; or give training.reference_energies and wait for that",
+        )
+    write_dataframe(labelled(rows, load_in_force(run).training, isolated), target)
+
+
 def _chosen(run: RunDirectory, kind: str | None, side: str | None) -> list[tuple[DatasetRow, dict[str, Any]]]:
     from mlip_autopipec.monitor.dataset import lines, read_rows
 
@@ -206,17 +273,22 @@ def _records(file: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return task id -> result record of the labels in a file; a bad frame leaves all of them out."""
     from mlip_autopipec.cli.potential_inputs import each_structure
     from mlip_autopipec.core.clock import iso_time
+    from mlip_autopipec.engines.vasp.failures import converged_steps
 
     now = iso_time(time.time())
-    found = {}
+    found, number = {}, 0
     for number, frame in enumerate(each_structure(file), start=1):
         task_id, record = _record(frame, settings, f"{file.name}:{number}", now)
         found[task_id] = record
+    # ASE reads the numbers of an SCF that was given up, too.
+    if "OUTCAR" in file.name and converged_steps(file.read_text(errors="replace")) < number:
+        raise DataError(f"{file}: not every SCF of it converged", "compute it again; nothing was imported")
     return found
 
 
 def _record(frame: Atoms, settings: dict[str, Any], where: str, now: str) -> tuple[str, dict[str, Any]]:
     from mlip_autopipec.core.interfaces import Label
+    from mlip_autopipec.core.structure import energy_of_forces
     from mlip_autopipec.stages.explore import has_label
     from mlip_autopipec.store.results import make_result
     from mlip_autopipec.store.sides import brought
@@ -232,9 +304,7 @@ def _record(frame: Atoms, settings: dict[str, Any], where: str, now: str) -> tup
             priority=float(frame.info.get("gamma", 0.0)), origin={"source": "import", "file": where},
             config_type=brought(str(frame.info.get("config_type", "imported"))), created=now,
         )  # fmt: skip
-        label = Label(
-            frame.get_potential_energy(), frame.get_forces(apply_constraint=False), stress, {"imported": where}
-        )
+        label = Label(energy_of_forces(frame), frame.get_forces(apply_constraint=False), stress, {"imported": where})
         return task.id, make_result(task, label, "import", now)
     except (DataError, TypeError, ValueError) as error:
         raise DataError(f"{where}: {error}", "nothing was imported") from error

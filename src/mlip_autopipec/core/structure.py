@@ -114,3 +114,14 @@ def content_id(structure: Mapping[str, Any], force_mask: Sequence[int], labeller
     rounded = {**structure, "positions": rows[:-3], "cell": rows[-3:]}
     text = _canonical({"structure": rounded, "force_mask": [int(m) for m in force_mask], "labeller": dict(labeller)})
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def energy_of_forces(atoms: Atoms) -> float:
+    """Return the energy that came with a structure and that its forces are derivatives of, eV.
+
+    With smearing that is the free energy F = E - TS. What ASE calls the energy of VASP's and GPAW's files is another
+    one, extrapolated to no smearing.
+    """
+    results = getattr(atoms.calc, "results", {})
+    free = results.get("free_energy")
+    return float(atoms.get_potential_energy() if free is None else free)

@@ -5,13 +5,15 @@ The child reads the dataset and writes one work folder; publishing that is the t
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlip_autopipec.ace.growing import GrownSet, grown_set
 from mlip_autopipec.core.clock import iso_time
@@ -29,14 +31,24 @@ from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.masking import Limits, Masking
-from mlip_autopipec.stages.publish import check, read_grades, write_grades
-from mlip_autopipec.stages.train import Trained, TrainingSettings, active_rows, count_active_rows, hashes, train
+from mlip_autopipec.stages.publish import Evaluate, check, read_grades, write_grades
+from mlip_autopipec.stages.train import (
+    Prediction,
+    Trained,
+    TrainingSettings,
+    active_rows,
+    count_active_rows,
+    hashes,
+    train,
+)
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.keptrows import KeptRows
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
+# Where pacemaker works, within attempts/.
+WORK = "pacemaker"
 # Of all labels; where more contradict the others, it is not clear who is wrong.
 _MOST_ODD = 0.2
 
@@ -78,6 +90,7 @@ class FitRequest:
     parent : version whose active set is extended if its labels are still the same
     held : rows that no fit sees, by which versions are judged
     current : version that walkers use, with which the new one is compared
+    trainer : in place of `training.trainer`
     """
 
     task_ids: tuple[str, ...]
@@ -85,6 +98,7 @@ class FitRequest:
     parent: str | None = None
     held: tuple[str, ...] = ()
     current: str | None = None
+    trainer: Literal["linear", "pacemaker"] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,10 +180,15 @@ class Fitter:
                 unusable |= without
                 trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent)
                 unusable |= odd
+                predictions, say = trained.predictions, None
+                if (trainer := request.trainer or job.training.trainer) == "pacemaker":
+                    predictions, designs = self._refined(rows, isolated, designs, folder)
+                    say = _said_by(folder / "potential.yaml", evaluation_by(job.engine))
                 facts, sets = self._finished(rows, limits, designs, folder, request.parent)
-                chosen = samples(rows, trained.predictions, forces_entered=job.training.force_weight > 0)
+                chosen = samples(rows, predictions, forces_entered=job.training.force_weight > 0)
                 check(folder, chosen, isolated, evaluation_by(job.engine))
-                new = NewVersion(folder, rows, trained.fit.coefficients, sets)
+                new = NewVersion(folder, rows, trained.fit.coefficients, sets, say)
+                facts["trainer"] = trainer
                 if reasons := self._judge.judge(new, held, isolated, request.current, designs):
                     facts["candidate"] = reasons
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
@@ -213,6 +232,18 @@ class Fitter:
                 )
             rows = [row for row in rows if row.task_id not in odd]
 
+    def _refined(
+        self, rows: Sequence[DatasetRow], isolated: dict[str, float], designs: DesignCache, folder: Path
+    ) -> tuple[dict[str, Prediction], DesignCache]:
+        """Let pacemaker refine the linear fit in `folder`; return what it says of the rows, and their design rows."""
+        from mlip_autopipec.daemons.refining import refined
+
+        work = self.run.attempts / WORK
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        found = refined(rows, self.job.training, isolated, folder, work)
+        return found.predictions, designs if found.basis is None else DesignCache(found.basis)
+
     def _known_to(self, version: str | None) -> dict[str, int]:
         """Return task id -> edition of the labels that a version contains: they were judged when they came."""
         try:
@@ -237,7 +268,7 @@ class Fitter:
             # npt walkers wait until there is one.
             "stress_labels": sum(row.stress is not None and row.whole for row in rows),
             **dict(hashes(settings, basis.elements)),
-            **({"basis_of": str(self.job.potential)} if self.job.potential is not None else {}),
+            **_origin_of_functions(designs, self._designs, self.job.potential, folder),
             "train_mask": {"kind": settings.train_mask, "limits": limits and limits.to_dict()},
         }
         selected = self._select(rows, designs, facts, parent)
@@ -304,6 +335,23 @@ class Fitter:
         if self._designs is None or self._designs.basis.elements != tuple(elements):
             self._designs = DesignCache(make_basis(self.job.training, elements, self.job.potential))
         return self._designs
+
+
+def _origin_of_functions(
+    designs: DesignCache, own: DesignCache | None, given: Path | None, folder: Path
+) -> dict[str, str]:
+    """Return `basis_of`, where the functions are not those of the settings: active sets of others begin anew."""
+    if designs is not own:
+        return {"basis_of": hashlib.sha256((folder / "potential.yaml").read_bytes()).hexdigest()}
+    return {"basis_of": str(given)} if given is not None else {}
+
+
+def _said_by(potential: Path, evaluate: Evaluate) -> Callable[[DatasetRow], Prediction]:
+    def say(row: DatasetRow) -> Prediction:
+        found = evaluate(potential, None, row.atoms)
+        return Prediction(found.energy, found.forces)
+
+    return say
 
 
 def _usable(rows: Sequence[DatasetRow], designs: DesignCache) -> tuple[list[DatasetRow], dict[str, str]]:

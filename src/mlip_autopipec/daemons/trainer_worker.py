@@ -19,12 +19,14 @@ from mlip_autopipec.core.errors import EngineError, ModelError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.demand import Demand
-from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.finalfit import FinalFit
+from mlip_autopipec.daemons.fitter import WORK, FitAnswer, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.pinning import fulfil
 from mlip_autopipec.daemons.queues import dft_queue
 from mlip_autopipec.daemons.retention import Retention
 from mlip_autopipec.daemons.upkeep import Upkeep
+from mlip_autopipec.engines.pacemaker.refining import progress
 from mlip_autopipec.runtime.child import Child, Result
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import read_structures
@@ -54,6 +56,7 @@ class _Running:
     parent: str | None
     task_ids: tuple[str, ...]
     new_ids: tuple[str, ...]
+    is_final: bool = False
 
 
 class TrainerWorker:
@@ -91,6 +94,7 @@ class TrainerWorker:
             self.intake, self.registry, self.settings,
             has_given=config.start.potential is not None, unfinished=self._unfinished,
         )  # fmt: skip
+        self._final = FinalFit(run, config, self.registry)
         self._elements: tuple[str, ...] = ()
         self._child: Child | None = None
         self._fit: _Running | None = None
@@ -148,6 +152,9 @@ class TrainerWorker:
             if self._demand.is_due(now):
                 self._begin()
                 return Outcome.WORKED
+            if not self._demand.new() and self._final.is_due(self._demand.version, self.queue.unfinished()):
+                self._begin(is_final=True)
+                return Outcome.WORKED
             self._retention.look(now)
         calibrated = self._calibrator.step()
         return Outcome.WORKED if took_in or calibrated else Outcome.IDLE
@@ -162,15 +169,16 @@ class TrainerWorker:
 
     def status(self) -> tuple[str, dict[str, Any]]:
         """Return the state and what it waits for; `uningested` is 0 when no fit will come any more."""
-        error = self._upkeep.trouble or self._demand.lost() or self._demand.error
+        error = self._upkeep.trouble or self._demand.lost() or self._demand.error or self._final.error
         state = "training" if self._fit else "failing" if error else "idle"
         detail: dict[str, Any] = {
             "labels": len(self.intake.labels),
-            "uningested": len(self._demand.new()) + self.intake.rest,
+            "uningested": len(self._demand.new()) + self.intake.rest + self._final.outstanding(self._demand.version),
             "refused": len(self.intake.refused),
             **({"flagged": len(self.intake.flags)} if self.intake.flags else {}),
             "waiting_for": self._demand.waiting_for,
             "version": self._demand.version,
+            **({"pacemaker": steps} if self._fit and (steps := progress(self.run.attempts / WORK)) else {}),
         }
         return state, {**detail, "error": error} if error else detail
 
@@ -188,15 +196,20 @@ class TrainerWorker:
 
     # --- fitting ----------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self, *, is_final: bool = False) -> None:
         start, new, parent = self.config.start, sorted(self._demand.new()), self._demand.version
         given = None
         if parent is None and start.potential is not None and start.active_set is not None:
             given = (self.config.path(self.run, start.potential), self.config.path(self.run, start.active_set))
         request = FitRequest(
-            tuple(sorted(self.intake.trainable)), given, parent, tuple(sorted(self.intake.judging)), self._used()
+            tuple(sorted(self.intake.trainable)),
+            given,
+            parent,
+            tuple(sorted(self.intake.judging)),
+            self._used(),
+            "pacemaker" if is_final else None,
         )
-        self._fit = _Running(self.registry.next_version(), parent, request.task_ids, tuple(new))
+        self._fit = _Running(self.registry.next_version(), parent, request.task_ids, tuple(new), is_final)
         self._demand.began(len(request.task_ids))
         self.events.emit("train_started", version=self._fit.version, parent=parent, task_ids=new)
         self._ready_child().send(request)
@@ -241,7 +254,10 @@ class TrainerWorker:
         if result.error is not None:
             # A fresh child for the next try: whatever was wrong with this one goes with it.
             self._end_child()
-            self._demand.failed(fit.new_ids, result, now)
+            if fit.is_final:
+                self._final.failed(str(result.error))
+            else:
+                self._demand.failed(fit.new_ids, result, now)
             return
         answer: FitAnswer = result.value
         if unseen := set(fit.task_ids).difference(answer.facts["task_ids"], answer.unusable):
@@ -251,7 +267,7 @@ class TrainerWorker:
             self._demand.failed(fit.new_ids, Result(error=error), now)
             return
         self.intake.refuse_all(answer.unusable)
-        if fit.parent is not None and set(fit.new_ids) <= set(answer.unusable):
+        if fit.parent is not None and not fit.is_final and set(fit.new_ids) <= set(answer.unusable):
             # Nothing is left that the walkers' version does not know: they stay where they are.
             shutil.rmtree(answer.folder, ignore_errors=True)
         else:

@@ -51,6 +51,8 @@ def _line(row: DatasetRow, refused: str) -> dict[str, Any]:
         "walker": row.origin.get("walker", row.origin.get("of", row.origin.get("source"))),
         "step": row.origin.get("step", row.origin.get("number")),
         "version": row.origin.get("version"),
+        "origin": {key: value for key, value in row.origin.items() if isinstance(value, str | int | float)},
+        "edition": row.edition,
         "remarks": "; ".join(filter(None, told)),
     }
 

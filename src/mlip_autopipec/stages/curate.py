@@ -14,7 +14,7 @@ from ase import Atoms
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import FloatArray
-from mlip_autopipec.core.structure import finite_array, structure_id
+from mlip_autopipec.core.structure import energy_of_forces, finite_array, structure_id
 from mlip_autopipec.core.windows import check_energy, check_force, energy_per_atom
 from mlip_autopipec.store.dataset import DatasetRow
 from mlip_autopipec.store.sides import brought
@@ -156,7 +156,7 @@ def row_of_frame(atoms: Atoms, number: int, labeller: Mapping[str, Any], *, forc
     row = DatasetRow(
         task_id=structure_id(plain, mask, labeller),
         atoms=plain,
-        energy=float(atoms.get_potential_energy()),
+        energy=energy_of_forces(atoms),
         forces=np.asarray(atoms.get_forces(apply_constraint=False), dtype=float),
         stress=None if stress is None or not plain.pbc.all() else _voigt(np.asarray(stress, dtype=float)),
         force_mask=tuple(mask),

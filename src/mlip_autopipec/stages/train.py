@@ -31,6 +31,7 @@ from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.interfaces import Design, FloatArray, LinearBasis
 from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
 from mlip_autopipec.store.dataset import DatasetRow
 from mlip_autopipec.store.labelrange import KEY, label_range
 
@@ -95,6 +96,16 @@ class TrainingSettings(BasisSettings):
     engine: Literal["ace", "pyace"] = Field(
         "ace",
         description="who computes the fit's rows: ace (our own), or pyace (python-ace: academic licence, an extra)",
+    )
+    trainer: Literal["linear", "pacemaker"] = Field(
+        "linear",
+        description="who makes versions: linear (seconds), or pacemaker, refining the linear one (minutes to hours)",
+    )
+    final: Literal["none", "pacemaker"] = Field(
+        "none", description="pacemaker refines the last version once all walkers have ended and all labels are in"
+    )
+    pacemaker: PacemakerSettings = Field(
+        default_factory=PacemakerSettings, description="of trainer: pacemaker and final: pacemaker"
     )
     min_new_labels: int = Field(
         5, ge=1, le=100_000, description="labels that start a refit; fewer do when no more can come"

@@ -7,13 +7,16 @@ import shutil
 import sys
 from pathlib import Path
 
+import ase
 import ase.io
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "daemons"))
 from trainer_parts import World, labelled
 
 from mlip_autopipec.cli.main import main
+from mlip_autopipec.core.conventions import RYDBERG_EV
 from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.inoffice import trainers_office
 from mlip_autopipec.daemons.intake import Intake
@@ -22,6 +25,7 @@ from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.refusals import read_refusals
 from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +197,78 @@ def test_what_is_exported_can_be_imported(made, run, autopipe, tmp_path):
     unlabelled.calc = None
     ase.io.write(more, unlabelled)
     assert autopipe("dataset", "import", more, "--yes")[0] != 0
+
+
+RECORDED = Path(__file__).parents[2] / "data" / "espresso"
+OUTCAR = Path(ase.__file__).parent / "test" / "testdata" / "vasp" / "OUTCAR_example_1"
+
+
+def imported(run, autopipe, file):
+    """Import a file; return the records."""
+    code, out, told = autopipe("dataset", "import", file, "--yes")
+    assert code == 0, told
+    return [Results(run.results).read(task) for task in out.split()]
+
+
+def test_outputs_of_quantum_espresso_and_vasp_come_in_with_their_free_energies(run, autopipe):
+    (record,) = imported(run, autopipe, RECORDED / "converged.pwo")
+    assert record["energy"] == pytest.approx(-16.54689764 * RYDBERG_EV, rel=2e-7)  # F = E - TS of the file
+    assert len(record["forces"]) == 4
+    assert len(record["stress"]) == 6
+    (record,) = imported(run, autopipe, OUTCAR)
+    assert record["energy"] == -68.22868532  # and not the energy extrapolated to no smearing, -68.23102426
+    assert np.asarray(record["forces"]).shape == (18, 3)
+    assert record["task"]["origin"] == {"source": "import", "file": "OUTCAR_example_1:1"}
+    unconverged = run.root / "OUTCAR"
+    unconverged.write_text(OUTCAR.read_text(errors="replace").replace("EDIFF is reached", "EDIFF was not reached"))
+    code, _, told = autopipe("dataset", "import", unconverged, "--yes")
+    assert (code != 0, "converge" in told) == (True, True)
+    for name in ("not-converged", "killed", "bad-key"):
+        assert autopipe("dataset", "import", RECORDED / f"{name}.pwo", "--yes")[0] != 0
+
+
+@pytest.mark.usefixtures("python_ace")
+def test_pacemaker_gets_a_dataframe_in_which_masked_atoms_weigh_nothing(run, autopipe, tmp_path):
+    import pandas
+
+    file = tmp_path / "labels.pckl.gzip"
+    assert autopipe("dataset", "export", file)[0] == 0
+    frame = pandas.read_pickle(file, compression="gzip")
+    assert list(frame.columns) == ["ase_atoms", "energy", "energy_corrected", "forces", "w_energy", "w_forces", "name"]
+    # pandas 2 has no string columns, and cannot unpickle those of pandas 3.
+    assert {str(kind) for kind in frame.dtypes} == {"object", "float64"}
+    assert str(frame.columns.dtype) == "object"
+    rows = {row.task_id: row for row in Dataset(run.dataset).rows()}
+    for _, line in frame.iterrows():
+        row = rows[line["name"]]
+        assert line["energy"] == row.energy
+        assert ((line["w_forces"] > 0) == row.learned).all()
+        assert (line["w_energy"] > 0) == row.whole
+        assert np.array_equal(line["forces"], row.forces)
+        atoms = line["ase_atoms"]
+        assert atoms.pbc.all()  # python-ace refuses slabs: vacuum instead
+        assert np.allclose(atoms.get_all_distances(mic=True), row.atoms.get_all_distances(mic=True))
+    assert frame["w_energy"].sum() == pytest.approx(1.0)
+    assert sum(w.sum() for w in frame["w_forces"]) == pytest.approx(1.0)
+
+
+def test_labels_can_be_looked_at(run, autopipe, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, out, told = autopipe("dataset", "view", "--kind", "active_learning")
+    assert (code, "no screen" in told) == (0, True)
+    assert len(ase.io.read(out.strip(), ":")) == 2
+    label = json.loads(autopipe("dataset", "ls", "--json")[1])[0]["label"]
+    assert len(ase.io.read(autopipe("dataset", "view", label[:12])[1].strip(), ":")) == 1
+    assert autopipe("dataset", "view", "ffff")[0] == 4
+
+
+def test_every_label_says_where_it_comes_from(autopipe):
+    labels = json.loads(autopipe("dataset", "ls", "--json")[1])
+    asked = [line for line in labels if line["kind"] == "active_learning"]
+    assert [line["origin"] for line in asked] == [
+        {"walker": "w00", "step": step, "version": "v0001"} for step in (10, 11)
+    ]
+    assert {line["origin"]["source"] for line in labels if line["kind"] == "bootstrap"} == {"start.dataset"}
+    stats = json.loads(autopipe("dataset", "stats", "--json")[1])
+    assert (stats["duplicates"], stats["outliers"]) == ([], [])

@@ -150,3 +150,8 @@ def _line_around(found: re.Match[str]) -> str:
     plain = [line for line in (_FRAME.sub("", line) for line in lines) if line]
     refused = "SICK JOB" in plain[-1] and len(plain) > 1
     return plain[-2 if refused else -1][:300]
+
+
+def converged_steps(outcar: str) -> int:
+    """Return how many SCFs of an OUTCAR say that they converged."""
+    return sum("EDIFF is reached" in reason for reason in _LOOP.findall(outcar))

@@ -1,0 +1,145 @@
+"""The linear potential refined by pacemaker: rows and weights of the fit go out, the result comes back as a version.
+
+pacemaker begins with the linear solution as the first density, so it can only get better by its own measure; the
+further densities begin at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlip_autopipec.ace.basis import make_basis
+from mlip_autopipec.ace.conversion import to_products
+from mlip_autopipec.ace.fitting import AceBasis, blank
+from mlip_autopipec.ace.formats.yace_writing import write_yace
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
+from mlip_autopipec.ace.formats.yaml_writing import write_yaml
+from mlip_autopipec.ace.records import Configuration, Embedding
+from mlip_autopipec.core.errors import OutputUnreadable
+from mlip_autopipec.core.files import read_json, write_json, write_text
+from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
+from mlip_autopipec.engines.pacemaker.dataframe import Labelled
+from mlip_autopipec.engines.pacemaker.refining import START, Refined, refine
+from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
+from mlip_autopipec.runtime.tether import tethered
+from mlip_autopipec.stages.train import Prediction, TrainingSettings, errors, relative_energy
+from mlip_autopipec.store.dataset import DatasetRow
+
+_LINEAR = Embedding(kind="FinnisSinclairShiftedScaled", parameters=(1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A refined potential.
+
+    Attributes
+    ----------
+    predictions : task id -> what pacemaker itself says, for every row
+    basis : its functions as a linear basis, for the active set; None: those of the linear fit
+    """
+
+    predictions: dict[str, Prediction]
+    basis: AceBasis | None
+
+
+def refined(
+    rows: Sequence[DatasetRow],
+    settings: TrainingSettings,
+    isolated: Mapping[str, float],
+    folder: Path,
+    work: Path,
+) -> Refinement:
+    """Refine the linear potential of a work folder; replace its files by those of the result.
+
+    Parameters
+    ----------
+    folder
+        With `potential.yaml`, `metrics.json` and `train_config.yaml` of the linear fit.
+    work
+        Empty folder for pacemaker; it stays.
+
+    Raises
+    ------
+    ConfigError, EngineError
+        pacemaker is missing, or fails.
+    """
+    wanted = settings.pacemaker
+    linear = read_yaml(folder / "potential.yaml")
+    write_yaml(with_densities(linear, wanted.embedding_exponents), work / START)
+    cutoff = make_basis(linear).cutoff
+    made = refine(labelled(rows, settings, isolated), cutoff, wanted, work, tethered([]))
+    if missing := [row.task_id for row in rows if row.task_id not in made.predictions]:
+        raise OutputUnreadable(f"pacemaker says nothing of label {missing[0]}", f"see {work}")
+    found = read_yaml(made.potential)
+    # The same fit is the same file, whenever it was made.
+    found = replace(found, metadata={key: said for key, said in found.metadata.items() if "time" not in key})
+    write_yaml(found, folder / "potential.yaml")
+    write_yace(to_products(make_basis(found), isolated), folder / "potential.yace")
+    said = {task: Prediction(*prediction) for task, prediction in made.predictions.items()}
+    _describe(rows, said, isolated, made, wanted, folder)
+    basis = AceBasis(_linear(blank(found, found.elements))) if wanted.trainable == "all" else None
+    return Refinement(said, basis)
+
+
+def labelled(rows: Sequence[DatasetRow], settings: TrainingSettings, isolated: Mapping[str, float]) -> list[Labelled]:
+    """Return rows with the weights that the linear fit gives them: masked atoms weigh 0."""
+    return [
+        Labelled(
+            name=row.task_id,
+            atoms=row.atoms,
+            energy=row.energy,
+            energy_corrected=relative_energy(row, isolated),
+            forces=row.forces,
+            energy_weight=settings.energy_weight if row.whole else settings.masked_energy_weight,
+            force_weights=settings.force_weight * np.asarray(row.learned, dtype=float),
+        )
+        for row in rows
+    ]
+
+
+def with_densities(linear: Configuration, exponents: Sequence[float]) -> Configuration:
+    """Return a linear potential as the first of several densities; coefficients of the others are zero."""
+    parameters = tuple(value for exponent in exponents for value in (1.0, float(exponent)))
+    embedding = replace(_LINEAR, parameters=parameters)
+    rest = (0.0,) * (len(exponents) - 1)
+    blocks = [
+        replace(
+            block,
+            embedding=embedding if block.embedding is not None else None,
+            functions=tuple(replace(f, coefficients=(f.coefficients[0], *rest)) for f in block.functions),
+        )
+        for block in linear.blocks
+    ]
+    return replace(linear, blocks=tuple(blocks))
+
+
+def _linear(found: Configuration) -> Configuration:
+    return with_densities(found, (1.0,))
+
+
+def _describe(
+    rows: Sequence[DatasetRow],
+    said: Mapping[str, Prediction],
+    isolated: Mapping[str, float],
+    made: Refined,
+    settings: PacemakerSettings,
+    folder: Path,
+) -> None:
+    """Say in the version's files who made it, and how wrong it is."""
+    before: dict[str, Any] = dict(read_json(folder / "metrics.json"))
+    linear = {key: before[key] for key in ("force_rmse", "energy_rmse_mev")}
+    write_json(
+        folder / "metrics.json",
+        {**before, **errors(rows, said, isolated), "linear": linear, "iterations": made.iterations},
+    )
+    described = {
+        **read_mapping(folder / "train_config.yaml"),
+        "trainer": "pacemaker",
+        "pacemaker": settings.model_dump(mode="json"),
+    }
+    write_text(folder / "train_config.yaml", dump_mapping(described))

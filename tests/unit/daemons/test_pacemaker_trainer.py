@@ -1,0 +1,144 @@
+"""`trainer: pacemaker` from labels to MD: it refines the linear fit, and its potential is a version as any other."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+from trainer_parts import World, frame, labelled
+
+from mlip_autopipec.ace.formats.yaml_reading import read_yaml
+from mlip_autopipec.config import load
+from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.neighbours import neighbourhood
+from mlip_autopipec.core.yamlfile import read_mapping
+from mlip_autopipec.daemons.evaluators import make_evaluator
+from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.intake import Intake
+from mlip_autopipec.daemons.refining import labelled as weighted
+from mlip_autopipec.daemons.trainer_worker import TrainerWorker
+from mlip_autopipec.engines.lammps.md import LammpsMD
+from mlip_autopipec.engines.lammps.settings import MDSettings
+from mlip_autopipec.stages.watch import walker_plans
+from mlip_autopipec.store.dataset import Dataset
+from mlip_autopipec.store.registry import Registry
+from mlip_autopipec.store.walkerstate import WalkerState, write_state
+
+MASK = [1, 1, 1, 0, 0, 0, 1, 1, 1]
+SMALL = {"nradmax_by_orders": [4, 2], "lmax_by_orders": [0, 1]}
+
+
+def steps_until(worker, condition, timeout_s=300):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, worker.status()
+        worker.step(time.monotonic())
+        time.sleep(0.02)
+
+
+pytestmark = pytest.mark.usefixtures("python_ace")
+
+
+def fitted(world: World, **pacemaker):
+    """Fit all labels of a world; return run, answer and rows."""
+    training = {**world.config.training.model_dump(), "trainer": "pacemaker", "pacemaker": pacemaker}
+    config = world.config.model_copy(update={"training": type(world.config.training)(**training)})
+    intake = Intake(world.run, config.labeller_settings(), force_limit=1e9)
+    intake.load()
+    intake.take_frames([labelled(s) for s in range(6)])
+    intake.take_results()
+    job = FitJob(world.run.root, config.training, config.labeller_settings(), config.node, ("Ar",))
+    ids = tuple(sorted(intake.labels))
+    return Fitter(job)(FitRequest(ids)), list(Dataset(world.run.dataset).rows())
+
+
+def test_from_labels_to_molecular_dynamics(tmp_path):
+    world = World(tmp_path, [], **SMALL)
+    world.give(world.task(20, MASK))
+    answer, rows = fitted(world, iterations=4, trainable="all")
+    assert "candidate" not in answer.facts or answer.facts["candidate"] == []
+    registry = Registry(world.run.potentials)
+    version = registry.publish(answer.folder, {"parent": None, "new_task_ids": [], **answer.facts})
+    assert registry.current().version == version
+    folder = registry.path(version)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["iterations"] >= 1
+    assert metrics["force_rmse"] < 1.02 * metrics["linear"]["force_rmse"]
+    assert read_mapping(folder / "train_config.yaml")["trainer"] == "pacemaker"
+    embeddings = {block.embedding.parameters for block in read_yaml(folder / "potential.yaml").blocks}
+    assert embeddings == {(1.0, 1.0, 1.0, 0.5)}
+    checks = {check["name"]: check["passed"] for check in json.loads((folder / "gate.json").read_text())["checks"]}
+    assert False not in checks.values(), checks
+    assert checks["squeezed_pairs"] is True
+    evaluator = make_evaluator(folder)
+    for row in rows:
+        found = evaluator.evaluate(neighbourhood(row.atoms, evaluator.cutoff, evaluator.elements), gamma=True)
+        assert found.gamma[row.learned].max() < 1.05  # as the gate has it of what was trained on
+        assert np.abs(found.forces - row.forces)[row.learned].max() < 0.05
+    squeezed = frame(3)
+    squeezed.positions[1] += 0.45 * (squeezed.positions[0] - squeezed.positions[1])
+    near = evaluator.evaluate(neighbourhood(squeezed, evaluator.cutoff, evaluator.elements), gamma=True)
+    assert near.gamma.max() > 5
+    atoms = frame(4)
+    with LammpsMD(make_evaluator(folder), MDSettings(ensemble="nve", temperature_k=10, timestep_fs=2.0)) as md:
+        md.gamma_every = 5
+        md.start(atoms)
+        md.run(5)
+        before = md.thermo()
+        md.run(50)
+        after = md.thermo()
+    total = [t["potential_energy"] + t["kinetic_energy"] for t in (before, after)]
+    assert abs(total[1] - total[0]) < 1e-4
+    assert after["potential_energy"] != before["potential_energy"]
+
+
+@pytest.mark.slow
+def test_masked_forces_change_nothing(tmp_path):
+    potentials = []
+    for name, force in (("as-it-is", None), ("absurd", 1e6)):
+        world = World(tmp_path / name, [], **SMALL)
+        world.give(world.task(20, MASK), force=force)
+        answer, rows = fitted(world, iterations=1)
+        (masked,) = [row for row in rows if not row.whole]
+        isolated = {"Ar": 0.0}
+        weights = weighted([masked], world.config.training, isolated)[0].force_weights
+        assert weights.tolist() == MASK
+        potentials.append((answer.folder / "potential.yaml").read_text())
+    assert potentials[0] == potentials[1]
+
+
+def test_a_missing_program_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="no-such-pacemaker"):
+        fitted(World(tmp_path, [], **SMALL), command="no-such-pacemaker")
+
+
+def test_settings_are_read_from_the_file(tmp_path):
+    world = World(
+        tmp_path, [], trainer="pacemaker", pacemaker={"evaluator": "tensorpot", "command": "/opt/tp/pacemaker"}
+    )
+    assert load(world.run).training.pacemaker.command == "/opt/tp/pacemaker"
+
+
+@pytest.mark.slow
+def test_the_last_version_of_a_run_is_one_of_pacemaker(tmp_path):
+    world = World(tmp_path, [labelled(s) for s in range(6)], final="pacemaker", pacemaker={"iterations": 1}, **SMALL)
+    registry = Registry(world.run.potentials)
+    worker = TrainerWorker(world.run, world.config)
+    try:
+        worker.start()
+        steps_until(worker, lambda: registry.versions() == ["v0001"])
+        worker.step(time.monotonic())
+        assert worker.status()[1]["uningested"] == 1  # the run is not over before the last fit
+        for plan in walker_plans(world.config.otf):
+            (world.run.walkers / plan.name).mkdir(parents=True)
+            write_state(world.run.walkers / plan.name, WalkerState(plan.name, state="done"))
+        steps_until(worker, lambda: len(registry.versions()) == 2)
+        steps_until(worker, lambda: worker.status()[1]["uningested"] == 0)
+        assert "error" not in worker.status()[1]
+    finally:
+        worker.close()
+    assert [registry.manifest(v)["trainer"] for v in registry.versions()] == ["linear", "pacemaker"]
+    assert registry.manifest("v0002")["task_ids"] == registry.manifest("v0001")["task_ids"]
+    assert registry.current().version == "v0002"
