@@ -92,7 +92,7 @@ def convert(source: Path, target: Path, energies: tuple[str, ...], replace: bool
         raise click.UsageError(f"{source}: SOURCE must be a .yaml file; a .yace has lost its B-basis")
     if target.suffix != ".yace":
         raise click.UsageError(f"{target}: TARGET must end in .yace")
-    isolated = _energies(energies)
+    isolated = energies_by_element(energies)
     files = find_potential(str(source), Path())
     check_target(target, replace)
     with bad_input():
@@ -192,7 +192,7 @@ def evaluate(
     )  # fmt: skip
 
 
-def _energies(words: tuple[str, ...]) -> dict[str, float]:
+def energies_by_element(words: tuple[str, ...]) -> dict[str, float]:
     """Return element -> eV of `Al=-3.2`."""
     found: dict[str, float] = {}
     for word in words:

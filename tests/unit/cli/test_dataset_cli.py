@@ -272,3 +272,21 @@ def test_every_label_says_where_it_comes_from(autopipe):
     assert {line["origin"]["source"] for line in labels if line["kind"] == "bootstrap"} == {"start.dataset"}
     stats = json.loads(autopipe("dataset", "stats", "--json")[1])
     assert (stats["duplicates"], stats["outliers"]) == ([], [])
+
+
+def test_metrics_and_learning_curve_of_versions(run, autopipe, tmp_path):
+    figure = tmp_path / "parity.png"
+    found = json.loads(autopipe("potential", "metrics", "v0002", "--plot", figure, "--json")[1])
+    kept = json.loads((run.potentials / "v0002" / "metrics.json").read_text())
+    for key in ("structures", "force_rmse", "force_mae", "energy_rmse_mev", "energy_mae_mev"):
+        assert found["train"][key] == pytest.approx(kept[key], rel=1e-6), key  # what the fit itself said
+    assert set(found["train"]["groups"]) == {"bootstrap", "active_learning"}
+    assert set(found["train"]["elements"]) == {"Ar"}
+    assert found["train"]["force_cosine"] > 0.9
+    assert found["validation"]["structures"] == 0
+    lines = json.loads(autopipe("potential", "curve", "--plot", tmp_path / "curve.png", "--json")[1])
+    assert [(line["version"], line["labels"]) for line in lines] == [("v0001", 6), ("v0002", 7), ("v0003", 8)]
+    for file in (figure, tmp_path / "curve.png"):
+        assert file.read_bytes().startswith(b"\x89PNG")
+    assert "v0003" in autopipe("potential", "metrics")[1]
+    assert autopipe("potential", "curve")[0] == 0

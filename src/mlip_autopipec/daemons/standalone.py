@@ -1,0 +1,121 @@
+"""A potential from a file of labels, without a run: functions, fit, active set and the checks of a version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from mlip_autopipec.ace.basis_size import (
+    DEFAULT_RUNG,
+    ENERGY_WEIGHT,
+    FORCE_WEIGHT,
+    LENGTH_POWER,
+    RANK_STIFFNESS,
+    Choice,
+    choose_basis,
+)
+from mlip_autopipec.ace.fitting import AceBasis
+from mlip_autopipec.ace.growing import GrownSet, grown_set
+from mlip_autopipec.ace.linear import RowReducer, solve, stiffness_of
+from mlip_autopipec.core.files import write_json, write_text
+from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.daemons.designs import DesignCache
+from mlip_autopipec.daemons.gate import evaluation_by, samples
+from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
+from mlip_autopipec.stages.publish import check, write_grades
+from mlip_autopipec.stages.train import (
+    TrainingSettings,
+    active_rows,
+    check_elements,
+    count_active_rows,
+    describe,
+    errors,
+    labelled_design,
+    predict,
+)
+from mlip_autopipec.store.dataset import DatasetRow
+
+# Largest degree of triples; the data may afford less.
+RUNGS: Final[Mapping[str, int]] = {"small": 8, "auto": DEFAULT_RUNG, "large": 16}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person chose.
+
+    Attributes
+    ----------
+    trainer : `pacemaker` refines what `linear` makes
+    basis : one of `RUNGS`
+    pacemaker : of that trainer
+    """
+
+    trainer: Literal["linear", "pacemaker"] = "linear"
+    basis: str = "auto"
+    pacemaker: PacemakerSettings = field(default_factory=PacemakerSettings)
+
+
+def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: Wanted, folder: Path) -> dict[str, Any]:
+    """Fit labels and write the files of a version into an existing folder; return what was chosen, JSON-ready.
+
+    Raises
+    ------
+    DataError, ModelError, EngineError
+        There is no fit, or its files fail the checks that every version passes.
+    """
+    choice = choose_basis(
+        [row.atoms for row in rows],
+        sum(3 * int(row.learned.sum()) + row.whole for row in rows),
+        rung=RUNGS[wanted.basis],
+    )
+    basis = AceBasis(choice.configuration)
+    settings = _settings(choice, wanted)
+    check_elements(rows, basis, isolated)
+    designs = DesignCache(basis)
+    reducer = RowReducer(basis.n_coefficients)
+    for row in rows:
+        reducer.add(*labelled_design(row, designs(row), settings, isolated).rows())
+    stiffness = stiffness_of(basis.ranks, settings.rank_stiffness)
+    result = solve(reducer.triangle(), stiffness, length_power=LENGTH_POWER)
+    basis.write(result.coefficients, isolated, folder)
+    said = {row.task_id: predict(designs(row), result.coefficients) for row in rows}
+    write_json(folder / "metrics.json", {**errors(rows, said, isolated), "fit": asdict(result.report)})
+    chosen = {"size": wanted.basis, "limited_by": choice.limited_by, "cutoff": choice.cutoff, "rung": choice.rung,
+              "functions": choice.n_functions, "shortest_distance": choice.shortest}  # fmt: skip
+    described = {**describe(settings, basis, isolated), "basis": chosen}
+    write_text(folder / "train_config.yaml", dump_mapping(described))
+    if wanted.trainer == "pacemaker":
+        from mlip_autopipec.daemons.refining import refined
+
+        work = folder / "pacemaker"
+        work.mkdir()
+        found = refined(rows, settings, isolated, folder, work)
+        said = found.predictions
+        designs = designs if found.basis is None else DesignCache(found.basis)
+    write_grades(folder, _active_sets(rows, settings, designs))
+    check(folder, samples(rows, said, forces_entered=True), isolated, evaluation_by("ace"))
+    return chosen
+
+
+def _settings(choice: Choice, wanted: Wanted) -> TrainingSettings:
+    return TrainingSettings(
+        cutoff=choice.cutoff,
+        energy_weight=ENERGY_WEIGHT,
+        force_weight=FORCE_WEIGHT,
+        rank_stiffness=RANK_STIFFNESS,
+        trainer=wanted.trainer,
+        pacemaker=wanted.pacemaker,
+    )
+
+
+def _active_sets(rows: Sequence[DatasetRow], settings: TrainingSettings, designs: DesignCache) -> dict[str, GrownSet]:
+    counts = count_active_rows(rows, settings)
+    of_all = cache(lambda: active_rows(rows, designs.basis, settings, designs))
+
+    def grown(element: str) -> GrownSet:
+        return grown_set(None, counts[element], lambda: of_all()[element], lambda: of_all()[element])
+
+    return {element: grown(element) for element in designs.basis.elements}
