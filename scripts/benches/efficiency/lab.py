@@ -48,7 +48,7 @@ def configuration(material: Material, systems: Sequence[str], steps: int, more: 
         "labeller": material.labeller,
         "otf": {
             "ensemble": "nvt", "timestep": 2.0, "walkers": walkers, "threads": 1, "engine": "ace", "audit_fraction": 0,
-            "uncertainty_threshold": 3.0,            "snapshot_interval": 50, "max_extractions": 1000, "reseed_limit": 20,
+            "uncertainty_threshold": 3.0, "snapshot_interval": 50, "max_extractions": 1000, "reseed_limit": 20,
         },
         "embedding": {},
         "training": {
