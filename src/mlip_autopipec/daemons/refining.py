@@ -119,7 +119,14 @@ def with_densities(linear: Configuration, exponents: Sequence[float]) -> Configu
 
 
 def _linear(found: Configuration) -> Configuration:
-    return with_densities(found, (1.0,))
+    """Return the functions alone: one density, and no core, which leaves them as they are for gamma."""
+    blocks = [
+        replace(b, bond=replace(b.bond, prehc=0.0, inner_cutoff_type="density", r_in=0.0, delta_in=0.0))
+        if b.bond is not None and b.bond.has_core
+        else b
+        for b in found.blocks
+    ]
+    return with_densities(replace(found, blocks=tuple(blocks)), (1.0,))
 
 
 def _describe(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 from ase import Atoms
 from ase.build import surface
 
-from mlip_autopipec.properties.crystal import energy_per_atom
+from mlip_autopipec.properties.crystal import energy_per_atom, heights
 from mlip_autopipec.properties.property import Property, Value
 from mlip_autopipec.properties.relaxation import relax_positions
 
@@ -34,7 +35,7 @@ def surface_energies(crystal: Atoms, calculator: Any) -> Property:
         name = "".join(map(str, face))
         slab = _slab(crystal, face)
         relaxed = relax_positions(slab, calculator, force=5e-3)
-        area = relaxed.get_volume() / relaxed.cell.lengths()[2]
+        area = float(np.linalg.norm(np.cross(relaxed.cell[0], relaxed.cell[1])))
         energy = (relaxed.get_potential_energy() - len(relaxed) * energy_per_atom(crystal)) / (2 * area)
         values[name] = Value(float(energy * _J_PER_M2), "J/m^2")
         atoms[name] = len(relaxed)
@@ -43,7 +44,8 @@ def surface_energies(crystal: Atoms, calculator: Any) -> Property:
 
 def _slab(crystal: Atoms, face: tuple[int, int, int]) -> Atoms:
     one = surface(crystal, face, 1, periodic=True)
-    layers = max(2, int(-(-_THICKNESS // one.cell[2, 2])))
-    slab: Atoms = surface(crystal, face, layers, vacuum=_VACUUM, periodic=True)
-    slab.calc = None
+    layers = max(2, int(np.ceil(_THICKNESS / heights(one)[2])))
+    # Not periodic: the third vector is perpendicular then. The vacuum is, for engines that know no slabs.
+    slab: Atoms = surface(crystal, face, layers, vacuum=_VACUUM)
+    slab.calc, slab.pbc = None, True
     return slab
