@@ -80,6 +80,10 @@ def _load_engines(config: Config) -> None:
                 import_pyace()
             except EngineError as error:
                 raise ConfigError(f"{section}.engine: 'pyace': {error.message}", error.hint) from error
+    if "pacemaker" in (config.training.trainer, config.training.final):
+        from mlip_autopipec.engines.pacemaker.refining import check_command
+
+        check_command(config.training.pacemaker)
     if config.lammps.command is not None:
         _check_program(config)
         return

@@ -21,6 +21,8 @@ from mlip_autopipec.daemons.refining import labelled as weighted
 from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings
+from mlip_autopipec.engines.pacemaker.refining import check_command
+from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
 from mlip_autopipec.stages.watch import walker_plans
 from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.registry import Registry
@@ -142,3 +144,9 @@ def test_the_last_version_of_a_run_is_one_of_pacemaker(tmp_path):
     assert [registry.manifest(v)["trainer"] for v in registry.versions()] == ["linear", "pacemaker"]
     assert registry.manifest("v0002")["task_ids"] == registry.manifest("v0001")["task_ids"]
     assert registry.current().version == "v0002"
+
+
+def test_the_program_is_looked_for_before_the_run():
+    check_command(PacemakerSettings())
+    with pytest.raises(ConfigError, match="no-such-pacemaker"):
+        check_command(PacemakerSettings(command="no-such-pacemaker"))

@@ -56,7 +56,7 @@ def write_dataframe(rows: Sequence[Labelled], path: Path) -> None:
     EngineError
         pandas, which comes with python-ace, is not installed.
     """
-    pandas = _pandas()
+    pandas = require_pandas()
     energies = np.array([row.energy_weight for row in rows], dtype=float)
     forces = float(sum(row.force_weights.sum() for row in rows))
     columns: dict[str, list[Any]] = {
@@ -97,7 +97,7 @@ def read_predictions(path: Path) -> dict[str, tuple[float, FloatArray]]:
         The file is missing, damaged, or has no predictions.
     """
     try:
-        frame = _pandas().read_pickle(path, compression="gzip")
+        frame = require_pandas().read_pickle(path, compression="gzip")
         return {
             str(row["name"]): (float(row["energy_pred"]), np.asarray(row["forces_pred"], dtype=float))
             for _, row in frame.iterrows()
@@ -113,7 +113,8 @@ def force_share(rows: Sequence[Labelled]) -> float:
     return forces / (energies + forces) if energies + forces else 0.0
 
 
-def _pandas() -> Any:
+def require_pandas() -> Any:
+    """Return the module pandas, which comes with python-ace; raise `EngineError` if it is not installed."""
     try:
         import pandas
     except ImportError as error:

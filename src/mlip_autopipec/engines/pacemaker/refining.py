@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlip_autopipec.core.errors import ConfigError, Crashed, OutputUnreadable, TimedOut
+from mlip_autopipec.core.errors import ConfigError, Crashed, EngineError, OutputUnreadable, TimedOut
 from mlip_autopipec.core.files import write_text
 from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.core.program import Stop, run_program
 from mlip_autopipec.core.yamlfile import dump_mapping
-from mlip_autopipec.engines.pacemaker.dataframe import Labelled, force_share, read_predictions, write_dataframe
+from mlip_autopipec.engines.pacemaker.dataframe import (
+    Labelled,
+    force_share,
+    read_predictions,
+    require_pandas,
+    write_dataframe,
+)
 from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
 
 DATA: Final = "train.pckl.gzip"
@@ -119,6 +126,27 @@ def progress(folder: Path) -> dict[str, Any] | None:
         }
     except (OSError, IndexError, KeyError, ValueError):  # not there yet, or half a line
         return None
+
+
+def check_command(settings: PacemakerSettings) -> None:
+    """Look for the program before it is needed, hours later.
+
+    Raises
+    ------
+    ConfigError
+        It is not there, or pandas, which its input needs, is not.
+    """
+    program = _command(settings.command)[0]
+    if shutil.which(program) is None:
+        raise ConfigError(
+            f"training.pacemaker.command: {program!r}: no such program",
+            "pip install 'mlip-autopipec[pacemaker]' (academic, non-commercial licence), or name that of another "
+            "environment",
+        )
+    try:
+        require_pandas()
+    except EngineError as error:
+        raise ConfigError(f"training.trainer: {error.message}", error.hint) from error
 
 
 def _command(command: str) -> list[str]:
