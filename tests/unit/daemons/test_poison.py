@@ -173,7 +173,7 @@ def test_no_label_that_a_heated_walker_asked_for_is_refused(tmp_path):
     rng = np.random.default_rng(5)
     atoms = bulk("Al", "fcc", a=4.05, cubic=True) * (3, 3, 3)
     atoms.calc = EMT()
-    md = Langevin(atoms, 3 * units.fs, temperature_K=300, friction=0.02 / units.fs, rng=rng)
+    md = Langevin(atoms, 3 * units.fs, temperature_K=300, friction=0.02 / units.fs, fixcm=False, rng=rng)
     asked: list[str] = []
     candidates = []
     for turn in range(600):
