@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mlip_autopipec.ace.generator import (
@@ -117,6 +117,11 @@ class TrainingSettings(BasisSettings):
         "radius",
         description="atoms of carved cells that teach: radius: those within embedding.cutoff; sane: all but contacts "
         "and forces beyond what those have; none: all, up to force_limit. Their energies weigh masked_energy_weight",
+    )
+    baseline: Literal["none", "zbl"] = Field(
+        "none",
+        description="zbl: nuclear repulsion takes over from ACE below 0.79 of the shortest trained distance; "
+        "none: nothing does, only gamma warns there",
     )
     ridge: float | None = Field(
         None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
@@ -224,7 +229,8 @@ def check_elements(rows: Sequence[DatasetRow], basis: LinearBasis, isolated: Map
     DataError
         Which element.
     """
-    labelled = {symbol for row in rows for symbol in np.asarray(row.atoms.get_chemical_symbols())[row.learned]}
+    numbers = np.unique(np.concatenate([row.atoms.numbers[row.learned] for row in rows] or [np.zeros(0, dtype=int)]))
+    labelled = {chemical_symbols[number] for number in numbers}
     for element in basis.elements:
         if element not in labelled:
             hint = f"add structures with {element} to start.dataset"
@@ -251,7 +257,8 @@ def labelled_design(
 
 def relative_energy(row: DatasetRow, isolated: Mapping[str, float]) -> float:
     """Return the label's energy minus that of its atoms one by one, eV."""
-    return row.energy - sum(isolated[symbol] for symbol in row.atoms.get_chemical_symbols())
+    kinds, counts = np.unique(row.atoms.numbers, return_counts=True)
+    return row.energy - sum(isolated[chemical_symbols[kind]] * int(n) for kind, n in zip(kinds, counts, strict=True))
 
 
 def predict(design: Design, coefficients: FloatArray) -> Prediction:
@@ -279,11 +286,9 @@ def active_rows(
 
 def count_active_rows(rows: Sequence[DatasetRow], settings: TrainingSettings) -> dict[str, int]:
     """Return per element how many rows `active_rows` gives."""
-    counts: Counter[str] = Counter()
-    for row in rows:
-        entered = _entered(row, settings)
-        counts.update(s for s, enters in zip(row.atoms.get_chemical_symbols(), entered, strict=True) if enters)
-    return dict(counts)
+    entered = [row.atoms.numbers[_entered(row, settings)] for row in rows] or [np.zeros(0, dtype=int)]
+    numbers, counts = np.unique(np.concatenate(entered), return_counts=True)
+    return {chemical_symbols[number]: int(count) for number, count in zip(numbers, counts, strict=True)}
 
 
 def _entered(row: DatasetRow, settings: TrainingSettings) -> np.ndarray[Any, np.dtype[np.bool_]]:
