@@ -14,7 +14,6 @@ from ase.calculators.emt import EMT
 from ase.cluster import Icosahedron
 from ase.data import atomic_numbers
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from scipy.spatial.distance import pdist
 from test_poison import Loop, aluminium
 
@@ -36,7 +35,7 @@ from mlip_autopipec.stages.baseline import put_core
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.gate import repulsive_core
 from mlip_autopipec.stages.train import TrainingSettings, train
-from mlip_autopipec.store.dataset import DatasetRow
+from mlip_autopipec.store.dataset import Dataset, DatasetRow
 
 TRAINING = {"cutoff": 5.0, "nradmax_by_orders": [8, 3], "lmax_by_orders": [0, 3]}
 ISOLATED = {element: float(EMT().get_potential_energy(Atoms(element))) for element in ("Al", "Cu")}
@@ -73,9 +72,10 @@ def fitted(tmp_path_factory):
     return rows, fit
 
 
-@pytest.mark.parametrize(
-    "ridge", [1e-14, *(pytest.param(r, marks=pytest.mark.slow) for r in (1e-11, 1e-8, 1e-5)), 1e-3]
-)
+OTHERS = [pytest.param(ridge, marks=pytest.mark.slow) for ridge in (1e-11, 1e-8, 1e-5)]
+
+
+@pytest.mark.parametrize("ridge", [1e-14, *OTHERS, 1e-3])
 def test_pairs_repel_from_the_shortest_trained_distance_to_0_3_angstrom(fitted, ridge):
     rows, fit = fitted
     shortest = ShortestPairs().of(rows)
@@ -97,12 +97,12 @@ def test_a_trained_structure_is_as_the_fit_said(fitted):
     evaluate = evaluation_by("ace")
     for row in rows[:6]:
         one, other = (evaluate(folder / "potential.yaml", None, row.atoms) for folder in (plain, cored))
-        assert np.array_equal(one.forces, other.forces)
-        assert one.energy == other.energy
+        assert other.forces == pytest.approx(one.forces, abs=1e-11)
+        assert other.energy == pytest.approx(one.energy, abs=1e-11)
 
 
 def test_a_holed_potential_lets_a_hot_cluster_collapse_and_the_core_does_not(fitted, tmp_path):
-    """5 000 K: the nearest two of 13 atoms, over 1 ps."""
+    """5 000 K: the nearest two of 13 atoms, over 0.5 ps."""
     rows, fit = fitted
     bare, cored = fit(1e-8), fit(1e-8)
     for folder in (bare, cored):
@@ -113,13 +113,13 @@ def test_a_holed_potential_lets_a_hot_cluster_collapse_and_the_core_does_not(fit
 
 
 def dig_hole(potential: Path) -> None:
-    """Add a hole to the pair functions of Al: -80 eV per pair at no distance, -3 eV at 2 A."""
+    """Add a hole to the pair functions of Al: -300 eV per pair at no distance, -11 eV at 2 A."""
     configuration = read_yaml(potential)
     block = configuration.blocks[0]
     assert block.elements == ("Al",)
     r = np.linspace(0.3, 4.9, 400)
     g, _ = radial_basis(block.bond, r)
-    hole, *_ = np.linalg.lstsq(g, -40.0 * np.exp(-((r / 1.1) ** 2)), rcond=None)
+    hole, *_ = np.linalg.lstsq(g, -150.0 * np.exp(-((r / 1.1) ** 2)), rcond=None)
     functions = tuple(
         replace(f, coefficients=(f.coefficients[0] + float(hole[f.ns[0] - 1]),)) if len(f.ns) == 1 else f
         for f in block.functions
@@ -133,8 +133,8 @@ def nearest_in_md(potential: Path) -> float:
     atoms = Icosahedron("Al", 2, 3.2)  # pressed: 2.3 A between neighbours
     atoms.calc = ACECalculator(potential, threads=1)
     rng = np.random.default_rng(1)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=5000, rng=rng)
-    md = Langevin(atoms, 0.5 * units.fs, temperature_K=5000, friction=0.02 / units.fs, fixcm=False, rng=rng)
+    atoms.set_velocities(rng.normal(0, np.sqrt(5000 * units.kB / atoms.get_masses()[0]), (len(atoms), 3)))
+    md = Langevin(atoms, 0.25 * units.fs, temperature_K=5000, friction=0.02 / units.fs, fixcm=False, rng=rng)
     nearest = np.inf
     for _ in md.irun(2000):
         nearest = min(nearest, float(pdist(atoms.positions).min()))
@@ -200,7 +200,13 @@ def test_a_version_with_a_core_passes_the_gate_and_says_what_was_chosen(tmp_path
     r_in, width = read_mapping(folder / "train_config.yaml")["baseline"]["inner_cutoffs"]["Al-Al"]
     bond = read_yaml(folder / "potential.yaml").blocks[0].bond
     assert (bond.inner_cutoff_type, bond.r_in, bond.delta_in) == ("zbl", r_in, width)
-    assert 0.7 < r_in / 2.4 < 0.8
+    trained = loop.registry.labels(loop.registry.current().version)
+    shortest = min(
+        float(row.atoms.get_all_distances(mic=True)[np.triu_indices(len(row.atoms), 1)].min())
+        for row in Dataset(world.run.dataset).rows()
+        if row.task_id in trained
+    )
+    assert 0.78 * shortest < r_in < 0.8 * shortest
 
 
 def test_attraction_anywhere_fails_the_check():
