@@ -24,7 +24,7 @@ from mlip_autopipec.structures.embedding import extract_periodic_subsystem
 
 HAND = Path(__file__).parents[2] / "data" / "espresso" / "hand"
 FORCE = 0.002  # eV/A
-STEP_A = 0.01
+STEP_A = 0.005
 STRAIN = 0.005
 DIRECTION = np.array([[1.0, 0.5, 0.2], [0.5, 0.6, 0.3], [0.2, 0.3, 0.1]])  # of the strain: six different components
 STRESS_GPA = 0.1
