@@ -95,10 +95,11 @@ def labelled(rows: Sequence[DatasetRow], settings: TrainingSettings, isolated: M
             energy=row.energy,
             energy_corrected=relative_energy(row, isolated),
             forces=row.forces,
-            energy_weight=settings.energy_weight if row.whole else settings.masked_energy_weight,
-            force_weights=settings.force_weight * np.asarray(row.learned, dtype=float),
+            energy_weight=factor * (settings.energy_weight if row.whole else settings.masked_energy_weight),
+            force_weights=factor * settings.force_weight * np.asarray(row.learned, dtype=float),
         )
         for row in rows
+        for factor in [settings.group_weights.get(row.config_type, 1.0)]
     ]
 
 
