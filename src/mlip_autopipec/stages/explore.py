@@ -60,6 +60,11 @@ class SurrogateSettings(BaseModel):
             raise ValueError(f"explore.surrogate.kwargs: belongs to kind ase or lj, this is {self.kind}")
         return self
 
+    def in_task(self) -> dict[str, Any]:
+        """Return what stands in a task: what decides the forces, nothing of the node."""
+        keys = {"mace": ("model", "dtype"), "potential": ("model",), "ase": ("calculator", "kwargs"), "lj": ("kwargs",)}
+        return {"kind": self.kind, **{key: getattr(self, key) for key in keys.get(self.kind, ())}}
+
 
 class ExploreSettings(BaseModel):
     """Molecular dynamics with a surrogate before the first potential exists, and what is picked from it for labels."""

@@ -1,0 +1,128 @@
+"""Where trajectories are made: lives in an explorer-worker's child, which keeps the surrogates that it has made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mlip_autopipec.core.clock import SystemClock, iso_time
+from mlip_autopipec.core.errors import AutopipeError, Crashed, DataError
+from mlip_autopipec.core.files import fsync_directory, write_json
+from mlip_autopipec.daemons.surrogates import make_surrogate
+from mlip_autopipec.engines.dynamics.checkpoint import NAME as CHECKPOINT
+from mlip_autopipec.engines.dynamics.checkpoint import Checkpoint
+from mlip_autopipec.engines.dynamics.langevin import FRAMES, Conditions, LangevinRun
+from mlip_autopipec.stages.exploration import settings_of
+from mlip_autopipec.store.exploration import make_exploration
+from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.task import Task
+
+PROGRESS: Final = "progress.json"
+
+
+@dataclass(frozen=True)
+class TrajectorySettings:
+    """What stays the same for all trajectories of a worker; pickled to the child.
+
+    Attributes
+    ----------
+    root : the run directory
+    worker : name that goes into records
+    device : auto, cpu or cuda
+    checkpoint_s : at most so much work is lost by a kill, s
+    """
+
+    root: Path
+    worker: str
+    device: str
+    checkpoint_s: float = 10.0
+
+
+class TrajectoryBench:
+    """Answers (task as dict, folder of the attempt) with the record of the trajectory."""
+
+    def __init__(self, settings: TrajectorySettings, make: Callable[..., Any] = make_surrogate) -> None:
+        self._settings = settings
+        self._make = make
+        self._run = RunDirectory(settings.root)
+        self._surrogates: dict[str, Any] = {}
+
+    def __call__(self, request: tuple[dict[str, Any], Path]) -> dict[str, Any]:
+        data, folder = request
+        task = Task.from_dict(data)
+        wanted = settings_of(task)
+        surrogate = wanted["surrogate"]
+        key = repr(sorted(surrogate.items()))
+        if key not in self._surrogates:
+            self._surrogates[key] = self._make(surrogate, self._settings.root, self._settings.device)
+        resumed = inherit(folder)
+        conditions = Conditions(
+            wanted["temperature"], wanted["pressure_bar"], wanted["steps"], wanted["stride"], wanted["timestep_fs"],
+            wanted["seed"],
+        )  # fmt: skip
+
+        def told(step: int) -> None:
+            write_json(folder / PROGRESS, {"step": step, "steps": conditions.steps}, fsync=False)
+
+        try:
+            md = LangevinRun(
+                task.atoms(), self._surrogates[key], conditions, folder,
+                checkpoint_s=self._settings.checkpoint_s, told=told,
+            )  # fmt: skip
+            ended = md.run()
+        except AutopipeError:
+            raise
+        # Calculators fail by exceptions of any kind, and a seed that it cannot compute must not end the process.
+        except Exception as error:
+            said = f"{surrogate['kind']}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if isinstance(error, NotImplementedError | KeyError):
+                raise DataError(said, "the surrogate does not know an element, or has no stress") from error
+            raise Crashed(said, "look at the seed, or at the surrogate") from error
+        name = self._keep(task, folder) if ended.frames else ""
+        return make_exploration(
+            task, frames=name, n_frames=ended.frames, steps=ended.step, complaint=ended.complaint,
+            info={"resumed_from_step": resumed}, worker=self._settings.worker,
+            finished=iso_time(SystemClock().wall()),
+        )  # fmt: skip
+
+    def _keep(self, task: Task, folder: Path) -> str:
+        """Put the frames where they stay, under a name of this attempt, and return it."""
+        target = self._run.explored / task.id[:2] / f"{task.id}-{folder.name}.extxyz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (folder / FRAMES).open("rb") as handle:
+            os.fsync(handle.fileno())
+        target.unlink(missing_ok=True)  # of an earlier try that got no further than this
+        os.link(folder / FRAMES, target)
+        fsync_directory(target.parent)
+        return target.name
+
+
+def inherit(folder: Path) -> int:
+    """Copy the farthest checkpoint of the task's other attempts into a new attempt's folder; return its step.
+
+    A copy: the worker of the other attempt may still live, and write there.
+    """
+    best: tuple[int, Path, Checkpoint] | None = None
+    for other in sorted(folder.parent.iterdir()):
+        if other == folder or not other.is_dir():
+            continue
+        try:
+            found = Checkpoint.read(other)
+        except DataError:
+            continue  # half of it was lost with a disk: the trajectory can be made again
+        whole = found is not None and (other / FRAMES).is_file() and (other / FRAMES).stat().st_size >= found.frames
+        if found is not None and whole and (best is None or found.step > best[0]):
+            best = (found.step, other, found)
+    if best is None:
+        return 0
+    step, other, _ = best
+    # The frames first: a checkpoint says that they are there.
+    shutil.copyfile(other / FRAMES, folder / FRAMES)
+    temporary = folder / f".{CHECKPOINT}.tmp"
+    shutil.copyfile(other / CHECKPOINT, temporary)
+    os.replace(temporary, folder / CHECKPOINT)
+    return step
