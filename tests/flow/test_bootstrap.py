@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 from ase.build import bulk
-from ase.db import connect
 from running import autopipe, merged_events, processes_of, status
 
+from mlip_autopipec.store.dataset import Dataset
 from mlip_autopipec.store.exploration import SelectionRecord, explored_results
 from mlip_autopipec.store.results import Results
 from mlip_autopipec.store.rundir import RunDirectory
@@ -89,11 +89,12 @@ def test_the_first_version_is_of_the_picks_and_the_second_of_a_halt(ended: Path)
     assert set(first["task_ids"]) <= picked
     halted = {task for e in merged_events(ended) if e["event"] == "gamma_exceeded" for task in e["task_ids"]}
     assert set(second["new_task_ids"]) & halted
-    rows = {row.task_id: row for row in connect(ended / "dataset.db").select()}
-    explored = [rows[pick.task_id] for pick in selection.picks if pick.source != "seed"]
+    dataset = Dataset(ended / "dataset.db")
+    explored = [dataset.row(pick.task_id) for pick in selection.picks if pick.source != "seed"]
     assert explored
     for row in explored:
-        assert explored_results(RunDirectory(ended)).exists(row.data["origin"]["parent"])
+        assert row is not None
+        assert explored_results(RunDirectory(ended)).exists(row.origin["parent"])
 
 
 def test_the_story_is_told_in_order_and_nothing_is_left_behind(ended: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from mlip_autopipec.daemons.queues import dft_queue, explore_queue
 from mlip_autopipec.stages.exploration import kind_of
 from mlip_autopipec.stages.explore import SEED_PRIORITY, ExploreSettings, has_label, read_structures
 from mlip_autopipec.stages.select import Picked, ReadAgain, select_structures
-from mlip_autopipec.store.exploration import Pick, SelectionRecord, explored_results, frames_of
+from mlip_autopipec.store.exploration import MAP, Pick, SelectionRecord, explored_results, frames_of
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
 from mlip_autopipec.store.task import Task
@@ -29,8 +28,6 @@ from mlip_autopipec.store.task import Task
 logger = logging.getLogger(__name__)
 
 SEED: Final = "seed"
-MAP: Final = "map.npz"
-"""Where each structure of the pool stands along the first two components, and which were picked."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +129,17 @@ def pick(settings: PickingSettings) -> dict[str, Any]:
     published = _publish(settings, run, pool, record)
     if not record.published:
         replace(record, published=True).replace(run)
-        by_kind = dict(sorted(Counter(p.config_type for p in record.picks).items()))
         EventLog(run.events, settings.worker).emit(
-            "picked", task_ids=[p.task_id for p in record.picks], pool=record.pool, by_kind=by_kind,
+            "picked", task_ids=[p.task_id for p in record.picks], pool=record.pool, by_kind=record.by_kind(),
             coverage=record.coverage, remark=record.remark,
         )  # fmt: skip
     return {"picks": len(record.picks), "new_tasks": published, **record.pool}
+
+
+def preview(settings: PickingSettings) -> SelectionRecord:
+    """Return what `pick` would pick now; writes nothing. Raises as `pick`."""
+    run = RunDirectory(settings.root)
+    return _select(settings, run, Pool(run, read_structures(settings.dataset, "start.dataset")))[0]
 
 
 def _select(settings: PickingSettings, run: RunDirectory, pool: Pool) -> tuple[SelectionRecord, np.ndarray]:

@@ -14,6 +14,7 @@ from mlip_autopipec.stages.exploration import exploration_tasks
 from mlip_autopipec.stages.explore import read_structures, seed_tasks
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.task import Task
 
 if TYPE_CHECKING:
     from mlip_autopipec.config import Config
@@ -49,24 +50,31 @@ def publish_trajectories(run: RunDirectory, config: Config, process: str, clock:
     """Publish the run's trajectories unless its exploration is over; return the ids that were new."""
     if config.start.dataset is None or Exploration(run, config, process).is_over() or _has_potential(run):
         return []
-    settings, dataset = config.explore, config.path(run, config.start.dataset)
     queue = explore_queue(run, config.queue, worker=process)
-    tasks = exploration_tasks(
-        read_structures(dataset, "start.dataset"), settings.surrogate.in_task(),
-        temperatures=settings.temperatures, pressures_bar=settings.pressures_bar, steps=settings.steps,
-        stride=settings.stride, timestep_fs=settings.timestep_fs, trajectories=settings.trajectories,
-        shares=settings.shares, seed=settings.seed, created=iso_time(clock.wall()),
-    )  # fmt: skip
-    found = [(task.id, queue.publish(task)) for task in tasks]
+    found = [(task.id, queue.publish(task)) for task in trajectories_of(run, config, clock)]
     if not found:
         logger.warning("no seed has the four atoms that MD needs: what is labelled is picked from the seeds alone")
         pick(picking_settings(run, config, process))
     published = [task_id for task_id, is_new in found if is_new]
     if published:
         EventLog(run.events, process, clock).emit(
-            "exploration_published", task_ids=published, surrogate=settings.surrogate.kind
+            "exploration_published", task_ids=published, surrogate=config.explore.surrogate.kind
         )
     return published
+
+
+def trajectories_of(run: RunDirectory, config: Config, clock: Clock) -> list[Task]:
+    """Return the trajectories that the configuration asks for; none without `start.dataset`."""
+    if config.start.dataset is None:
+        return []
+    settings = config.explore
+    tasks = exploration_tasks(
+        read_structures(config.path(run, config.start.dataset), "start.dataset"), settings.surrogate.in_task(),
+        temperatures=settings.temperatures, pressures_bar=settings.pressures_bar, steps=settings.steps,
+        stride=settings.stride, timestep_fs=settings.timestep_fs, trajectories=settings.trajectories,
+        shares=settings.shares, seed=settings.seed, created=iso_time(clock.wall()),
+    )  # fmt: skip
+    return list(tasks)
 
 
 def picking_settings(run: RunDirectory, config: Config, process: str) -> PickingSettings:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mlip_autopipec.core.errors import ConfigError, DataError, EngineError
+from ase import Atoms
+from ase.calculators.calculator import all_changes
+
+from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError
 
 _WHERE: Final = "explore.surrogate"
 
@@ -36,12 +39,12 @@ def make_surrogate(settings: Mapping[str, Any], root: Path, device: str) -> Any:
 
         return load_mace(str(model), root, device=device, dtype=str(settings.get("dtype", "float32")))
     if kind == "potential":
-        from mlip_autopipec.ace.calculator import AceCalculator
+        from mlip_autopipec.ace.calculator import ACECalculator
 
         path = root / str(model)
         if not path.is_file():
             raise ConfigError(f"{_WHERE}.model: {path}: file not found", "give a .yaml or .yace, relative to the run")
-        return AceCalculator(path, threads=1)
+        return ACECalculator(path, threads=1)
     if kind == "emt":
         from ase.calculators.emt import EMT
 
@@ -59,15 +62,30 @@ def make_surrogate(settings: Mapping[str, Any], root: Path, device: str) -> Any:
     raise DataError(f"{_WHERE}.kind: {kind!r} is not known here", "known are mace, potential, emt, lj and ase")
 
 
-def check_surrogate(settings: Mapping[str, Any], root: Path, device: str) -> None:
-    """Make it once, so that what is missing is said before the run starts.
+def check_surrogate(settings: Mapping[str, Any], root: Path, device: str, seeds: Sequence[Atoms]) -> None:
+    """Make it and compute the smallest seeds that have all elements, so that what is missing is said before a run.
 
     Raises
     ------
     ConfigError
-        It cannot be made on this node.
+        It cannot be made on this node, or cannot compute a seed.
     """
     try:
-        make_surrogate(settings, root, device)
-    except EngineError as error:
-        raise ConfigError(f"{_WHERE}: {error.message}", error.hint) from error
+        calculator = make_surrogate(settings, root, device)
+    except AutopipeError as error:
+        raise ConfigError(f"{_WHERE}: {error.message}".replace(f"{_WHERE}: {_WHERE}", _WHERE), error.hint) from error
+    seen: set[str] = set()
+    for atoms in sorted(seeds, key=len):
+        if seen.issuperset(atoms.get_chemical_symbols()):
+            continue
+        seen.update(atoms.get_chemical_symbols())
+        probe = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        try:
+            calculator.calculate(probe, ["energy", "forces"], list(all_changes))
+        # Calculators fail by exceptions of any kind.
+        except Exception as error:
+            raise ConfigError(
+                f"{_WHERE}: {settings['kind']} cannot compute {atoms.get_chemical_formula()}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+                "take a surrogate that knows all elements, or explore.surrogate.kind: none",
+            ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -26,6 +27,8 @@ from mlip_autopipec.store.task import Task, check_time
 
 SCHEMA: Final = 1
 SELECTION: Final = "selection.json"
+MAP: Final = "map.npz"
+"""Where each structure of the pool stands along the first two components, and which were picked."""
 _KEYS: Final = {"schema", "id", "worker", "finished", "frames", "n_frames", "steps", "complaint", "info", "task"}
 
 
@@ -142,6 +145,10 @@ class SelectionRecord:
     coverage: dict[str, float]
     remark: str = ""
     published: bool = False
+
+    def by_kind(self) -> dict[str, int]:
+        """Return config_type -> number of picks."""
+        return dict(sorted(Counter(pick.config_type for pick in self.picks).items()))
 
     def write_once(self, run: RunDirectory) -> bool:
         """Write unless there is one; True if this one counts now."""

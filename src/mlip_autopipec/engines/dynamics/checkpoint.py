@@ -45,9 +45,10 @@ class Checkpoint:
     def write(self, folder: Path) -> None:
         """Replace the checkpoint of `folder`."""
         buffer = io.BytesIO()
-        numbers = {"positions": self.positions, "momenta": self.momenta, "cell": self.cell}
         rest = {name: getattr(self, name) for name in ("step", "barostat", "rng", "frames", "n_frames", "volume")}
-        np.savez(buffer, rest=np.array(json.dumps(rest)), **numbers)
+        np.savez(
+            buffer, rest=np.array(json.dumps(rest)), positions=self.positions, momenta=self.momenta, cell=self.cell
+        )
         write_bytes(folder / NAME, buffer.getvalue())
 
     @classmethod
@@ -62,8 +63,9 @@ class Checkpoint:
         path = folder / NAME
         try:
             with np.load(path, allow_pickle=False) as found:
-                numbers = {name: np.array(found[name]) for name in ("positions", "momenta", "cell")}
-                return cls(**numbers, **json.loads(str(found["rest"])))
+                positions, momenta, cell = (np.array(found[name]) for name in ("positions", "momenta", "cell"))
+                rest: dict[str, Any] = json.loads(str(found["rest"]))
+                return cls(positions=positions, momenta=momenta, cell=cell, **rest)
         except FileNotFoundError:
             return None
         # A zip file that was damaged by a disk fails in any way.

@@ -6,6 +6,7 @@ BAOAB splitting (Leimkuhler & Matthews 2013, doi:10.1063/1.4802990), with a stoc
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable
@@ -18,10 +19,10 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 from ase.md.langevinbaoab import LangevinBAOAB
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import append_line
+from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.engines.dynamics.checkpoint import Checkpoint
 from mlip_autopipec.engines.dynamics.watchdog import Watchdog
 
@@ -97,9 +98,7 @@ class LangevinRun:
         self._step = self._frames = 0
         found = Checkpoint.read(folder)
         if found is None:
-            # Equipartition takes half of it away from a perfect crystal, and the thermostat brings it back.
-            MaxwellBoltzmannDistribution(self._atoms, temperature_K=conditions.temperature, rng=self._rng)
-            Stationary(self._atoms)
+            self._atoms.set_momenta(_momenta(self._atoms, conditions.temperature, self._rng))
             (folder / FRAMES).unlink(missing_ok=True)
             volume = float(self._atoms.get_volume()) if self._atoms.cell.rank == 3 else 0.0
         else:
@@ -204,9 +203,14 @@ class LangevinRun:
         os.truncate(self.folder / FRAMES, found.frames)
 
 
-def _text(frame: Atoms) -> str:
-    import io
+def _momenta(atoms: Atoms, temperature: float, rng: np.random.Generator) -> FloatArray:
+    """Return (N, 3) momenta of a Maxwell-Boltzmann distribution without drift, ASE units."""
+    masses = atoms.get_masses()[:, None]
+    momenta = rng.normal(size=(len(atoms), 3)) * np.sqrt(masses * units.kB * temperature)
+    return np.asarray(momenta - masses * momenta.sum(axis=0) / masses.sum())
 
+
+def _text(frame: Atoms) -> str:
     text = io.StringIO()
     write_extxyz(text, [frame])
     return text.getvalue()
