@@ -102,27 +102,30 @@ class TrajectoryBench:
 
 
 def inherit(folder: Path) -> int:
-    """Copy the farthest checkpoint of the task's other attempts into a new attempt's folder; return its step.
+    """Let a new attempt begin at the farthest checkpoint of its task's attempts; return the step of that.
 
-    A copy: the worker of the other attempt may still live, and write there.
+    Another attempt's files are copied: its worker may still live, and write there.
     """
-    best: tuple[int, Path, Checkpoint] | None = None
-    for other in sorted(folder.parent.iterdir()):
-        if other == folder or not other.is_dir():
-            continue
-        try:
-            found = Checkpoint.read(other)
-        except DataError:
-            continue  # half of it was lost with a disk: the trajectory can be made again
-        whole = found is not None and (other / FRAMES).is_file() and (other / FRAMES).stat().st_size >= found.frames
-        if found is not None and whole and (best is None or found.step > best[0]):
-            best = (found.step, other, found)
-    if best is None:
-        return 0
-    step, other, _ = best
-    # The frames first: a checkpoint says that they are there.
-    shutil.copyfile(other / FRAMES, folder / FRAMES)
-    temporary = folder / f".{CHECKPOINT}.tmp"
-    shutil.copyfile(other / CHECKPOINT, temporary)
-    os.replace(temporary, folder / CHECKPOINT)
+    others = [other for other in sorted(folder.parent.iterdir()) if other.is_dir() and other != folder]
+    best = max([folder, *others], key=_standing)
+    step = _standing(best)
+    if not step:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    elif best != folder:
+        # The frames first: a checkpoint says that they are there.
+        shutil.copyfile(best / FRAMES, folder / FRAMES)
+        temporary = folder / f".{CHECKPOINT}.tmp"
+        shutil.copyfile(best / CHECKPOINT, temporary)
+        os.replace(temporary, folder / CHECKPOINT)
     return step
+
+
+def _standing(folder: Path) -> int:
+    """Return the step from which an attempt can go on, 0 if from none: its checkpoint is not there, or half of it."""
+    try:
+        found = Checkpoint.read(folder)
+    except DataError:
+        return 0
+    frames = folder / FRAMES
+    whole = found is not None and frames.is_file() and frames.stat().st_size >= found.frames
+    return found.step if found is not None and whole else 0
