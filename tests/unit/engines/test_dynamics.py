@@ -62,13 +62,13 @@ def copper() -> Atoms:
 
 
 def test_the_thermostat_keeps_the_temperature(tmp_path: Path) -> None:
-    atoms = Atoms("Ar64", positions=10.0 * np.indices((4, 4, 4)).reshape(3, -1).T, cell=[40.0] * 3, pbc=True)
+    atoms = Atoms("Ar27", positions=10.0 * np.indices((3, 3, 3)).reshape(3, -1).T, cell=[30.0] * 3, pbc=True)
     found: list[float] = []
-    springs, given = Springs(atoms.positions, atoms.cell.array), conditions(steps=3000, timestep_fs=4.0)
+    springs, given = Springs(atoms.positions, atoms.cell.array), conditions(steps=1500, timestep_fs=8.0)
     md = LangevinRun(atoms, springs, given, tmp_path, told=lambda step: found.append(md._atoms.get_temperature()))
     assert md.run().complaint == ""
-    # 192 degrees of freedom, some 60 independent looks: 500 K within a percent and a half (one sigma).
-    assert np.mean(found[100:]) == pytest.approx(500.0, rel=0.06)
+    # 81 degrees of freedom, some hundred independent looks: 500 K within 1.6 % (one sigma).
+    assert np.mean(found[50:]) == pytest.approx(500.0, rel=0.06)
 
 
 def test_pressure_makes_a_crystal_smaller_and_bears_its_sign(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_pressure_makes_a_crystal_smaller_and_bears_its_sign(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("pressure", [None, 1000.0])
-def test_a_run_that_was_cut_off_goes_on_to_the_bit(tmp_path: Path, pressure: float | None) -> None:
+def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(tmp_path: Path, pressure: float | None) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
@@ -97,12 +97,16 @@ def test_a_run_that_was_cut_off_goes_on_to_the_bit(tmp_path: Path, pressure: flo
     with (cut / FRAMES).open("a") as frames:
         frames.write("4\nhalf a fra")
     assert LangevinRun(copper(), EMT(), given, cut, checkpoint_s=0.0).run() == ended
-    assert (cut / FRAMES).read_bytes() == (whole / FRAMES).read_bytes()
+    for one, other in zip(*(ase.io.read(folder / FRAMES, ":") for folder in (whole, cut)), strict=True):
+        assert one.info["step"] == other.info["step"]
+        # EMT's neighbour list is made anew: the last digits differ.
+        assert np.allclose(one.cell, other.cell, atol=1e-9)
+        assert np.allclose(one.positions, other.positions, atol=3e-8)
     assert (ended.step, ended.frames, ended.complaint) == (40, 8, "")
 
 
 def test_what_blows_up_is_stopped_and_its_frames_before_are_kept(tmp_path: Path) -> None:
-    ended = LangevinRun(copper(), EMT(), conditions(timestep_fs=10.0, temperature=3000.0, steps=4000), tmp_path).run()
+    ended = LangevinRun(copper(), EMT(), conditions(timestep_fs=40.0, temperature=3000.0, steps=4000), tmp_path).run()
     assert ended.step < 4000
     assert ended.complaint
     kept = ase.io.read(tmp_path / FRAMES, ":") if ended.frames else []

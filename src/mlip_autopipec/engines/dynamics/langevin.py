@@ -166,7 +166,9 @@ class LangevinRun:
             pbc=self._atoms.pbc,
             info={"step": self._step},
         )
-        frame.calc = SinglePointCalculator(frame, energy=float(self._atoms.get_potential_energy()))
+        # As many digits as positions have: the last ones depend on when a neighbour list was made.
+        energy = round(float(self._atoms.get_potential_energy()), 8)
+        frame.calc = SinglePointCalculator(frame, energy=energy)
         append_line(self.folder / FRAMES, _text(frame))
         self._frames += 1
         self._told(self._step)
