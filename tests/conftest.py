@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import warnings
@@ -68,3 +69,10 @@ def dscribe() -> None:
             import dscribe.ext  # noqa: F401
     except ImportError:
         missing("dscribe (pip install 'mlip-autopipec[dev]')")
+
+
+@pytest.fixture(scope="session")
+def mace() -> None:
+    """mace-torch, an extra of a gigabyte."""
+    if importlib.util.find_spec("mace") is None:
+        missing("mace-torch (pip install 'mlip-autopipec[mace]')")

@@ -24,7 +24,7 @@ from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.engines.vasp.settings import VaspSettings
 from mlip_autopipec.stages.carve import EmbeddingSettings
 from mlip_autopipec.stages.end import EndSettings
-from mlip_autopipec.stages.explore import StartSettings
+from mlip_autopipec.stages.explore import ExploreSettings, StartSettings
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.stages.watch import OtfSettings
@@ -65,6 +65,9 @@ class Config(BaseModel):
     labeller: Annotated[
         TeacherSettings | EspressoSettings | GpawSettings | VaspSettings | AseSettings, Field(discriminator="engine")
     ] = Field(description="who computes energies and forces; the same for all labels of a run")
+    explore: ExploreSettings = Field(
+        default_factory=ExploreSettings, description="MD with a surrogate, from which the first labels are picked"
+    )
     labelling: LabellingSettings = Field(
         default_factory=LabellingSettings, description="which labels are accepted, and which are marked"
     )

@@ -19,6 +19,7 @@ _COMMANDS = {
     "init": "init",
     "config": "config",
     "otf": "otf",
+    "explore": "explore",
     "worker": "worker",
     "status": "status",
     "queue": "queue",

@@ -18,7 +18,7 @@ from mlip_autopipec.store.rundir import RunDirectory
 if TYPE_CHECKING:
     from mlip_autopipec.store.queue import TaskQueue
 
-_KINDS = ("dft",)
+_KINDS = ("dft", "explore")
 _STATES = ("pending", "delayed", "held", "running", "done", "failed", "cancelled", "corrupt")
 
 

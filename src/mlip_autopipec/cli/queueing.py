@@ -32,10 +32,12 @@ class QueueGroup(click.Group):
 
 
 def open_queue(run: RunDirectory, lease_s: float = 120.0, kind: str = "dft") -> TaskQueue:
+    from mlip_autopipec.store.exploration import explored_results
     from mlip_autopipec.store.queue import TaskQueue
     from mlip_autopipec.store.results import Results
 
-    return TaskQueue(run.queue / kind, Results(run.results), worker="cli", attempts=run.attempts, lease_s=lease_s)
+    results = explored_results(run) if kind == "explore" else Results(run.results)
+    return TaskQueue(run.queue / kind, results, worker="cli", attempts=run.attempts, lease_s=lease_s)
 
 
 def resolve(opened: TaskQueue, prefix: str) -> str:

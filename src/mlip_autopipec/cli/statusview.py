@@ -12,7 +12,7 @@ _SHOWN_VERSIONS: Final = 5
 def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: bool = False) -> None:
     """Print what `monitor.status.collect` gathered, and what needs a person."""
     print(
-        f"{facts['run']}: {facts['activity']}, phase {facts['workflow']['phase']}, version {_current(facts)}, "
+        f"{facts['run']}: {facts['activity']}, phase {_phase(facts['workflow'])}, version {_current(facts)}, "
         f"labels {facts['labels']}"
     )
     print_table("daemons", ("name", "state", "pid", "host", "beat", "detail"), map(_daemon_row, facts["daemons"]))
@@ -37,6 +37,12 @@ def print_status(facts: dict[str, Any], trouble: list[str], *, all_versions: boo
             print(f"warning: {line}")
     for line in trouble:
         print(f"needs you: {line}")
+
+
+def _phase(workflow: dict[str, Any]) -> str:
+    """Return the phase, and of a bootstrap what it waits for."""
+    waits, left = workflow.get("bootstrap"), workflow.get("trajectories", 0)
+    return f"{workflow['phase']} ({waits}{f', {left} trajectories' if left else ''})" if waits else workflow["phase"]
 
 
 def print_production(facts: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`autopipe worker`: more labelling power, from any node that sees the run directory."""
+"""`autopipe worker`: more labelling or exploring power, from any node that sees the run directory."""
 
 from __future__ import annotations
 
@@ -83,3 +83,33 @@ def dft(
         forget=name is None,
     )
     raise SystemExit(code)
+
+
+@worker.command()
+@run_option
+@click.option("--name", help="Name of this worker, unique in the run.  [default: from host and process id]")
+def explore(run: RunDirectory, name: str | None) -> None:
+    """Make trajectories until the picks have their tasks (Ctrl-C drains), e.g. on a node with a GPU.
+
+    `autopipe otf stop` ends it too.
+    """
+    raise SystemExit(explore_here(run, name, ends=True))
+
+
+def explore_here(run: RunDirectory, name: str | None, *, ends: bool) -> int:
+    """Be an explorer-worker in this terminal; return the exit code."""
+    from mlip_autopipec.config import load_in_force
+    from mlip_autopipec.daemons.explorer_worker import ExplorerWorker
+    from mlip_autopipec.daemons.launch import launch, unique_name
+
+    if Control(run.control).wants("stop"):
+        raise NotRunning(f"{run.root}: this run is stopped", "start it with  autopipe otf start", transient=True)
+    own_name, config = name or unique_name("explore"), load_in_force(run)
+    click.echo(f"{own_name}: exploring for {run.root}", err=True)
+    return launch(
+        run.root,
+        own_name,
+        lambda found: ExplorerWorker(found, config, own_name, ends=ends),
+        wait_s=1.0,
+        forget=name is None,
+    )

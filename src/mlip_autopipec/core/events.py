@@ -23,6 +23,10 @@ TASK_STORY: Final = (
     "swapped",
 )
 EVENTS: Final = frozenset(TASK_STORY) | {
+    "exploration_published",
+    "explored",
+    "exploration_failed",
+    "picked",
     "md_started",
     "label_failed",
     "md_completed",

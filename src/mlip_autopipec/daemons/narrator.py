@@ -39,6 +39,11 @@ def line_of(record: Mapping[str, Any], threshold: float) -> str | None:
     if event in _SILENT or (event in _TOLD_OF_WALKERS_ONLY and not walker):
         return None
     lines = {
+        "exploration_published": f"{count} trajectories to explore with {record.get('surrogate')}",
+        "explored": f"explored {record.get('config_type')} at {_number(record.get('temperature'))} K: "
+        f"{record.get('frames')} frames" + (f", stopped at step {step}: {reason}" if reason else ""),
+        "exploration_failed": f"trajectory {ids}: {record.get('outcome')}: {reason}",
+        "picked": f"picked {count} structures for labels" + (f": {record['remark']}" if record.get("remark") else ""),
         "gamma_exceeded": f"{walker} step {step}: gamma {gamma} above {threshold:g}"
         + (f" -> task {ids}" if ids else ""),
         "carve_refused": f"{walker} step {step}: nothing sent to labelling: {reason}",

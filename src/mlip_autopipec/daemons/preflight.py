@@ -42,7 +42,8 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
         )
     structure = start_structure(run, config)
     starts = walker_structures(run, config, structure)
-    labelled = _elements(start_dataset(run, config))
+    seeds = start_dataset(run, config)
+    labelled = _elements(seeds)
     known = {*check_potential(run, config)} or labelled
     for where, start in starts:
         if not (unknown := sorted(_elements([start]) - known)):
@@ -61,6 +62,11 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
     make_labeller(config.labeller_settings(), config.node).check_elements(known)
     check_walkers(config.otf, [start for _, start in starts])
     _load_engines(config)
+    if config.explore.explores:
+        from mlip_autopipec.daemons.surrogates import check_surrogate
+
+        surrogate = config.explore.surrogate
+        check_surrogate(surrogate.in_task(), run.root, surrogate.device, seeds)
     return _warnings(config, structure)
 
 

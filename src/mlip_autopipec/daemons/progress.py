@@ -7,11 +7,12 @@ from collections.abc import Collection
 from typing import Literal
 
 from mlip_autopipec.core.errors import DataError, ModelError
+from mlip_autopipec.daemons.exploring import Exploration
 from mlip_autopipec.runtime.heartbeat import read_heartbeat
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
-from mlip_autopipec.store.state import Phase, WorkflowState
+from mlip_autopipec.store.state import Bootstrap, Phase, WorkflowState
 from mlip_autopipec.store.walkerstate import read_all
 
 logger = logging.getLogger(__name__)
@@ -26,13 +27,23 @@ class Progress:
     ----------
     walkers
         Names of the walkers that must have ended.
+    exploration
+        What comes before the first labels; None: nothing.
     """
 
-    def __init__(self, run: RunDirectory, queue: TaskQueue, registry: Registry, walkers: Collection[str]) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        queue: TaskQueue,
+        registry: Registry,
+        walkers: Collection[str],
+        exploration: Exploration | None = None,
+    ) -> None:
         self.run = run
         self._queue = queue
         self._registry = registry
         self._walkers = frozenset(walkers)
+        self._exploration = exploration
         self._quiet_since: tuple[object, int] | None = None  # the trainer's process and counter at the first rest
         self._runner_beat: tuple[object, object] | None = None  # as first seen, perhaps left by an earlier start
         self.state = self._earlier()
@@ -48,13 +59,22 @@ class Progress:
         else:
             self._quiet_since = None
         self.phase = phase
-        state = WorkflowState(generation, phase, pending)
+        state = WorkflowState(generation, phase, pending, *self._bootstrap(phase, pending))
         if state != self.state or not self.run.state.exists():
             if phase != self.state.phase:
                 logger.info("phase %s -> %s", self.state.phase, phase)
             state.write(self.run.state)
             self.state = state
         return phase
+
+    def _bootstrap(self, phase: Phase, pending: int) -> tuple[Bootstrap, int]:
+        """Return what the bootstrap waits for, and how many trajectories are under way."""
+        if phase != "bootstrap":
+            return "", 0
+        if self._exploration is not None and not self._exploration.is_over():
+            under_way = self._exploration.trajectories()
+            return ("exploring" if under_way else "picking"), under_way
+        return ("labelling" if pending else "training"), 0
 
     def _earlier(self) -> WorkflowState:
         try:

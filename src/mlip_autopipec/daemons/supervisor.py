@@ -17,9 +17,10 @@ from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.event_merge import EventMerger
 from mlip_autopipec.daemons.event_recovery import EventRecovery
+from mlip_autopipec.daemons.exploring import Exploration
 from mlip_autopipec.daemons.narrator import Narrator
 from mlip_autopipec.daemons.progress import Progress
-from mlip_autopipec.daemons.queues import dft_queue
+from mlip_autopipec.daemons.queues import dft_queue, explore_queue
 from mlip_autopipec.daemons.service_process import ServiceProcess
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.watch import walker_plans
@@ -45,7 +46,9 @@ _SCAN_SHARE = 0.01
 def default_services(config: Config) -> list[tuple[str, str]]:
     """Return module and name of the daemons of one host."""
     workers = [("autopipe_services.dft_worker", f"dft-worker-{i}") for i in range(config.supervisor.dft_workers)]
+    explorers = [("autopipe_services.explorer_worker", "explorer-worker-0")] if config.explore.explores else []
     return [
+        *explorers,
         *workers,
         ("autopipe_services.trainer_worker", "trainer-worker"),
         ("autopipe_services.otf_runner", "otf-runner"),
@@ -99,7 +102,10 @@ class Supervisor:
             self.queue, results, registry, self.merger, EventLog(run.events, name, clock),
             after_s=_GAP_FRACTION * patience_s, clock=clock,
         )  # fmt: skip
-        self.progress = Progress(run, self.queue, registry, {plan.name for plan in walker_plans(config.otf)})
+        self._explorations = explore_queue(run, config.queue, worker=name)
+        self.progress = Progress(
+            run, self.queue, registry, {plan.name for plan in walker_plans(config.otf)}, Exploration(run, config, name)
+        )
         self.narrator = None if say is None else Narrator(run, config.otf.uncertainty_threshold, say)
         self._next_state = self._next_scan = float("-inf")
         self._kill_at: float | None = None
@@ -173,6 +179,7 @@ class Supervisor:
         return state.phase, {
             "generation": state.generation,
             "pending_tasks": state.pending_tasks,
+            **({"bootstrap": state.bootstrap} if state.bootstrap else {}),
             "children": {service.name: service.describe() for service in self.services},
             "events": {"waiting": self.merger.waiting, "late": self.merger.late},
         }
@@ -189,8 +196,9 @@ class Supervisor:
     def _take_back(self, worker: str) -> None:
         """Return the tasks of a dead daemon at once, without waiting for its lease to run out."""
         try:
-            for task_id in self.queue.return_tasks_of(worker):
-                logger.info("task %s: held by %s, back in the queue", task_id, worker)
+            for queue in (self.queue, self._explorations):
+                for task_id in queue.return_tasks_of(worker):
+                    logger.info("task %s: held by %s, back in the queue", task_id, worker)
         except (AutopipeError, OSError) as error:  # a sweep returns them after the lease
             logger.warning("tasks of %s: %s", worker, error)
 

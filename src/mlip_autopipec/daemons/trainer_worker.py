@@ -19,6 +19,7 @@ from mlip_autopipec.core.errors import EngineError, ModelError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.demand import Demand
+from mlip_autopipec.daemons.exploring import Exploration
 from mlip_autopipec.daemons.finalfit import FinalFit
 from mlip_autopipec.daemons.fitter import WORK, FitAnswer, FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.intake import Intake
@@ -87,6 +88,7 @@ class TrainerWorker:
         self.queue = dft_queue(run, config.queue, worker=name)
         self.events = EventLog(run.events, name, clock)
         self._control = Control(run.control)
+        self._exploration = Exploration(run, config, name)
         self._upkeep = Upkeep(self.intake, self.registry, self.events)
         self._retention = Retention(run, config.retention, self.registry, self.queue.results, self.events)
         self._calibrator = Calibrator(run.calibration, self.intake, self.registry, config.otf, config.training)
@@ -105,6 +107,8 @@ class TrainerWorker:
     def _unfinished(self) -> int:
         """Return how many tasks may still bring a label to learn: audits do not, and with the least gamma come last."""
         tasks = self.queue.unfinished()
+        if self._demand.version is None:
+            tasks += self._exploration.unfinished()
         if not tasks:
             return 0
         audits = {task for folder in self.run.walkers.glob("*/audits") for task in TaskFolder(folder).ids()}

@@ -22,7 +22,7 @@ _BATCH = 20_000
 _SAMPLE = 5_000
 """Rows from which the threshold is guessed."""
 # Centres per wanted cluster, so that merging has something to choose from; and how many Ward's method can take.
-_WANTED, _MOST = 2.0, 6000
+_WANTED, _MOST = 2.0, 3000
 _TRIES = 30
 
 
@@ -83,11 +83,14 @@ def birch_clusters(
             raise DataError("clusters: neither n_clusters nor threshold is given", "give one of them")
         return _assign(scores, _centres(scores, threshold), None, threshold)
     radius = threshold or _guess_threshold(scores, n_clusters, seed)
-    centres = _centres(scores, radius)
+    most = max(_MOST, 2 * n_clusters)
+    centres = _centres(scores, radius, most)
     for _ in range(_TRIES):
-        if n_clusters <= len(centres) <= max(_MOST, 2 * n_clusters) or radius <= _smallest(scores):
+        if n_clusters <= len(centres) <= most or radius <= _smallest(scores):
             break
         radius *= 0.7 if len(centres) < n_clusters else 1.4
+        centres = _centres(scores, radius, most)
+    if len(centres) > most:
         centres = _centres(scores, radius)
     return _assign(scores, centres, n_clusters, radius)
 
@@ -112,8 +115,8 @@ def _guess_threshold(scores: Scores, n_clusters: int, seed: int) -> float:
     return low
 
 
-def _centres(scores: Scores, threshold: float) -> Scores:
-    """Return the centres of BIRCH's finest clusters.
+def _centres(scores: Scores, threshold: float, most: int | None = None) -> Scores:
+    """Return the centres of BIRCH's finest clusters; once they are more than `most`, those so far.
 
     Rows within `threshold` of a centre that is there already are not fed to the tree, which takes its time with each.
     """
@@ -125,6 +128,8 @@ def _centres(scores: Scores, threshold: float) -> Scores:
             rows = rows[pairwise_distances_argmin_min(rows, centres)[1] > threshold]
         if len(rows):
             tree.partial_fit(rows)
+        if most is not None and len(tree.subcluster_centers_) > most:
+            break
     return np.asarray(tree.subcluster_centers_, dtype=np.float32)
 
 

@@ -158,21 +158,38 @@ def cover_structures(labels: Labels, owners: NDArray[np.int64], *, n_structures:
     n_structures
         How many; all if there are no more.
     """
+    n = int(owners.max(initial=-1)) + 1
+    return cover_quotas(labels, owners, np.zeros(n, dtype=np.int64), quotas=np.array([n_structures]))
+
+
+def cover_quotas(
+    labels: Labels, owners: NDArray[np.int64], strata: NDArray[np.int64], *, quotas: NDArray[np.int64]
+) -> Indices:
+    """Return structures as `cover_structures` does, no more of each stratum than its quota.
+
+    Parameters
+    ----------
+    strata
+        (S,) stratum of each structure, 0 to q - 1.
+    quotas
+        (q,) how many structures of each stratum.
+    """
     n_labels = int(labels.max(initial=-1)) + 1
     pairs = np.unique(owners * np.int64(n_labels) + labels)
     structure, cluster = pairs // n_labels, pairs % n_labels
-    n = int(owners.max(initial=-1)) + 1
-    available = np.bincount(owners, minlength=n) > 0
+    n, left = len(strata), quotas.copy()
+    untaken = np.bincount(owners, minlength=n) > 0
     picked: list[int] = []
     held = np.zeros(n_labels, dtype=np.int64)
     level = 1
-    while len(picked) < n_structures and available.any():
+    while (available := untaken & (left[strata] > 0)).any():
         gain = np.bincount(structure[held[cluster] < level], minlength=n) * available
         best = int(gain.argmax())
         if gain[best] == 0:
             level += 1
             continue
         picked.append(best)
-        available[best] = False
+        untaken[best] = False
+        left[strata[best]] -= 1
         held[cluster[structure == best]] += 1
     return np.array(picked, dtype=np.int64)

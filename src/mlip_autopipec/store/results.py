@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,14 +80,23 @@ class Results:
         The run's `results/`.
     fsync
         Whether writes wait for the disk.
+    check
+        Returns a record as it is stored; raises `DataError` if it is no result of this kind.
     """
 
-    def __init__(self, folder: Path, *, fsync: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fsync: bool = True,
+        check: Callable[[Mapping[str, Any]], dict[str, Any]] = check_result,
+    ) -> None:
         self.folder = Path(folder)
         self._prefix = f"{self.folder}/"
         self.tmp = self.folder / "tmp"
         self.superseded = self.folder / "superseded"
         self._fsync = fsync
+        self._check = check
 
     def path(self, task_id: str) -> Path:
         """Where the result of `task_id` is, or would be."""
@@ -108,7 +117,7 @@ class Results:
         DataError
             The file is damaged or belongs to another task.
         """
-        record = check_result(read_document(self.path(task_id)))
+        record = self._check(read_document(self.path(task_id)))
         if record["id"] != task_id:
             raise DataError(f"results/{task_id}.json: is the result of {record['id']}")
         return record
@@ -128,7 +137,7 @@ class Results:
         QueueError
             The disk is full or the quota used up (transient: call again).
         """
-        checked = check_result(record)
+        checked = self._check(record)
         if checked["id"] != task_id:
             raise DataError(f"result of {checked['id']} offered for task {task_id}")
         data = dump_document(checked).encode()

@@ -26,6 +26,7 @@ class RunDirectory:
         self.frozen_config = self.root / "exec_config_dump.yaml"  # start
         self.queue = self.root / "queue"  # the queue protocol
         self.results = self.root / "results"  # the queue protocol
+        self.explored = self.root / "explored"  # the queue protocol: what exploration found, and what was picked
         self.walkers = self.root / "walkers"  # each walker its own folder
         self.production = self.root / "production"  # `autopipe otf produce`: each version its own folder
         self.hours = self.walkers / "hours.json"  # otf-runner

@@ -10,6 +10,7 @@ from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.files import read_json, write_json
 
 Phase = Literal["bootstrap", "otf", "done", "stuck"]
+Bootstrap = Literal["", "exploring", "picking", "labelling", "training"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,17 @@ class WorkflowState:
         and all labels are ingested; `stuck` in place of `done` if a walker gave up.
     pending_tasks
         Tasks that will still get a label: pending, delayed or running.
+    bootstrap
+        What the bootstrap waits for: trajectories, the picking among them, labels, the first fit; empty after it.
+    trajectories
+        Trajectories under way.
     """
 
     generation: int = 0
     phase: Phase = "bootstrap"
     pending_tasks: int = 0
+    bootstrap: Bootstrap = ""
+    trajectories: int = 0
 
     def write(self, path: Path) -> None:
         """Replace the file."""
@@ -52,4 +59,6 @@ class WorkflowState:
             raise DataError(f"{path}: not a workflow state: {error}", "remove it, it is made anew") from error
         if state.phase not in get_args(Phase):
             raise DataError(f"{path}: phase {state.phase!r} is none of {get_args(Phase)}", "remove it, it is made anew")
+        if state.bootstrap not in get_args(Bootstrap):
+            raise DataError(f"{path}: bootstrap {state.bootstrap!r} is unknown", "remove it, it is made anew")
         return state

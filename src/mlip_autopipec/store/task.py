@@ -27,7 +27,7 @@ from mlip_autopipec.store.layout import MAX_PRIORITY, id_in_name
 from mlip_autopipec.store.schema import TASK_STEPS, upgraded
 
 SCHEMA: Final = 1
-KINDS: Final = ("dft",)
+KINDS: Final = ("dft", "explore")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -39,12 +39,12 @@ class Task:
     ----------
     schema : version of the file format
     id : 20 hexadecimal digits, the hash of structure, mask and labeller settings (so publishing twice is one task)
-    kind : which queue it belongs to, "dft"
+    kind : which queue it belongs to, "dft" or "explore"
     created : ISO 8601, UTC
     priority : extrapolation grade gamma (dimensionless, at least 0); larger is more urgent
     config_type : e.g. "active_learning", "bootstrap"
     origin : who asked: {"walker", "step", "version"} or {"source": "bootstrap"}
-    labeller : settings of the labeller, with key "engine"; nothing that depends on a node
+    labeller : settings of the labeller (or of the trajectory), with key "engine"; nothing that depends on a node
     force_mask : (N,) 1 = learned, 0 = masked
     structure : species, positions (N, 3) A, cell (3, 3) A, pbc (3,), as `core.structure`
     """
@@ -72,6 +72,7 @@ class Task:
         origin: Mapping[str, Any],
         config_type: str,
         created: str,
+        kind: str = "dft",
     ) -> Task:
         """Make a task with its id.
 
@@ -92,7 +93,7 @@ class Task:
             {
                 "schema": SCHEMA,
                 "id": structure_id(atoms, mask, settings),
-                "kind": "dft",
+                "kind": kind,
                 "created": created,
                 "priority": min(float(priority), MAX_PRIORITY),
                 "config_type": config_type,

@@ -10,6 +10,7 @@ from mlip_autopipec.daemons.inoffice import InOffice, supervisors_office
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.settings import SupervisorSettings
 from mlip_autopipec.daemons.supervisor import Supervisor
+from mlip_autopipec.stages.explore import ExploreSettings
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
@@ -26,6 +27,7 @@ class Parts:
         )
     )
     otf: OtfSettings = field(default_factory=OtfSettings)
+    explore: ExploreSettings = field(default_factory=ExploreSettings)
 
 
 if __name__ == "__main__":

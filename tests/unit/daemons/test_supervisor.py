@@ -108,7 +108,7 @@ def test_daemons_are_started_drained_and_their_events_merged(run: RunDirectory) 
     assert hooks == ["seeds"]
     assert [beat(run, name)["state"] for name in names] == ["stopped", "stopped"]
     assert sorted(merged(run)) == sorted((event, name) for name in names for event in ("md_started", "md_completed"))
-    assert WorkflowState.read(run.state) == WorkflowState(0, "bootstrap", 0)
+    assert WorkflowState.read(run.state) == WorkflowState(0, "bootstrap", 0, "training")
 
 
 def test_a_crashing_daemon_is_restarted_with_backoff_and_shown(run: RunDirectory) -> None:
@@ -213,7 +213,7 @@ def test_a_full_disk_does_not_end_it(
         assert "state not written" in caplog.text
         monkeypatch.undo()
         made.step(time.monotonic() + 10)
-    assert WorkflowState.read(run.state) == WorkflowState(0, "bootstrap", 0)
+    assert WorkflowState.read(run.state) == WorkflowState(0, "bootstrap", 0, "training")
 
 
 def test_in_the_foreground_a_person_is_told(run: RunDirectory) -> None:

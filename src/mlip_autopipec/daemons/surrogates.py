@@ -1,0 +1,91 @@
+"""Which calculator stands in for DFT during exploration; imports lazily, since a node may have only some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ase import Atoms
+from ase.calculators.calculator import all_changes
+
+from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError
+
+_WHERE: Final = "explore.surrogate"
+
+
+def make_surrogate(settings: Mapping[str, Any], root: Path, device: str) -> Any:
+    """Return the ASE calculator that a trajectory asks for.
+
+    Parameters
+    ----------
+    settings
+        `surrogate` of the task.
+    root
+        The run directory, against which file names are resolved.
+    device
+        auto, cpu or cuda, of this node.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed here, its file is missing, or its arguments are refused.
+    DataError
+        There is no such kind.
+    """
+    kind, model = settings.get("kind"), settings.get("model")
+    if kind == "mace":
+        from mlip_autopipec.engines.mace.calculator import load_mace
+
+        return load_mace(str(model), root, device=device, dtype=str(settings.get("dtype", "float32")))
+    if kind == "potential":
+        from mlip_autopipec.ace.calculator import ACECalculator
+
+        path = root / str(model)
+        if not path.is_file():
+            raise ConfigError(f"{_WHERE}.model: {path}: file not found", "give a .yaml or .yace, relative to the run")
+        return ACECalculator(path, threads=1)
+    if kind == "emt":
+        from ase.calculators.emt import EMT
+
+        return EMT()
+    if kind == "lj":
+        from ase.calculators.lj import LennardJones
+
+        return LennardJones(**{"smooth": True, **settings.get("kwargs", {})})
+    if kind == "ase":
+        from mlip_autopipec.engines.calculators.loading import load_factory, make_calculator
+        from mlip_autopipec.engines.calculators.settings import AseSettings
+
+        chosen = AseSettings(calculator=str(settings["calculator"]), kwargs=settings.get("kwargs", {}), energy="energy")
+        return make_calculator(load_factory(chosen), chosen)
+    raise DataError(f"{_WHERE}.kind: {kind!r} is not known here", "known are mace, potential, emt, lj and ase")
+
+
+def check_surrogate(settings: Mapping[str, Any], root: Path, device: str, seeds: Sequence[Atoms]) -> None:
+    """Make it and compute the smallest seeds that have all elements, so that what is missing is said before a run.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be made on this node, or cannot compute a seed.
+    """
+    try:
+        calculator = make_surrogate(settings, root, device)
+    except AutopipeError as error:
+        raise ConfigError(f"{_WHERE}: {error.message}".replace(f"{_WHERE}: {_WHERE}", _WHERE), error.hint) from error
+    seen: set[str] = set()
+    for atoms in sorted(seeds, key=len):
+        if seen.issuperset(atoms.get_chemical_symbols()):
+            continue
+        seen.update(atoms.get_chemical_symbols())
+        probe = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        try:
+            calculator.calculate(probe, ["energy", "forces"], list(all_changes))
+        # Calculators fail by exceptions of any kind.
+        except Exception as error:
+            raise ConfigError(
+                f"{_WHERE}: {settings['kind']} cannot compute {atoms.get_chemical_formula()}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+                "take a surrogate that knows all elements, or explore.surrogate.kind: none",
+            ) from error
