@@ -130,7 +130,9 @@ def _of_material(material: Material) -> tuple[dict[str, float], list[str]]:
         why = f"soft: bulk modulus {material.bulk_modulus_gpa.value:.3g} GPa ({material.bulk_modulus_gpa.reason})"
         scale(1.3, ("rattle", "eos"), why)
     if material.melting_k.value > REFRACTORY_K:
-        why = f"melts at {material.melting_k.value:.0f} K ({material.melting_k.reason}): MD seldom makes these by itself"
+        why = (
+            f"melts at {material.melting_k.value:.0f} K ({material.melting_k.reason}): MD seldom makes these by itself"
+        )
         scale(1.3, ("vacancy", "interstitial", "surface"), why)
     if material.magnetic_elements:
         scale(1.25, ("eos",), f"moments of {', '.join(material.magnetic_elements)} depend on the volume")

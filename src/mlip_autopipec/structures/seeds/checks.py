@@ -20,7 +20,7 @@ _OPEN: Final = ("dimer", "trimer", "surface")
 # Two seeds are one if no distance shell differs by more: far below what an SCF tells apart.
 _BINS: Final = np.arange(0.5, 6.05, 0.05)
 _WIDTH_A: Final = 0.05
-_SAME: Final = 0.01
+_SAME: Final = 0.003
 
 
 def wrong_with(atoms: Atoms, config_type: str, volume_per_atom: float) -> str:

@@ -1,7 +1,7 @@
 """Lattice constants of well-known compounds at room temperature, by prototype.
 
-R. W. G. Wyckoff, Crystal Structures, 2nd edition (1963 ff.); intermetallics: Pearson's Handbook of Crystallographic Data
-(1991). Lengths in A.
+R. W. G. Wyckoff, Crystal Structures, 2nd edition (1963 ff.); intermetallics: Pearson's Handbook of Crystallographic
+Data (1991). Lengths in A.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def volumes(crystal: Atoms, count: int, limits: tuple[float, float] = _VOLUMES) 
 
 def scaled(atoms: Atoms, factor: float) -> Atoms:
     """Return a copy whose volume is `factor` times as large."""
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     copy.set_cell(copy.cell * factor ** (1.0 / 3.0), scale_atoms=True)
     return copy
 
@@ -55,6 +55,6 @@ def rattled(atoms: Atoms, rng: np.random.Generator, amplitude: float, strain: fl
 
 
 def _strained(atoms: Atoms, tensor: FloatArray) -> Atoms:
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     copy.set_cell(np.asarray(copy.cell[:]) @ tensor, scale_atoms=True)
     return copy

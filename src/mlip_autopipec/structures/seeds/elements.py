@@ -70,9 +70,9 @@ _VOLUMES: Final[Mapping[str, float]] = {
     "Hg": 23.5, "Bi": 35.4, "Sm": 33.2, "U": 20.8,
 }  # fmt: skip
 
-NONMETALS: Final = frozenset("H He C N O F Ne P S Cl Ar Se Br Kr I Xe".split())
-METALLOIDS: Final = frozenset("B Si Ge As Sb Te".split())
-NOBLE: Final = frozenset("He Ne Ar Kr Xe".split())
+NONMETALS: Final = frozenset(["H", "He", "C", "N", "O", "F", "Ne", "P", "S", "Cl", "Ar", "Se", "Br", "Kr", "I", "Xe"])
+METALLOIDS: Final = frozenset(["B", "Si", "Ge", "As", "Sb", "Te"])
+NOBLE: Final = frozenset(["He", "Ne", "Ar", "Kr", "Xe"])
 _ATOMS_PER_CUBE: Final = {"fcc": 4, "bcc": 2, "diamond": 8, "sc": 1}
 
 

@@ -1,4 +1,4 @@
-"""Seeds of a material: crystals, strains, rattles, mixtures, defects, surfaces, clusters, liquids, by type and number."""
+"""Seeds of a material: crystals, strains, rattles, mixtures, defects, surfaces, clusters, liquids."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ from ase import Atoms
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.structures.seeds import clusters, mixtures, planes, points
 from mlip_autopipec.structures.seeds.checks import Distinct, wrong_with
-from mlip_autopipec.structures.seeds.contacts import Bonds, bonds
+from mlip_autopipec.structures.seeds.configtypes import CONFIG_TYPES
+from mlip_autopipec.structures.seeds.contacts import Bonds, bonds, pairs
 from mlip_autopipec.structures.seeds.deform import rattled, scaled, sheared, volumes
 from mlip_autopipec.structures.seeds.material import Material
 from mlip_autopipec.structures.seeds.packing import random_packing
 from mlip_autopipec.structures.seeds.supercells import supercell
 
-CONFIG_TYPES: Final = (
-    "bulk", "eos", "shear", "rattle", "sqs", "vacancy", "interstitial", "antisite", "surface", "stacking_fault", "dimer",
-    "trimer", "liquid",
-)  # fmt: skip
 # Liquid volume / the crystal's: metals melt by 2 to 6 %, ionic crystals by 20 to 30 %, silicon shrinks; hot ones are
 # wider.
 _LIQUID: Final = {"covalent": (0.90, 1.15), "ionic": (1.12, 1.40), "noble": (1.10, 1.35)}
@@ -137,18 +134,15 @@ def generate(material: Material, wanted: Mapping[str, int], seed: int, *, most: 
     frames: list[Atoms] = []
     for name in CONFIG_TYPES:
         asked = wanted.get(name, 0)
-        got = 0
+        kept = 0
         for atoms in _MAKERS[name](maker, asked) if asked else []:
-            told = wrong_with(atoms, name, material.volume_per_atom)
-            if not told and not distinct.is_new(atoms):
-                told = "like a seed before it"
-            if told:
+            if told := wrong_with(atoms, name, material.volume_per_atom):
                 maker.notes.append(f"{name}: one left out: {told}")
-                continue
-            frames.append(_finished(atoms, name, len(frames)))
-            got += 1
-        if got < asked and not any(note.startswith(f"{name}:") for note in maker.notes):
-            maker.notes.append(f"{name}: {got} of {asked}: there are no more that differ")
+            elif kept < asked and distinct.is_new(atoms):
+                frames.append(_finished(atoms, name, len(frames)))
+                kept += 1
+        if kept < asked:
+            maker.notes.append(f"{name}: {kept} of {asked}: there are no more that are sane and differ")
     return Seeds(tuple(frames), tuple(maker.notes))
 
 
@@ -170,19 +164,24 @@ def split(count: int, kinds: int) -> list[int]:
 def _bulk(maker: Maker, count: int) -> list[Atoms]:
     own = [c.primitive for c in maker.crystals]
     ends = [p.primitive() for p in maker.material.end_members]
-    return [*own, *ends][: max(count, len(own))]
+    return [*own, *ends]
 
 
 def _eos(maker: Maker, count: int) -> list[Atoms]:
     limits = (0.78, 1.25) if maker.material.bulk_modulus_gpa.value < _SOFT_GPA else (0.84, 1.18)
     parts = zip(maker.crystals, split(count, len(maker.crystals)), strict=True)
-    # An even number never holds the crystal itself, which is among `bulk`.
-    return [a for c, n in parts for a in volumes(c.primitive, n + n % 2, limits)[: n + n % 2]]
+    # The crystal itself is among `bulk`: an even number of volumes never repeats it.
+    return [a for c, n in parts for a in volumes(c.primitive, n + n % 2, limits)]
 
 
 def _shear(maker: Maker, count: int) -> list[Atoms]:
-    strains = ((k, e) for e in (0.02, -0.02, 0.05, -0.05) for k in (0, 5, 3, 1, 4, 2))
-    return [sheared(maker.crystals[0].primitive, k, e) for k, e in islice(strains, count)]
+    # More than are wanted: many are equal by symmetry. Both signs differ for what is not a shear of a cubic crystal.
+    return [
+        sheared(crystal.primitive, k, e)
+        for crystal in maker.crystals
+        for e in (0.03, -0.03, 0.06, -0.06, 0.015)
+        for k in (0, 5, 3, 2, 4, 1)
+    ]
 
 
 def _rattle(maker: Maker, count: int) -> list[Atoms]:
@@ -202,8 +201,13 @@ def _sqs(maker: Maker, count: int) -> list[Atoms]:
         maker.notes.append(mixtures.NO_ICET)
     rng = maker.rng("sqs")
     cells = [maker.mixture(k, maker.most // 2, k + 1) for k in range(len(maker.material.lattices))]
-    factors = islice(cycle((1.0, 0.92, 1.08, 1.0)), count)
-    return [maker.stir(scaled(cells[k % len(cells)], f), rng, 0.005 + 0.02 * (k // 2), 0.01) for k, f in enumerate(factors)]
+    parts = zip(np.linspace(0.004, 0.05, count), cycle((1.0, 0.92, 1.08)), cycle(cells), strict=False)
+    return [maker.stir(scaled(cell, factor), rng, float(part), 0.01) for part, factor, cell in parts]
+
+
+def _stirring(count: int) -> np.ndarray:
+    """Return displacements of defects, of a bond: from cold to hot."""
+    return np.linspace(_CALM, 3.0 * _CALM, count)
 
 
 def _vacancy(maker: Maker, count: int) -> list[Atoms]:
@@ -213,7 +217,7 @@ def _vacancy(maker: Maker, count: int) -> list[Atoms]:
         perfect = [points.schottky(cell, maker.material.counts)] * count
     else:
         perfect = [points.vacancy(cell, e) for e in islice(cycle(maker.material.elements), count)]
-    return [maker.stir(atoms, rng, _CALM * (1 + k)) for k, atoms in enumerate(perfect)]
+    return [maker.stir(a, rng, float(part)) for part, a in zip(_stirring(count), perfect, strict=True)]
 
 
 def _interstitial(maker: Maker, count: int) -> list[Atoms]:
@@ -244,7 +248,7 @@ def _antisite(maker: Maker, count: int) -> list[Atoms]:
     # In ionic crystals like charges meet: only an exchange keeps the cell neutral.
     made = [points.antisite(cell, a, b, exchange=ionic or k % 3 == 2) for k, (a, b) in
             enumerate(islice(cycle(swaps), count))]  # fmt: skip
-    return [maker.stir(atoms, rng, _CALM * (1 + 0.5 * k)) for k, atoms in enumerate(made)]
+    return [maker.stir(a, rng, float(part)) for part, a in zip(_stirring(count), made, strict=True)]
 
 
 def _surface(maker: Maker, count: int) -> list[Atoms]:
@@ -257,8 +261,8 @@ def _surface(maker: Maker, count: int) -> list[Atoms]:
                 slabs.append(made)
         if len(slabs) >= count:
             break
-    return [maker.stir(atoms, rng, _CALM * (k // len(slabs)) + 0.002, 0.0) for k, atoms in
-            enumerate(islice(cycle(slabs), count))]  # fmt: skip
+    parts = np.linspace(0.003, 2.0 * _CALM, count)
+    return [maker.stir(a, rng, float(part), 0.0) for part, a in zip(parts, cycle(slabs), strict=False)] if slabs else []
 
 
 def _stacking_fault(maker: Maker, count: int) -> list[Atoms]:
@@ -272,7 +276,12 @@ def _stacking_fault(maker: Maker, count: int) -> list[Atoms]:
             break
     if not faults:
         maker.notes.append("stacking_fault: no shift leaves room in a cell of this size")
-    return [maker.stir(atoms, rng, _CALM * k, 0.002 * k) for k, atoms in enumerate(islice(cycle(faults), count))]
+    parts = np.linspace(0.0, 2.0 * _CALM, count)
+    return (
+        [maker.stir(a, rng, float(part), 0.004) for part, a in zip(parts, cycle(faults), strict=False)]
+        if faults
+        else []
+    )
 
 
 def _liquid(maker: Maker, count: int) -> list[Atoms]:
@@ -318,3 +327,8 @@ def start_structure(material: Material, seed: int, *, least: int = 100, most: in
     symbols += [max(material.counts, key=lambda e: material.counts[e])] * (len(cell) - len(symbols))
     shuffled = np.random.default_rng(seed).permutation(symbols)
     return Atoms(list(shuffled), positions=cell.positions, cell=cell.cell, pbc=True)
+
+
+def nearest_distance(material: Material) -> float:
+    """Return the shortest distance in the material's first crystal, A."""
+    return float(pairs((material.prototypes or material.lattices)[0].primitive(), 8.0)[2].min())

@@ -138,7 +138,9 @@ def of_crystal(atoms: Atoms, name: str) -> Material:
         raise ConfigError(f"{name}: has sites with partial occupancy", "give an ordered structure, or the formula")
     counts = _counts(str(atoms.symbols.formula))
     kind, why = _kind(counts)
-    standard = standardised(Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True), to_primitive=False)
+    standard = standardised(
+        Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True), to_primitive=False
+    )
     given = Prototype("given", standard, f"{name}; space group {space_group(standard)}")
     oxidation = oxidation_states(counts) if kind == "ionic" else {}
     others = candidates.of_element(next(iter(counts))) if len(counts) == 1 else (
@@ -160,7 +162,9 @@ def _complete(
     if len(counts) == 1 and "no simple prototype" in prototypes[0].reason:
         warnings.append(f"{formula}: {prototypes[0].reason}")
     elif len(counts) > 1 and prototypes and prototypes[0].name != "given" and candidates.key_of(counts) not in KNOWN:
-        warnings.append(f"{formula}: no crystal of it is known here; {prototypes[0].name} is a guess: better give a file")
+        warnings.append(
+            f"{formula}: no crystal of it is known here; {prototypes[0].name} is a guess: better give a file"
+        )
     if not prototypes:
         warnings.append(f"{formula}: no ordered crystal is known here: the seeds are solid solutions")
     return Material(

@@ -64,7 +64,8 @@ def _sites(lattice: Prototype, per_formula: int, most: int) -> Atoms:
         cell = supercell(candidates, count, least=count)
         if len(cell) == count and min(cell.cell.lengths()) > 0.3 * max(cell.cell.lengths()):
             return cell
-    return primitive.repeat((1, 1, per_formula))
+    row: Atoms = primitive.repeat((1, 1, per_formula))
+    return row
 
 
 def _quasirandom(tools: Any, primitive: Atoms, cell: Atoms, counts: Mapping[str, int], seed: int) -> Atoms:

@@ -54,7 +54,7 @@ def push_apart(atoms: Atoms, bonds: Bonds, diameter: float) -> Atoms | None:
 
     Soft spheres roll downhill: the energy is the sum of the squared overlaps, each in units of its diameter.
     """
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     symbols = np.asarray(copy.get_chemical_symbols())
     names = sorted(set(symbols))
     kinds = np.searchsorted(names, symbols)

@@ -119,7 +119,7 @@ def _opened(atoms: Atoms, bonds: Bonds) -> Atoms | None:
     normal /= np.linalg.norm(normal)
     normal *= np.sign(normal @ atoms.cell[2])
     for gap in np.linspace(0.0, 1.5, 16):
-        wider = atoms.copy()
+        wider: Atoms = atoms.copy()
         wider.set_cell([atoms.cell[0], atoms.cell[1], atoms.cell[2] + gap * normal])
         if _room(wider, bonds) >= _TOUCHING:
             return wider

@@ -55,7 +55,7 @@ def frenkel(cell: Atoms, element: str, bonds: Bonds) -> Atoms | None:
 
 def antisite(cell: Atoms, first: str, second: str, *, exchange: bool) -> Atoms:
     """Return the cell with a `second` on the site of a `first`; with `exchange` both change places."""
-    copy = cell.copy()
+    copy: Atoms = cell.copy()
     one = _first(copy, first)
     if exchange:
         other = _nearest(copy, one, second)

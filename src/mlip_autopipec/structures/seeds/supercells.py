@@ -33,8 +33,10 @@ def supercell(cells: list[Atoms], most: int, *, least: int = 1) -> Atoms:
             if best is None or rank > best[0]:
                 best = rank, cell, repeats
     if best is None:
-        return min(cells, key=len).copy()
-    return best[1].repeat(best[2])
+        smallest: Atoms = min(cells, key=len).copy()
+        return smallest
+    repeated: Atoms = best[1].repeat(best[2])
+    return repeated
 
 
 def shortest_period(cell: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import spglib
@@ -15,7 +15,8 @@ from mlip_autopipec.core.interfaces import IntArray
 spglib.error.OLD_ERROR_HANDLING = False
 _SYMPREC_A: Final = 1e-3
 
-Cell = tuple[np.ndarray, np.ndarray, np.ndarray]
+# spglib names lists as types, and takes arrays.
+Cell = tuple[Any, Any, Any]
 
 
 def space_group(atoms: Atoms) -> int:
@@ -45,7 +46,8 @@ def equivalent_atoms(atoms: Atoms) -> IntArray:
         dataset = spglib.get_symmetry_dataset(_as_cell(atoms), symprec=_SYMPREC_A)
     except spglib.SpglibError:
         dataset = None
-    return np.arange(len(atoms)) if dataset is None else np.asarray(dataset.equivalent_atoms)
+    found = range(len(atoms)) if dataset is None else dataset.equivalent_atoms
+    return np.array(found, dtype=np.int32)
 
 
 def _as_cell(atoms: Atoms) -> Cell:
