@@ -10,6 +10,7 @@ from typing import Any
 import ase.io
 import click
 
+from mlip_autopipec.cli.heldout import emt_heldout
 from mlip_autopipec.config import Config, parse
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.files import write_text
@@ -20,12 +21,15 @@ from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.stages.budget import Budget, DftCost, budget
 from mlip_autopipec.stages.composition import MaterialSettings
 from mlip_autopipec.stages.explore import read_structures
+from mlip_autopipec.stages.infer import temperatures
 from mlip_autopipec.stages.watch import walker_plans
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.structures.seeds.generator import start_structure
 
 _SEEDS = Path("start/seeds.extxyz")
 _START = Path("start/structure.extxyz")
 _CRYSTAL = Path("start/crystal.extxyz")
+_HELDOUT = Path("start/heldout.extxyz")
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,11 @@ def write(run: RunDirectory, prepared: Prepared, what: str) -> None:
         ase.io.write(run.root / _CRYSTAL, read_structures(Path(what), "STRUCTURE")[-1])
     ase.io.write(run.root / _SEEDS, list(prepared.proposal.seeds.frames))
     ase.io.write(run.root / _START, prepared.proposal.start)
+    if dict(prepared.choice.section) == {"engine": "teacher", "model": "emt"}:
+        # A teacher costs nothing: what the potential says of its MD can be compared with what it says itself.
+        small = start_structure(prepared.proposal.material, int(prepared.data["material"]["seed"]), least=30, most=108)
+        states = [(t, 1.0 + 2e-5 * t) for t in temperatures(prepared.proposal.material)]
+        ase.io.write(run.root / _HELDOUT, emt_heldout(small, states))
     write_text(run.config_file, _text(prepared))
 
 

@@ -44,8 +44,12 @@ def test_where_gamma_was_high_more_is_explored() -> None:
 
 
 def test_few_labels_say_little() -> None:
-    believed, doubted = (plan(of_formula("Al"), {"liquid": Evidence(n, 8.0), "rattle": Evidence(100, 1.0)}).shares["liquid"]
-                         for n in (50, 1))  # fmt: skip
+    aluminium = of_formula("Al")
+
+    def share(labels: int) -> float:
+        return plan(aluminium, {"liquid": Evidence(labels, 8.0), "rattle": Evidence(100, 1.0)}).shares["liquid"]
+
+    believed, doubted = share(50), share(1)
     assert plan(of_formula("Al")).shares["liquid"] < doubted < believed
 
 
