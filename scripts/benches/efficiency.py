@@ -53,7 +53,7 @@ class Size:
     limit_s: float
 
 
-FULL = Size(steps=2000, frames=3, effort=1.0, random=100, most=60, limit_s=300.0)
+FULL = Size(steps=1000, frames=3, effort=1.0, random=100, most=60, limit_s=300.0)
 QUICK = Size(steps=100, frames=1, effort=0.2, random=5, most=4, limit_s=10.0)
 
 
@@ -119,6 +119,13 @@ def reached(curve: Sequence[dict[str, Any]], target: float, key: str) -> float:
     return next((float(p[key]) for p in curve if p["rmse"] <= target), float("inf"))
 
 
+def ratio(ours: float, theirs: float) -> float:
+    """Return `ours` over `theirs`; infinity where ours never came there, or theirs stood there at the start."""
+    if not np.isfinite(ours) or theirs == 0:
+        return 1.0 if ours == theirs == 0 else float("inf")
+    return ours / theirs
+
+
 def at_cost(curve: Sequence[dict[str, Any]], seconds: float, system: str) -> float:
     """Return the error of the last version that so many core-seconds paid for."""
     return float([p["errors"][system] for p in curve if p["seconds"] <= seconds][-1])
@@ -140,7 +147,7 @@ def verdict(found: dict[str, Any]) -> dict[str, Any]:
     # Where random frames stop getting better long before their last label, a share of their labels says little.
     row["random_near"] = reached(curves["random carved"], NEAR * target, "labels")
     row["share"] = row["labels"] / n_random
-    row["cost_ratio"] = row["seconds"] / row["cells_seconds"] if np.isfinite(row["seconds"]) else float("inf")
+    row["cost_ratio"] = ratio(row["seconds"], row["cells_seconds"])
     if "carved, with the dislocation" in curves:
         ours = curves["carved, with the dislocation"]
         budget = min(ours[-1]["seconds"], curves["whole cells"][-1]["seconds"])

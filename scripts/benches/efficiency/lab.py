@@ -48,11 +48,11 @@ def configuration(material: Material, systems: Sequence[str], steps: int, more: 
         "labeller": material.labeller,
         "otf": {
             "ensemble": "nvt", "timestep": 2.0, "walkers": walkers, "threads": 1, "engine": "ace", "audit_fraction": 0,
-            "snapshot_interval": 50, "max_extractions": 1000, "reseed_limit": 20,
+            "uncertainty_threshold": 3.0, "snapshot_interval": 50, "max_extractions": 1000, "reseed_limit": 20,
         },
         "embedding": {},
         "training": {
-            "cutoff": material.cutoff, "nradmax_by_orders": [10, 5, 2, 1], "lmax_by_orders": [0, 4, 3, 1],
+            "cutoff": material.cutoff, "nradmax_by_orders": [12, 6, 3, 1], "lmax_by_orders": [0, 5, 3, 1],
         },
         "queue": {"fsync": False},
     }  # fmt: skip

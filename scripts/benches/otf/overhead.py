@@ -144,7 +144,7 @@ def pieces(folder: Path, potentials: Potentials, atoms: int, interval: int) -> d
             "frame": _best(md.frame),
             "its text": _best(lambda: text_of(frame)),
             "append": _best(lambda: append_line(folder / "frames", lines)),
-            "snapshot": _best(lambda: md.save(folder / "state")),
+            "snapshot": _best(lambda: (folder / "state").write_bytes(md.snapshot())),
             "state.json": _best(lambda: write_state(folder, WalkerState("w00"))),
         }
     step = found["step"]

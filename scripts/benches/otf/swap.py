@@ -172,7 +172,7 @@ def pieces(folder: Path, potentials: Potentials, atoms: int) -> dict[str, float]
     with LammpsMD(make_evaluator(version, threads=1), settings) as md:
         md.start(structure, velocity_seed=1)
         md.run(10)
-        md.save(folder / "state")
+        (folder / "state").write_bytes(md.snapshot())
         configuration = read_yaml(version / "potential.yaml")
         potential, inverses = from_basis(make_basis(configuration)), read_asi(version / "potential.asi")
         evaluator = AceEvaluator(potential, inverses, threads=1)

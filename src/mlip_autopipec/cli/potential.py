@@ -10,6 +10,7 @@ import click
 from mlip_autopipec.cli.options import json_option, run_option
 from mlip_autopipec.cli.potential_files import compare, convert, evaluate, info
 from mlip_autopipec.cli.potential_inputs import bad_input, each_structure
+from mlip_autopipec.cli.potential_validate import validate
 from mlip_autopipec.cli.potential_versions import diff, promote, rollback, show, why
 from mlip_autopipec.core.errors import ConfigError, NotFoundError
 from mlip_autopipec.store.rundir import RunDirectory
@@ -20,7 +21,7 @@ def potential() -> None:
     """Look at potential versions and files, and choose the version that walkers use."""
 
 
-for _command in (info, convert, compare, evaluate, show, diff, why, promote, rollback):
+for _command in (info, convert, compare, evaluate, validate, show, diff, why, promote, rollback):
     potential.add_command(_command)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import ase.io
 from ase import Atoms
 
+from mlip_autopipec.core.files import write_bytes
 from mlip_autopipec.daemons.walkerrecord import WalkerRecord
 from mlip_autopipec.stages.watch import OtfSettings
 from mlip_autopipec.store.settings import RetentionSettings
@@ -54,23 +55,31 @@ class Branch:
             self.trajectory.abandon(found.snapshot_step)
 
     def take(self, md: MovingAtoms) -> None:
-        """Save the MD state, name it in `state.json`, append its frame."""
+        """Append the frame, save the MD state, name it in `state.json`: all of it on its way while MD goes on."""
         state = self._record.state
-        step, frame = state.step, md.frame()  # before saving, which ends the validity of gamma
-        if state.snapshot is None or step > state.snapshot_step:
-            # First, since a frame without its snapshot is put aside at the next start, but never made up for.
-            frame.info.update(walker=state.name, step=step, version=state.version)
-            self.trajectory.append(frame)
-        name = self.snapshots.name(step, state.seed)
-        md.save(self.snapshots.path(name))
+        step, frame = state.step, md.frame()  # before the snapshot, which ends the validity of gamma
+        new = state.snapshot is None or step > state.snapshot_step
+        frame.info.update(walker=state.name, step=step, version=state.version)
+        name, snapshot = self.snapshots.name(step, state.seed), md.snapshot()
+
+        def write() -> None:
+            if new:
+                # First, since a frame without its snapshot is put aside at the next start, but never made up for.
+                self.trajectory.append(frame)
+            # The state that names it settles it.
+            write_bytes(self.snapshots.path(name), snapshot, settle=False)
+
+        def tidy() -> None:
+            self.snapshots.prune(name)
+            self._forget()
+
         # A safe step beyond the halted one is progress: failed healings are no longer "in a row".
         reseeds = 0 if step > state.halted_step else state.reseeds
-        self._record.save(snapshot=name, snapshot_step=step, reseeds=reseeds)
-        self.snapshots.prune(name)
-        self._forget()
+        self._record.save_behind(write, tidy, snapshot=name, snapshot_step=step, reseeds=reseeds)
 
     def restore(self, md: MovingAtoms) -> bool:
         """Let MD go on from the last safe snapshot; False if there is none yet."""
+        self._record.settle()
         name = self._record.state.snapshot
         if name is not None:
             md.restore(self.snapshots.path(name))
@@ -78,6 +87,7 @@ class Branch:
 
     def step_back(self) -> None:
         """Stand on the snapshot before the last one, if there is one."""
+        self._record.settle()
         name = self._record.state.snapshot
         older = self.snapshots.before(name) if name else None
         if older is not None:
@@ -85,6 +95,7 @@ class Branch:
 
     def leave_tail(self) -> None:
         """Put the frames aside that came after the snapshot on which the branch stands now."""
+        self._record.settle()
         state = self._record.state
         if (tail := self.trajectory.abandon(state.snapshot_step)) is not None:
             log.info("%s: what came after step %d is in %s", state.name, state.snapshot_step, tail)

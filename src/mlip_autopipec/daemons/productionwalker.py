@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlip_autopipec.core.errors import Crashed
+from mlip_autopipec.core.files import write_bytes
 from mlip_autopipec.core.interfaces import Evaluator
 from mlip_autopipec.runtime.room import Room
 from mlip_autopipec.runtime.serve import Outcome
@@ -196,7 +197,7 @@ class ProductionWalker:
             self.trajectory.append(frame)
             now = replace(now, frames=now.frames + 1)
         name = self.snapshots.name(now.step, self.plan.seed)
-        md.save(self.snapshots.path(name))
+        write_bytes(self.snapshots.path(name), md.snapshot(), settle=False)  # the state that names it settles it
         done = now.step >= self.plan.steps
         self._save(replace(now, snapshot=name, state="done" if done else "running"))
         self.snapshots.prune(name)

@@ -182,6 +182,7 @@ class Walker:
         if self.md is not None:
             self.md.close()
             self.md = None
+        self.record.settle()
 
     # --- MD ---------------------------------------------------------------------------------------------------
 

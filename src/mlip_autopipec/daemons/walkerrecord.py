@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ class WalkerRecord:
         self._events = events
         self._clock = clock
         self._news_at = float("-inf")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._behind: Future[None] | None = None
 
     def resume(self) -> WalkerState | None:
         """Take the state of an earlier process up, with the steps that are wanted now; return it as it was."""
@@ -49,13 +53,46 @@ class WalkerRecord:
 
     def save(self, **changes: Any) -> None:
         """Change the state and write it."""
-        self.note(**changes, updated=self._clock.wall())
+        self.settle()
+        self._due(changes)
         write_state(self._folder, self.state)
-        self._news_at = self._clock.monotonic() + _NEWS_S
+
+    def save_behind(self, first: Callable[[], None], then: Callable[[], None], **changes: Any) -> None:
+        """Change the state; do `first`, write the state and do `then` while MD goes on: a disk makes wait long.
+
+        Parameters
+        ----------
+        first
+            Brings to the disk what the state names.
+        then
+            Removes what it names no more.
+        """
+        self.settle()
+        self._due(changes)
+        state = self.state
+
+        def write() -> None:
+            first()
+            write_state(self._folder, state)
+            then()
+
+        self._behind = self._writer.submit(write)
+
+    def settle(self) -> None:
+        """Wait until everything is on the disk.
+
+        Raises
+        ------
+        OSError
+            It did not get there; the state on the disk is the one before.
+        """
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            behind.result()
 
     def tell(self) -> None:
         """Write what was noted for people to see, unless they have seen it just now: nobody resumes from it."""
-        if self._clock.monotonic() >= self._news_at:
+        if self._clock.monotonic() >= self._news_at and (self._behind is None or self._behind.done()):
             self.save()
 
     def started(self, version: str | None) -> None:
@@ -83,6 +120,10 @@ class WalkerRecord:
     def ended(self, state: str, reason: str) -> None:
         self._tell("md_completed", version=self.state.version, ended=state, reason=reason)
         self.save(state=state, reason=reason, waiting_for="")
+
+    def _due(self, changes: dict[str, Any]) -> None:
+        self.note(**changes, updated=self._clock.wall())
+        self._news_at = self._clock.monotonic() + _NEWS_S
 
     def _tell(self, event: str, **facts: Any) -> None:
         self._events.emit(event, walker=self._plan.name, step=self.state.step, **facts)

@@ -175,7 +175,12 @@ class OtfSettings(BaseModel):
     max_extractions_run: int | None = Field(
         None, ge=0, description="regions that all walkers together may send; null: only the limit of each walker"
     )
-    snapshot_interval: int = Field(100, ge=1, description="MD steps between safe snapshots: what a kill can cost")
+    snapshot_interval: int = Field(
+        100,
+        ge=1,
+        description="MD steps between safe snapshots: what a kill can cost, with the few that MD makes while the last "
+        "one is on its way to the disk",
+    )
     rewind_steps: int = Field(
         200, ge=1, description="MD steps that a walker can go back along its snapshots when a frame makes no sense"
     )

@@ -456,6 +456,7 @@ def test_without_room_it_pauses_and_goes_on_by_itself(tmp_path: Path) -> None:
     walker = world.walker()
     walker._room = Room(world.folder, 1.0, free=lambda _: int(free[0]), monotonic=lambda: float(next(time)))
     world.live(walker, steps=6)  # at most one snapshot each
+    walker.record.settle()
     step = walker.state.step
     assert 0 < step < 300
     free[0] = 0.5e9

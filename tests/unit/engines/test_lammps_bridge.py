@@ -190,7 +190,7 @@ def test_a_restored_state_goes_on_bit_by_bit(potentials, tmp_path, ensemble, thr
     with LammpsMD(make_evaluator(folder, threads=threads), settings) as md:
         md.start(distorted(["Al", "Cu"], 60).repeat((2, 1, 1)))
         md.run(37)
-        md.save(tmp_path / "state")
+        (tmp_path / "state").write_bytes(md.snapshot())
         md.run(50)
         frames.append(md.frame())
     for _ in range(2):

@@ -145,7 +145,7 @@ def test_restored_and_swapped_states_equal_the_uninterrupted_run(ensemble, tmp_p
     with LammpsMD(potential(), settings) as md:
         md.start(argon())
         md.run(103)
-        md.save(tmp_path / "state")
+        (tmp_path / "state").write_bytes(md.snapshot())
         md.swap(potential())
         md.run(200)
         assert same_state(uninterrupted, md.frame()) < 1e-9
@@ -165,7 +165,7 @@ def test_langevin_goes_on_at_its_temperature_after_a_restore(tmp_path):
     with LammpsMD(potential(), settings) as md:
         md.start(argon())
         md.run(50)
-        md.save(tmp_path / "state")
+        (tmp_path / "state").write_bytes(md.snapshot())
         branches = []
         for _ in range(2):
             md.restore(tmp_path / "state")
@@ -236,7 +236,7 @@ def test_saving_takes_nothing_from_the_frame(md, tmp_path):
     md.gamma_every = 5
     md.run(40)
     before = md.frame()
-    md.save(tmp_path / "state")
+    (tmp_path / "state").write_bytes(md.snapshot())
     after = md.frame()
     assert same_state(before, after) < 1e-14
     assert (after.arrays["gamma"] == before.arrays["gamma"]).all()
@@ -260,7 +260,7 @@ def test_saving_in_passing_changes_nothing_and_takes_everything(ensemble, tilted
                 scaled = np.linalg.solve(md.frame().cell.array.T, (md.frame().positions - CORNER).T)
                 assert ((scaled < 0) | (scaled >= 1)).any()
                 before = md._lmp.numpy.extract_atom("x").copy()
-                md.save(tmp_path / "state")
+                (tmp_path / "state").write_bytes(md.snapshot())
                 assert (md._lmp.numpy.extract_atom("x") == before).all()
             md.run(30)
             frames.append(md.frame())
@@ -290,7 +290,7 @@ def test_a_perfect_tilted_crystal_is_restored(tmp_path):
     with LammpsMD(potential(), HOT) as md:
         md.start(atoms)
         md.run(0)
-        md.save(tmp_path / "state")
+        (tmp_path / "state").write_bytes(md.snapshot())
         md.restore(tmp_path / "state")
         assert md.run(2).step == 2
 
@@ -299,7 +299,7 @@ def test_snapshots_are_whole_files(md, tmp_path):
     md.run(5)
     path = tmp_path / "with a space" / "state"
     path.parent.mkdir()
-    md.save(path)
+    path.write_bytes(md.snapshot())
     assert [p.name for p in path.parent.iterdir()] == ["state"]
     with zipfile.ZipFile(path) as archive:
         assert set(archive.namelist()) == {"lammps.restart", "structure.json"}
@@ -365,7 +365,7 @@ def test_frames_come_back_in_the_users_orientation(name, tmp_path):
         assert apart(frame, atoms) < 1e-12
         md.run(30)
         later = md.frame()
-        md.save(tmp_path / "state")
+        (tmp_path / "state").write_bytes(md.snapshot())
         md.restore(tmp_path / "state")
         assert same_state(md.frame(), later) < 1e-12
         if dimension == 2:
@@ -395,7 +395,7 @@ def test_thermo_of_open_systems_has_no_pressure():
 @pytest.mark.parametrize("kind", [RuntimeError, ModelError, KeyboardInterrupt])
 def test_an_exception_in_the_evaluator_comes_out_of_run(md, kind, tmp_path):
     md.run(3)
-    md.save(tmp_path / "state")
+    (tmp_path / "state").write_bytes(md.snapshot())
     good = md._evaluator.evaluate
     md.run(0)
     calls = md._evaluator.calls

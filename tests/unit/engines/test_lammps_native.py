@@ -170,7 +170,7 @@ def test_halts_at_set_up_without_a_step(md):
 
 def test_restored_and_swapped_states_go_on_as_the_saved_one(md, tmp_path):
     md.run(33)
-    md.save(tmp_path / "state")
+    (tmp_path / "state").write_bytes(md.snapshot())
     md.run(60)
     with LammpsMD(eam(), HOT) as other:
         other.gamma_every = 5
@@ -187,11 +187,11 @@ def test_a_state_goes_from_the_bridge_to_the_pair_style_and_back(tmp_path):
     with LammpsMD(bridged, HOT) as md:
         md.start(crystal())
         md.run(5)
-        md.save(tmp_path / "bridge")
+        (tmp_path / "bridge").write_bytes(md.snapshot())
     with LammpsMD(eam(), HOT) as md:
         md.restore(tmp_path / "bridge")
         assert md.run(5).step == 10
-        md.save(tmp_path / "native")
+        (tmp_path / "native").write_bytes(md.snapshot())
         with pytest.raises(EngineError, match="outside"):
             md.swap(bridged)
     with LammpsMD(bridged, HOT) as md:

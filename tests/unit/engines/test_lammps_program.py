@@ -86,7 +86,7 @@ def test_blocks_are_the_way_of_the_library(tmp_path, options) -> None:
             assert (ours.step, ours.halted) == (theirs.step, False)
             assert ours.potential_energy == pytest.approx(theirs.potential_energy, abs=1e-7)
             assert ours.temperature == pytest.approx(theirs.temperature, rel=1e-8)
-            other.save(tmp_path / "there")  # as every block, it is set up anew
+            other.snapshot()  # as every block, it is set up anew
             same(md.frame(), other.frame())
 
 
@@ -122,12 +122,12 @@ def test_snapshots_go_from_the_program_to_the_library_and_back(tmp_path) -> None
     md = program(tmp_path / "a")
     md.start(crystal())
     md.run(20)
-    md.save(tmp_path / "state")
+    (tmp_path / "state").write_bytes(md.snapshot())
     md.run(30)
     with library() as other:
         other.restore(tmp_path / "state")
         other.run(10)
-        other.save(tmp_path / "library")
+        (tmp_path / "library").write_bytes(other.snapshot())
         other.run(20)
         same(md.frame(), other.frame())
     back = program(tmp_path / "b")
@@ -144,7 +144,7 @@ def test_reseeding_is_in_the_snapshot(tmp_path) -> None:
     md.run(10)
     before = md.frame()
     md.reseed(77)
-    md.save(tmp_path / "state")
+    (tmp_path / "state").write_bytes(md.snapshot())
     frame = md.frame()
     assert frame.info["step"] == 10
     assert apart(frame, before) < 1e-12

@@ -39,7 +39,7 @@ def walk(chunks: list[int], md_settings: MDSettings, *, save_after: int | None =
         for number, steps in enumerate(chunks):
             md.run(steps)
             if number == save_after:
-                md.save(path)
+                path.write_bytes(md.snapshot())
         return md.frame()
 
 

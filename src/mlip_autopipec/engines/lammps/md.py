@@ -22,7 +22,7 @@ from mlip_autopipec.engines.lammps.native import NativeForces, NativePotential
 from mlip_autopipec.engines.lammps.outcome import RunOutcome
 from mlip_autopipec.engines.lammps.schedule import Leg, SetPoints
 from mlip_autopipec.engines.lammps.settings import LARGEST_SEED, MDSettings, noise_command, velocity_command
-from mlip_autopipec.engines.lammps.snapshot import Origin, load_snapshot, save_snapshot
+from mlip_autopipec.engines.lammps.snapshot import Origin, load_snapshot, take_snapshot
 from mlip_autopipec.engines.lammps.state import density, heat, present_step, read_frame, read_thermo, symbols
 from mlip_autopipec.engines.lammps.swaps import Tally
 from mlip_autopipec.engines.lammps.wrapping import inside_box
@@ -99,16 +99,17 @@ class LammpsMD(Instance):
         self._begin()
         self._equip(self._noise_seed())
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to `path` in one atomic replacement.
+    def snapshot(self) -> bytes:
+        """Return the whole state: what `restore` takes in a file.
 
         Where a set-up leaves a trace, the next `run` begins with one, so that it goes on as the restored state does.
         """
         self._check_running()
         in_passing = not (self._needs_setup or self._set_up_leaves_a_trace)
         with self._guarded("save"), inside_box(self._lmp) if in_passing else contextlib.nullcontext():
-            save_snapshot(self._lmp, self._origin, path, in_passing=in_passing)
+            snapshot = take_snapshot(self._lmp, self._origin, in_passing=in_passing)
         self._needs_setup = not in_passing
+        return snapshot
 
     def run(self, steps: int) -> RunOutcome:
         """Advance by `steps` or to the halt, whichever comes first.
@@ -240,7 +241,7 @@ class LammpsMD(Instance):
         with tempfile.TemporaryDirectory(prefix="autopipe-") as folder:
             path = Path(folder) / "border"
             with self._guarded("save"):
-                save_snapshot(self._lmp, self._origin, path)
+                path.write_bytes(take_snapshot(self._lmp, self._origin))
             self._open()
             with self._guarded("restore"):
                 load_snapshot(self._lmp, path)

@@ -111,10 +111,10 @@ class LammpsProgram:
         (self.folder / _BEGIN).write_bytes(restart)
         self._origin, self._source, self._step, self._end, self._draw = origin, _BEGIN, step, None, None
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to `path` in one atomic replacement."""
+    def snapshot(self) -> bytes:
+        """Return the whole state: what `restore` takes in a file."""
         self._settle()
-        pack(self._known(), (self.folder / _BEGIN).read_bytes(), self._step, path)
+        return pack(self._known(), (self.folder / _BEGIN).read_bytes(), self._step)
 
     def run(self, steps: int) -> RunOutcome:
         """Advance by `steps` or to the halt, whichever comes first, in one program call for each leg of the schedule.

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from mlip_autopipec.core.errors import DataError
-from mlip_autopipec.core.files import write_bytes
 from mlip_autopipec.engines.lammps.box import BoxMap
 
 _RESTART, _STRUCTURE = "lammps.restart", "structure.json"
@@ -26,19 +25,19 @@ class Origin:
     box: BoxMap
 
 
-def save_snapshot(lmp: Any, origin: Origin, path: Path, *, in_passing: bool = False) -> None:
-    """Write the state of `lmp` to `path`; a reader never sees half of it.
+def take_snapshot(lmp: Any, origin: Origin, *, in_passing: bool = False) -> bytes:
+    """Return the state of `lmp`.
 
     Parameters
     ----------
     in_passing
         LAMMPS goes on as if nothing had been; its atoms must be inside of its box. False: it sets itself up anew.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="autopipe-") as folder:
         restart = Path(folder) / _RESTART
         lmp.command(f'write_restart "{restart}"{" noinit" if in_passing else ""}')
         content = restart.read_bytes()
-    pack(origin, content, int(lmp.extract_global("ntimestep")), path)
+    return pack(origin, content, int(lmp.extract_global("ntimestep")))
 
 
 def load_snapshot(lmp: Any, path: Path) -> Origin:
@@ -57,15 +56,14 @@ def load_snapshot(lmp: Any, path: Path) -> Origin:
     return origin
 
 
-def pack(origin: Origin, restart: bytes, step: int, path: Path) -> None:
-    """Write a snapshot from LAMMPS' binary restart in one atomic replacement."""
+def pack(origin: Origin, restart: bytes, step: int) -> bytes:
+    """Return a snapshot made of LAMMPS' binary restart."""
     about = {"schema": _SCHEMA, "step": step, "elements": list(origin.elements), "structure": origin.box.to_dict()}
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as target:
         target.writestr(_STRUCTURE, json.dumps(about, indent=1))
         target.writestr(_RESTART, restart)
-    # Whoever names the snapshot in a file of his own settles it by that.
-    write_bytes(path, archive.getvalue(), settle=False)
+    return archive.getvalue()
 
 
 def unpack(path: Path) -> tuple[Origin, bytes, int | None]:
