@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from mlip_autopipec.stages import policy
 from mlip_autopipec.stages.composition import MaterialSettings
 from mlip_autopipec.stages.explore import read_structures
-from mlip_autopipec.stages.infer import fill_in, infer
+from mlip_autopipec.stages.infer import fill_in, infer, infer_exploration
 from mlip_autopipec.structures.seeds.generator import Seeds, generate, start_structure
 from mlip_autopipec.structures.seeds.material import Material, of_crystal, of_formula
 
@@ -83,4 +83,7 @@ def complete(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dic
         return dict(data), {}
     material = material_of(settings, folder)
     engine = str(labeller.get("engine")) if isinstance(labeller, dict) else ""
-    return fill_in(data, infer(material, engine, settings.total(len(material.elements))))
+    values = infer(material, engine, settings.total(len(material.elements)))
+    if isinstance(data.get("explore"), dict):
+        values += infer_exploration(material, policy.plan(material, overrides=settings.shares).shares)
+    return fill_in(data, values)

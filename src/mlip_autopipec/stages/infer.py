@@ -62,6 +62,29 @@ def infer(material: Material, engine: str, n_seeds: int) -> list[Inferred]:
     ]  # fmt: skip
 
 
+def infer_exploration(material: Material, shares: Mapping[str, float]) -> list[Inferred]:
+    """Return what follows for the section `explore`, of a run that has one.
+
+    Parameters
+    ----------
+    shares
+        The policy's, by `config_type`.
+    """
+    melting, modulus = material.melting_k, material.bulk_modulus_gpa
+    return [
+        Inferred(
+            "explore.temperatures", list(temperatures(material)), f"as otf.walkers: melts at {melting.value:.0f} K"
+        ),
+        Inferred(
+            "explore.pressures_bar",
+            list(pressures_bar(material)),
+            f"none, and 0.04 of the bulk modulus {modulus.value:.3g} GPa ({modulus.reason})",
+        ),
+        Inferred("explore.timestep_fs", timestep_fs(material), f"lightest mass {material.lightest_mass:.3g} u"),
+        Inferred("explore.shares", {name: round(share, 4) for name, share in shares.items()}, "the policy's"),
+    ]
+
+
 def fill_in(data: Mapping[str, Any], values: Iterable[Inferred]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the configuration with what it leaves open, and the reason by dotted key of what was filled in."""
     filled = copy.deepcopy(dict(data))

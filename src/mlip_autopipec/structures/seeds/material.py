@@ -181,7 +181,8 @@ def _counts(text: str) -> dict[str, int]:
         raise ConfigError(f"{text!r}: is no chemical formula", "write e.g. Al, NaCl or CoCrFeNi") from error
     unknown = [e for e in counts if e not in atomic_numbers or e == "X"]
     if not counts or unknown:
-        raise ConfigError(f"{text!r}: {unknown[0] if unknown else 'nothing'} is no element", "write e.g. Al or NaCl")
+        what = f"{unknown[0]} is no element" if unknown else "it is empty"
+        raise ConfigError(f"{text!r}: is no chemical formula: {what}", "write e.g. Al, NaCl or CoCrFeNi")
     if sum(counts.values()) > _MOST_FORMULA_UNITS:
         raise ConfigError(f"{text!r}: more than {_MOST_FORMULA_UNITS} atoms in the formula", "give a structure file")
     return dict(counts)

@@ -23,7 +23,7 @@ NO_ICET: Final = (
 )
 _RANDOM_TRIES: Final = 200
 _SHELLS_A: Final = 1.5  # times the shortest distance
-_STEPS: Final = 3000
+_STEPS: Final = 1000
 
 
 def has_icet() -> bool:
