@@ -19,8 +19,8 @@ from mlip_autopipec.structures.seeds.material import Material
 
 # fs; aluminium does well with 2, and frequencies go with the root of the mass.
 _ALUMINIUM: Final = (26.98, 2.0)
-# Of the melting point: a crystal, a hot one, beyond melting (superheated crystals melt at 1.2 to 1.3).
-_TEMPERATURES: Final = (0.3, 0.75, 1.25)
+# Of the melting point: a crystal, a hot one, far beyond melting: superheated crystals stand 1.2 to 1.3 for long.
+_TEMPERATURES: Final = (0.3, 0.75, 1.6)
 _ROOM_K: Final = 300.0
 # Atoms within the potential's cutoff: beyond the third shell of fcc and diamond.
 _NEIGHBOURS: Final = 45
@@ -135,7 +135,7 @@ def _dynamics(material: Material, engine: str) -> list[Inferred]:
         ),
     ]  # fmt: skip
     if engine == "teacher":
-        found.append(Inferred("otf.steps", 1000, "a teacher is for demonstrations: some ps"))
+        found.append(Inferred("otf.steps", 2000, "a teacher is for demonstrations: some ps"))
     return found
 
 
