@@ -16,7 +16,7 @@ from ase import Atoms
 
 # Labels that a walker asks for: a few where it is cold, more where the crystal melts; whatever the number of steps, as
 # a potential that knows a phase asks no more.
-_PER_WALKER: Final = 4.0
+_PER_WALKER: Final = 2.0
 _PER_FURTHER_ELEMENT: Final = 4.0
 # Carved cells with the default buffer: atoms of a sphere of cutoff + buffer in a rhombic dodecahedron.
 _CARVED_ATOMS: Final = 70
