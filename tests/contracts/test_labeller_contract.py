@@ -14,7 +14,7 @@ from ase.build import bulk
 from ase.constraints import FixAtoms
 
 from mlip_autopipec.core.conventions import voigt_from_tensor
-from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.errors import ConfigError, DataError, NotConverged, OutputUnreadable, TimedOut
 from mlip_autopipec.core.interfaces import Label, Labeller, Tightenable
 from mlip_autopipec.engines.calculators.labeller import AseLabeller
 from mlip_autopipec.engines.calculators.settings import AseSettings
@@ -39,6 +39,13 @@ class Case:
     force: float
     stress: float
     step: float
+
+    def otherwise(self, settings: dict[str, object], node: dict[str, object]) -> Labeller | None:
+        """The same labeller with other settings; None if it has no SCF."""
+        if not isinstance(self.labeller, EspressoLabeller | GpawLabeller | VaspLabeller):
+            return None
+        changed = self.labeller.settings.model_copy(update=settings), self.labeller.node.model_copy(update=node)
+        return type(self.labeller)(*changed)  # type: ignore[arg-type]
 
 
 def _argon(_: Path) -> Case:
@@ -215,3 +222,28 @@ def test_atoms_bind(case: Case, label: Label, tmp_path: Path) -> None:
     alone = {e: case.labeller.isolated_atom_energy(e, tmp_path) for e in set(case.atoms.get_chemical_symbols())}
     assert all(np.isfinite(value) for value in alone.values())
     assert label.energy < sum(alone[e] for e in case.atoms.get_chemical_symbols())
+
+
+def test_atoms_upon_each_other_have_no_label(case: Case, tmp_path: Path) -> None:
+    atoms = case.atoms.copy()
+    atoms.positions[1] = atoms.positions[0]
+    with pytest.raises((DataError, OutputUnreadable)) as caught:
+        case.labeller.label(atoms, tmp_path)
+    assert not caught.value.transient
+
+
+def test_out_of_scf_steps_is_not_converged(case: Case, tmp_path: Path) -> None:
+    labeller = case.otherwise({"electron_maxstep": 3, "max_rungs": 0}, {})
+    assert (labeller is None) is not isinstance(case.labeller, Tightenable)
+    if labeller is not None:
+        with pytest.raises(NotConverged, match=r"converge.* 3 ") as caught:
+            labeller.label(case.atoms, tmp_path)
+        assert "electron_maxstep" in caught.value.hint
+
+
+def test_out_of_time_is_timed_out(case: Case, tmp_path: Path) -> None:
+    labeller = case.otherwise({}, {"max_seconds": 0.02})
+    if labeller is not None:
+        with pytest.raises(TimedOut) as caught:
+            labeller.label(case.atoms, tmp_path)
+        assert "max_seconds" in caught.value.hint

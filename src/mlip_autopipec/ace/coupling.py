@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -112,6 +112,8 @@ class SlottedCoupling:
     weights: FloatArray
 
 
+# Every version of a run has the same functions; `coupling` is one of the cached ones.
+@lru_cache(maxsize=20_000)
 def compress(mus: tuple[int, ...], ns: tuple[int, ...], ls: tuple[int, ...], coupling: Coupling) -> SlottedCoupling:
     """Merge m-vectors that are equal up to the order of slots and drop negligible ones, if that makes it shorter.
 

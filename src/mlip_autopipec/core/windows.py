@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -86,9 +87,10 @@ def largest_force(forces: ArrayLike, force_mask: Sequence[int]) -> float:
 
 def energy_per_atom(energy: float, symbols: Sequence[str], isolated: Mapping[str, float]) -> float | None:
     """Return eV per atom relative to isolated atoms; None where an isolated atom's energy is not known."""
-    if not set(symbols) <= set(isolated):
+    counts = Counter(symbols)
+    if not set(counts) <= set(isolated):
         return None
-    return (energy - sum(isolated[symbol] for symbol in symbols)) / len(symbols)
+    return (energy - sum(isolated[symbol] * count for symbol, count in counts.items())) / len(symbols)
 
 
 def check_force(name: str, forces: ArrayLike, force_mask: Sequence[int], limit: float) -> None:

@@ -25,6 +25,7 @@ from mlip_autopipec.daemons.gatejudge import GateJudge, NewVersion
 from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.daemons.settings import NodeSettings
+from mlip_autopipec.stages.baseline import put_core
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
 from mlip_autopipec.stages.label import LabellingSettings
@@ -122,7 +123,11 @@ class Fitter:
         self._designs: DesignCache | None = None
         self._masking = Masking(job.training.train_mask, job.training.force_limit)
         self._judge = GateJudge(
-            self.registry, evaluation_by(job.engine), level=job.halt_level, tolerance=job.training.gate_tolerance
+            self.registry,
+            evaluation_by(job.engine),
+            level=job.halt_level,
+            tolerance=job.training.gate_tolerance,
+            baseline=job.training.baseline != "none",
         )
         # Imports, tables and compilation take up to a minute: better now than when walkers wait.
         warm_up(self._designs_of(job.elements).basis)
@@ -166,6 +171,8 @@ class Fitter:
                 unusable |= without
                 trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent)
                 unusable |= odd
+                if job.training.baseline == "zbl":
+                    put_core(folder, self._judge.shortest.of(rows, masked=True), isolated)
                 facts, sets = self._finished(rows, limits, designs, folder, request.parent)
                 chosen = samples(rows, trained.predictions, forces_entered=job.training.force_weight > 0)
                 check(folder, chosen, isolated, evaluation_by(job.engine))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,12 @@ from mlip_autopipec.ace.maxvol import grade
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.files import write_json
 from mlip_autopipec.core.interfaces import Design, FloatArray
-from mlip_autopipec.daemons.squeezing import ShortestPairs, reachable_energies, squeezed_gammas
+from mlip_autopipec.daemons.squeezing import (
+    ShortestPairs,
+    reachable_energies,
+    squeezed_gammas,
+    squeezed_pushes,
+)
 from mlip_autopipec.stages.gate import (
     HELD_OUT,
     Check,
@@ -25,6 +30,7 @@ from mlip_autopipec.stages.gate import (
     equation_of_state,
     held_back_by,
     rank_correlation,
+    repulsive_core,
     squeezed_pairs,
 )
 from mlip_autopipec.stages.publish import Evaluate
@@ -69,15 +75,20 @@ class GateJudge:
         gamma above which MD halts.
     tolerance
         Relative; by so much the error of a group of held-out labels may grow.
+    baseline
+        True if the potential has a core that must repel.
     """
 
-    def __init__(self, registry: Registry, evaluate: Evaluate, *, level: float, tolerance: float) -> None:
+    def __init__(
+        self, registry: Registry, evaluate: Evaluate, *, level: float, tolerance: float, baseline: bool = False
+    ) -> None:
         self._registry = registry
         self._evaluate = evaluate
         self._level = level
         self._tolerance = tolerance
-        self._coefficients: OrderedDict[str, FloatArray] = OrderedDict()  # by sha256 of the .yaml
-        self._shortest = ShortestPairs()
+        self._baseline = baseline
+        self._made: OrderedDict[str, NewVersion] = OrderedDict()  # by sha256 of the .yaml
+        self.shortest = ShortestPairs()
 
     def judge(
         self,
@@ -103,6 +114,7 @@ class GateJudge:
             self._held_out(designs, ours, isolated, current),
             _gamma_rank(_graded(designs, ours, new.sets)),
             self._squeezed(new.folder, new.rows),
+            *([self._pushed(new.folder, new.rows)] if self._baseline else []),
             self._reference_crystal(new.folder, new.rows, isolated),
         ]
         reasons = held_back_by(checks, self._of_current(current, checks, new.rows, designs, isolated))
@@ -113,9 +125,9 @@ class GateJudge:
 
     def _remember(self, new: NewVersion) -> None:
         name = hashlib.sha256((new.folder / "potential.yaml").read_bytes()).hexdigest()
-        self._coefficients[name] = new.coefficients
-        while len(self._coefficients) > _KEPT:
-            self._coefficients.popitem(last=False)
+        self._made[name] = replace(new, rows=())
+        while len(self._made) > _KEPT:
+            self._made.popitem(last=False)
 
     def _held_out(
         self,
@@ -135,12 +147,11 @@ class GateJudge:
     def _said_by(self, version: str, designs: Mapping[str, tuple[DatasetRow, Design]]) -> dict[str, Prediction]:
         """Return what the current version says: by its coefficients if this process made it, else by its file."""
         try:
-            name = str(self._registry.manifest(version).get("files", {}).get("potential.yaml"))
+            made = self._made_here(version, designs)
         except AutopipeError:  # damaged: the trainer mends it
             return {}
-        coefficients = self._coefficients.get(name)
-        if coefficients is not None and all(len(d.energy) == len(coefficients) for _, d in designs.values()):
-            return {task: predict(design, coefficients) for task, (_, design) in designs.items()}
+        if made is not None:
+            return {task: predict(design, made.coefficients) for task, (_, design) in designs.items()}
         said = {}
         for task, (row, _) in designs.items():
             try:
@@ -149,6 +160,12 @@ class GateJudge:
                 continue
             said[task] = Prediction(found.energy, found.forces)
         return said
+
+    def _made_here(self, version: str, designs: Mapping[str, tuple[DatasetRow, Design]]) -> NewVersion | None:
+        """Return a version that this process made, of the same functions as `designs`; None if it did not."""
+        made = self._made.get(str(self._registry.manifest(version).get("files", {}).get("potential.yaml")))
+        same = made is not None and all(len(d.energy) == len(made.coefficients) for _, d in designs.values())
+        return made if same else None
 
     def _of_current(
         self,
@@ -163,8 +180,9 @@ class GateJudge:
             return None
         folder = self._registry.path(current)
         questions: dict[str, Callable[[], Check]] = {
-            "gamma_rank": lambda: _gamma_rank(self._said_by_files(folder, designs)),
+            "gamma_rank": lambda: _gamma_rank(self._graded_by(current, designs)),
             "squeezed_pairs": lambda: self._squeezed(folder, rows),
+            "repulsive_core": lambda: self._pushed(folder, rows),
             "equation_of_state": lambda: self._reference_crystal(folder, rows, isolated),
         }
         # One that the user brought was made of these very labels, held out here or not.
@@ -177,16 +195,24 @@ class GateJudge:
                     answers[check.name] = None
         return answers
 
-    def _said_by_files(self, folder: Path, designs: Mapping[str, tuple[DatasetRow, Design]]) -> Iterator[Graded]:
-        """Grade every held-out label as MD with a version's files would."""
-        evaluate = self._with_gamma(folder)
+    def _graded_by(self, version: str, designs: Mapping[str, tuple[DatasetRow, Design]]) -> Iterator[Graded]:
+        """Grade every held-out label as MD with a version would: as this process remembers it, else by its files."""
+        made = self._made_here(version, designs)
+        if made is not None:
+            yield from _graded(designs, self._said_by(version, designs), made.sets)
+            return
+        evaluate = self._with_gamma(self._registry.path(version))
         for row, _ in designs.values():
             found = evaluate(row.atoms)
             yield row, found.gamma, found.forces
 
     def _squeezed(self, folder: Path, rows: Sequence[DatasetRow]) -> Check:
-        squeezed = squeezed_gammas(_extremes(rows), self._shortest.of(rows), self._with_gamma(folder))
+        squeezed = squeezed_gammas(_extremes(rows), self.shortest.of(rows), self._with_gamma(folder))
         return squeezed_pairs(list(squeezed), self._level)
+
+    def _pushed(self, folder: Path, rows: Sequence[DatasetRow]) -> Check:
+        pushed = squeezed_pushes(_extremes(rows), self.shortest.of(rows), self._with_gamma(folder))
+        return repulsive_core(list(pushed))
 
     def _reference_crystal(self, folder: Path, rows: Sequence[DatasetRow], isolated: Mapping[str, float]) -> Check:
         whole = [row for row in rows if row.whole and row.atoms.cell.rank == 3]

@@ -19,6 +19,9 @@ _REACH: Final = 4.5
 # The first distance of a squeeze, of the shortest trained one; and the last, A.
 _FIRST, _LAST = 0.85, 0.5
 _DISTANCES: Final = 5
+# Down to where a baseline must push, A.
+_CORE: Final = 0.3
+_PUSHES: Final = 16
 # Lengths of a crystal, of its own: volumes from 0.78 to 1.26.
 _SCALES: Final = tuple(np.linspace(0.92, 1.08, 9))
 
@@ -29,30 +32,31 @@ class ShortestPairs:
     """The shortest trained distance of each pair of elements; each structure is looked at once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], dict[Pair, float]] = {}
+        self._known: dict[tuple[str, int, bytes], tuple[dict[Pair, float], dict[Pair, float]]] = {}
 
-    def of(self, rows: Iterable[DatasetRow]) -> dict[Pair, float]:
-        """Return pair of elements -> A, over pairs of which one atom at least is learned."""
+    def of(self, rows: Iterable[DatasetRow], *, masked: bool = False) -> dict[Pair, float]:
+        """Return pair of elements -> A, over pairs of which one atom at least is learned, or with `masked` over all."""
         shortest: dict[Pair, float] = {}
         for row in rows:
-            key = (row.task_id, row.edition)
+            key = (row.task_id, row.edition, row.learned.tobytes())
             if key not in self._known:
                 self._known[key] = _shortest_in(row)
-            for pair, distance in self._known[key].items():
+            for pair, distance in self._known[key][masked].items():
                 shortest[pair] = min(distance, shortest.get(pair, distance))
         return shortest
 
 
-def _shortest_in(row: DatasetRow) -> dict[Pair, float]:
+def _shortest_in(row: DatasetRow) -> tuple[dict[Pair, float], dict[Pair, float]]:
     elements, centres, neighbours, vectors = _pairs_of(row.atoms)
     distances = np.linalg.norm(vectors, axis=1)
-    counts = row.learned[centres] | row.learned[neighbours]
     kinds = np.asarray(row.atoms.get_chemical_symbols())
-    found: dict[Pair, float] = {}
+    found: tuple[dict[Pair, float], dict[Pair, float]] = ({}, {})
     for one, other in combinations_with_replacement(elements, 2):
-        of_kind = counts & (kinds[centres] == one) & (kinds[neighbours] == other)
-        if of_kind.any():
-            found[one, other] = float(distances[of_kind].min())
+        of_kind = (kinds[centres] == one) & (kinds[neighbours] == other)
+        learned = of_kind & (row.learned[centres] | row.learned[neighbours])
+        for shortest, counts in zip(found, (learned, of_kind), strict=True):
+            if counts.any():
+                shortest[one, other] = float(distances[counts].min())
     return found
 
 
@@ -81,6 +85,26 @@ def squeezed_gammas(
                     continue
                 largest = float(np.max(gamma)) if gamma is not None else 0.0
                 yield {"pair": "-".join(pair), "distance": float(d), "gamma": min(largest, 1e9)}
+
+
+def squeezed_pushes(
+    rows: Sequence[DatasetRow], shortest: Mapping[Pair, float], evaluate: Callable[[Atoms], Evaluation]
+) -> Iterator[dict[str, Any]]:
+    """Yield pair, distance (A) and push of frames in which one pair was pushed together.
+
+    The push is half of what drives the two atoms apart, eV/A.
+    """
+    for row in rows:
+        for pair, distance in shortest.items():
+            place = _closest(row.atoms, pair)
+            if place is None:
+                continue
+            i, j, vector = place
+            along = vector / np.linalg.norm(vector)
+            for d in np.geomspace(distance, _CORE, _PUSHES):
+                forces = evaluate(squeezed(row.atoms, *place, float(d))).forces
+                push = float((forces[j] - forces[i]) @ along) / 2
+                yield {"pair": "-".join(pair), "distance": float(d), "push": push}
 
 
 def squeezed(atoms: Atoms, i: int, j: int, vector: np.ndarray, distance: float) -> Atoms:

@@ -38,7 +38,7 @@ class Check:
 
     Attributes
     ----------
-    name : `held_out`, `gamma_rank`, `squeezed_pairs`, `equation_of_state`, …
+    name : `held_out`, `gamma_rank`, `squeezed_pairs`, `repulsive_core`, `equation_of_state`, …
     passed : None if there is not enough to say
     told : for people
     numbers : JSON-ready
@@ -164,6 +164,22 @@ def squeezed_pairs(squeezed: Sequence[Mapping[str, Any]], level: float) -> Check
     worst = min(blind, key=lambda s: s["gamma"])
     told = f"{worst['pair']} at {worst['distance']:.2f} A has gamma {worst['gamma']:.3g}, the halt level is {level:g}"
     return Check("squeezed_pairs", False, told, numbers | {"worst": dict(worst)})
+
+
+def repulsive_core(pushed: Sequence[Mapping[str, Any]]) -> Check:
+    """Does every pair repel from its shortest trained distance inwards? Asked where there is a baseline.
+
+    Parameters
+    ----------
+    pushed
+        One per pair, frame and distance: `pair`, `distance` (A), `push` (eV/A, positive drives the atoms apart).
+    """
+    if not pushed:
+        return Check("repulsive_core", None, "no pair was trained")
+    weakest = min(pushed, key=lambda p: p["push"])
+    numbers = {"evaluated": len(pushed), "weakest": dict(weakest)}
+    told = f"{weakest['pair']} at {weakest['distance']:.2f} A is driven apart by {weakest['push']:.3g} eV/A, the least"
+    return Check("repulsive_core", weakest["push"] > 0, told, numbers)
 
 
 def equation_of_state(scales: Sequence[float], energies: Sequence[float]) -> Check:

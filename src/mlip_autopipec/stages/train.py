@@ -1,20 +1,20 @@
 """dataset -> train: weighted, masked fit -> potential.yaml/.yace.
 
-Reads: rows of `dataset.db`. Writes: `potential.yaml`, `potential.yace`, `metrics.json`, `train_config.yaml` into a work
-folder. Next: `publish`.
+Reads: rows of `dataset.db`. Writes: `potential.yaml`, `potential.yace`, `metrics.json`, `uncertainty.npz`,
+`train_config.yaml` into a work folder. Next: `publish`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
+from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mlip_autopipec.ace.generator import (
@@ -33,6 +33,8 @@ from mlip_autopipec.core.interfaces import Design, FloatArray, LinearBasis
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.store.dataset import DatasetRow
 from mlip_autopipec.store.labelrange import KEY, label_range
+
+UNCERTAINTY: Final = "uncertainty.npz"
 
 # Six bodies around an atom are more than any published potential has.
 _LARGEST_RANK = 6
@@ -113,10 +115,18 @@ class TrainingSettings(BasisSettings):
     masked_energy_weight: float = Field(
         0.0, ge=0, le=1e8, description="dimensionless, as energy_weight, for carved cells"
     )
+    group_weights: dict[str, float] = Field(
+        default_factory=dict, description="dimensionless; config_type -> factor of the weights of its labels, above 0"
+    )
     train_mask: Literal["radius", "sane", "none"] = Field(
         "radius",
         description="atoms of carved cells that teach: radius: those within embedding.cutoff; sane: all but contacts "
         "and forces beyond what those have; none: all, up to force_limit. Their energies weigh masked_energy_weight",
+    )
+    baseline: Literal["none", "zbl"] = Field(
+        "none",
+        description="zbl: nuclear repulsion takes over from ACE below 0.79 of the shortest trained distance; "
+        "none: nothing does, only gamma warns there",
     )
     ridge: float | None = Field(
         None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
@@ -143,6 +153,16 @@ class TrainingSettings(BasisSettings):
     use_changed_smearing: bool = Field(
         True, description="fit labels for which only a larger smearing converged (labeller.accept_changed_smearing)"
     )
+
+    @field_validator("group_weights")
+    @classmethod
+    def _above_zero(cls, value: dict[str, float]) -> dict[str, float]:
+        for group, factor in value.items():
+            if not 0 < factor <= 1e8:
+                raise ValueError(
+                    f"{group}: {factor} is not between 0 and 1e8; `autopipe dataset drop` leaves labels out"
+                )
+        return value
 
     @property
     def basis(self) -> BasisSettings:
@@ -212,6 +232,8 @@ def train(
     seen = label_range(rows, isolated)
     metrics = {**errors(rows, predictions, isolated), KEY: seen and seen.to_dict(), "fit": asdict(result.report)}
     write_json(folder / "metrics.json", metrics)
+    # noise**2 * influence @ influence.T is the covariance of the coefficients; half the size is precise enough.
+    np.savez(folder / UNCERTAINTY, influence=result.influence.astype(np.float32), noise=result.report.noise)
     write_text(folder / "train_config.yaml", dump_mapping(describe(settings, basis, isolated)))
     return Trained(result, predictions)
 
@@ -224,7 +246,8 @@ def check_elements(rows: Sequence[DatasetRow], basis: LinearBasis, isolated: Map
     DataError
         Which element.
     """
-    labelled = {symbol for row in rows for symbol in np.asarray(row.atoms.get_chemical_symbols())[row.learned]}
+    numbers = np.unique(np.concatenate([row.atoms.numbers[row.learned] for row in rows] or [np.zeros(0, dtype=int)]))
+    labelled = {chemical_symbols[number] for number in numbers}
     for element in basis.elements:
         if element not in labelled:
             hint = f"add structures with {element} to start.dataset"
@@ -238,20 +261,22 @@ def labelled_design(
     row: DatasetRow, design: Design, settings: TrainingSettings, isolated: Mapping[str, float]
 ) -> LabelledDesign:
     """Return what enters the fit of one row."""
+    factor = settings.group_weights.get(row.config_type, 1.0)
     return LabelledDesign(
         name=row.task_id,
         design=design,
         energy=relative_energy(row, isolated),
         forces=row.forces,
         learned=row.learned,
-        energy_weight=settings.energy_weight if row.whole else settings.masked_energy_weight,
-        force_weight=settings.force_weight,
+        energy_weight=factor * (settings.energy_weight if row.whole else settings.masked_energy_weight),
+        force_weight=factor * settings.force_weight,
     )
 
 
 def relative_energy(row: DatasetRow, isolated: Mapping[str, float]) -> float:
     """Return the label's energy minus that of its atoms one by one, eV."""
-    return row.energy - sum(isolated[symbol] for symbol in row.atoms.get_chemical_symbols())
+    kinds, counts = np.unique(row.atoms.numbers, return_counts=True)
+    return row.energy - sum(isolated[chemical_symbols[kind]] * int(n) for kind, n in zip(kinds, counts, strict=True))
 
 
 def predict(design: Design, coefficients: FloatArray) -> Prediction:
@@ -279,11 +304,9 @@ def active_rows(
 
 def count_active_rows(rows: Sequence[DatasetRow], settings: TrainingSettings) -> dict[str, int]:
     """Return per element how many rows `active_rows` gives."""
-    counts: Counter[str] = Counter()
-    for row in rows:
-        entered = _entered(row, settings)
-        counts.update(s for s, enters in zip(row.atoms.get_chemical_symbols(), entered, strict=True) if enters)
-    return dict(counts)
+    entered = [row.atoms.numbers[_entered(row, settings)] for row in rows] or [np.zeros(0, dtype=int)]
+    numbers, counts = np.unique(np.concatenate(entered), return_counts=True)
+    return {chemical_symbols[number]: int(count) for number, count in zip(numbers, counts, strict=True)}
 
 
 def _entered(row: DatasetRow, settings: TrainingSettings) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -1,8 +1,9 @@
 """On which side of the fence a label stands: learned, or held out to judge versions by.
 
 The side follows from where a label comes from and from nothing else, so it never changes and survives a rebuild. What
-follows each other in time (frames of a file, steps of a walker) is cut into segments, of which a share fixed by hash is
-held out. At the ends of such a segment a margin belongs to neither side: what is next to it in time is learned.
+follows each other in time (frames of a file, steps of a walker) is cut into segments, of which every tenth is held
+out: which one of a walker is a matter of hash, but never its first, where most of its whole cells come from. At the
+ends of such a segment a margin belongs to neither side: what is next to it in time is learned.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ FORMER_AUDIT: Final = "former_audit"
 Side = Literal["train", "validation", "margin"]
 
 _SHARE: Final = 0.1
+_EVERY: Final = 10
+# Of ten segments of a file: sets of 60 frames hold out 8, smaller ones that need each frame none.
+_OF_START: Final = 5
 # Frames of a file, steps of a walker: length of a segment, and of the margin at either end.
 _FRAMES: Final = (10, 1)
 _STEPS: Final = (1000, 100)
@@ -44,21 +48,25 @@ def side_of(config_type: str, origin: Mapping[str, Any]) -> Side:
     if source in ("bootstrap", "start.dataset"):
         number = _count(origin.get("number"))
         # One series, whichever of the file's frames came with labels.
-        return _in_segment("start", number, *_FRAMES) if number is not None and number >= _FRAMES[0] else "train"
+        return _in_segment(_OF_START, number, *_FRAMES) if number is not None and number >= _FRAMES[0] else "train"
     step = _count(origin.get("step"))
     if source == "whole_cell" and step is not None:
-        return _in_segment(f"whole_cell {origin.get('of')}", step, *_STEPS)
+        return _in_segment(1 + _hash(f"whole_cell {origin.get('of')}") % (_EVERY - 1), step, *_STEPS)
     return "train"
 
 
-def _in_segment(series: str, place: int, length: int, margin: int) -> Side:
-    if not _is_held_out(f"{series} {place // length}"):
+def _in_segment(held_out: int, place: int, length: int, margin: int) -> Side:
+    if place // length % _EVERY != held_out:
         return "train"
     return "validation" if margin <= place % length < length - margin else "margin"
 
 
 def _is_held_out(name: str) -> bool:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < _SHARE * 2**64
+    return _hash(name) < _SHARE * 2**64
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def _count(value: Any) -> int | None:

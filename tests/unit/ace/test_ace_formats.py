@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.evaluator import AceEvaluator
 from mlip_autopipec.ace.formats.asi import read_asi, write_asi
+from mlip_autopipec.ace.formats.lines import parse_lines
 from mlip_autopipec.ace.formats.yace_reading import parse_yace, read_yace
 from mlip_autopipec.ace.formats.yace_writing import write_yace, yace_text
 from mlip_autopipec.ace.formats.yaml_reading import parse_yaml, read_yaml
@@ -409,3 +411,19 @@ def test_active_set_of_another_potential(ace) -> None:
             AceEvaluator(potential, wrong, threads=1)
     with pytest.raises(ModelError, match=r"\.yaml"):
         AceEvaluator(from_products(read_yace(ace.pot("AlNi_fs2.yace"))), matrices, threads=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:\n  - {type: Al Al, nr: [1, 2], c: [-1.5e-05, +2, .5]}\n  - {b: [], c: x}\nd: 1\n",
+        "a:\n  - {b: [1,2], c: 3}\n  - {b: 'x, y: [', c: 3}\n  - {b: {c: 1}}\n  - {b: 1 }\n",
+        "a: |\n  - {b: 1}\n  - {b: 2}\nc:\n  - {b: 1}\n",
+        'a: "\n  - {b: 1}\n  x"\n',
+        "- {b: 1, b: 2}\n- {b: -}\n- {b: é}\n- {b: 1 # no\n  }\n- {b: 1} # yes\n- {1: 2}\n",
+        "- autopipe-line-0\n- {b: 1}\n",
+    ],
+)
+def test_lines_that_are_read_apart_are_read_as_yaml_reads_them(text):
+    parse = partial(yaml.load, Loader=yaml.BaseLoader)
+    assert parse_lines(text, parse) == parse(text)

@@ -70,7 +70,7 @@ def test_labels_with_stress_of_whole_cells_are_counted(world):
 def test_a_fit_makes_all_files_but_the_manifest_and_publishes_nothing(world):
     ids = take_in(world, [labelled(s) for s in range(6)])
     answer = fitter(world)(FitRequest(ids))
-    assert {p.name for p in answer.folder.iterdir()} == {*FILES, "active_rows.npz", "gate.json"}
+    assert {p.name for p in answer.folder.iterdir()} == {*FILES, "active_rows.npz", "uncertainty.npz", "gate.json"}
     assert set(answer.facts["task_ids"]) == set(ids)
     assert answer.facts["active_set"]["Ar"] > 5
     assert Registry(world.run.potentials).versions() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -173,14 +174,14 @@ def test_no_label_that_a_heated_walker_asked_for_is_refused(tmp_path):
     rng = np.random.default_rng(5)
     atoms = bulk("Al", "fcc", a=4.05, cubic=True) * (3, 3, 3)
     atoms.calc = EMT()
-    md = Langevin(atoms, 3 * units.fs, temperature_K=300, friction=0.02 / units.fs, rng=rng)
+    md = Langevin(atoms, 3 * units.fs, temperature_K=300, friction=0.02 / units.fs, fixcm=False, rng=rng)
     asked: list[str] = []
     candidates = []
+    load = cache(lambda version: make_evaluator(loop.registry.path(version)))
     for turn in range(600):
         md.set_temperature(temperature_K=300 + 12 * turn)
         md.run(10)
-        folder = loop.registry.path(loop.registry.current().version)
-        evaluator = make_evaluator(folder)
+        evaluator = load(loop.registry.current().version)
         gamma = evaluator.evaluate(neighbourhood(atoms, evaluator.cutoff, ("Al",)), gamma=True).gamma
         if gamma.max() < 1.3:
             continue

@@ -19,10 +19,12 @@ import pytest
 import trainer_parts
 from trainer_parts import World, frame, labelled
 
+from mlip_autopipec.ace.formats.asi import read_asi
 from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import read_events
 from mlip_autopipec.core.files import read_json
 from mlip_autopipec.daemons import retries
+from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
 from mlip_autopipec.daemons.trainer_worker import REVIVE_TRAINER, TrainerWorker
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.control import Control
@@ -327,15 +329,16 @@ def test_draining_finishes_the_fit_and_leaves_no_process(tmp_path):
     assert not child.alive()
 
 
-def test_kills_at_random_moments_lose_and_double_nothing(tmp_path):
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_lose_and_double_nothing(tmp_path, kills):
     world = World(tmp_path, [labelled(s) for s in range(4)])
     random.seed(3)
     given = []
-    for round_ in range(4):
+    for round_ in range(kills):
         given.append(world.give(world.task(100 + round_)))
         with (tmp_path / "log").open("ab") as log:
             process = subprocess.Popen([sys.executable, trainer_parts.__file__, str(tmp_path)], stderr=log)
-        time.sleep(random.uniform(0.8, 2.5))
+        time.sleep(random.uniform(0.8, 2.5) if kills < 10 else random.uniform(0.3, 8.0))
         process.kill()
         process.wait()
         registry = Registry(world.run.potentials)
@@ -346,7 +349,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path):
     with trainer(world) as worker:
         steps_until(worker, lambda: worker.status()[1]["version"] and worker.status()[1]["uningested"] == 0)
     rows = [row.task_id for row in Dataset(world.run.dataset).rows()]
-    assert len(rows) == len(set(rows)) == 4 + 4 + 1
+    assert len(rows) == len(set(rows)) == 4 + kills + 1
     registry = Registry(world.run.potentials)
     newest = registry.versions()[-1]
     assert registry.current().version == newest
@@ -354,6 +357,14 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path):
     for older, newer in zip(registry.versions()[:-1], registry.versions()[1:], strict=True):
         assert registry.manifest(newer)["parent"] == older
     assert not list(world.run.potentials.glob(".work-*"))
+    # One that was never interrupted says the same, to the last bit.
+    manifest = registry.manifest(newest)
+    job = FitJob(tmp_path, world.config.training, world.config.labeller_settings(), world.config.node, ("Ar",))
+    again = Fitter(job)(FitRequest(tuple(manifest["task_ids"]), parent=manifest["parent"])).folder
+    for name in ("potential.yaml", "potential.yace"):
+        assert (again / name).read_bytes() == (registry.path(newest) / name).read_bytes()
+    sets = [read_asi(folder / "potential.asi")["Ar"] for folder in (again, registry.path(newest))]
+    assert sets[0].tobytes() == sets[1].tobytes()
 
 
 def test_a_trainer_of_another_host_is_waited_for(tmp_path):

@@ -232,13 +232,36 @@ def test_further_keys_and_charge(folder: Path, tmp_path: Path) -> None:
     assert "tot_charge" not in namelists(bulk("Al"), settings("Al"), folder, tmp_path)[0]["system"]
 
 
+def test_keys_of_the_ladder_begin_where_the_settings_say(folder: Path, tmp_path: Path) -> None:
+    wanted = settings("Al", electrons={"mixing_mode": "local-TF", "Mixing_Ndim": 12, "diago_thr_init": 1e-4})
+    data, _ = namelists(bulk("Al"), wanted, folder, tmp_path)
+    assert (wanted_scf(wanted).mixing_mode, wanted_scf(wanted).mixing_ndim) == ("local-TF", 12)
+    assert data["electrons"]["mixing_mode"] == "local-TF"
+    assert data["electrons"]["mixing_ndim"] == 12
+    assert data["electrons"]["diago_thr_init"] == 1e-4
+    for key in ("conv_thr", "scf_must_converge", "startingpot"):
+        with pytest.raises(ValueError, match=f"{key}: is set by another key"):
+            settings("Al", electrons={key: False})
+
+
+def test_settings_without_further_keys_are_those_of_older_runs() -> None:
+    assert "electrons" not in settings("Al").model_dump(mode="json")
+    kept = settings("Al", electrons={"mixing_mode": "TF"}).model_dump(mode="json")
+    assert EspressoSettings.model_validate(kept).electrons == {"mixing_mode": "TF"}
+
+
 @pytest.mark.parametrize("atoms", [bulk("Fe"), fcc100("Al", (1, 1, 2), vacuum=5)], ids=["bulk", "slab"])
 def test_every_value_has_its_reason(folder: Path, atoms: Atoms) -> None:
-    text, reasons = commented_input(
-        atoms, settings(*set(atoms.get_chemical_symbols())), EspressoNode(pseudo_dir=folder)
+    wanted = settings(
+        *set(atoms.get_chemical_symbols()), total_charge=1, system={"vdw_corr": "d3"}, electrons={"mixing_ndim": 12}
     )
-    without = [line for line in text.splitlines() if re.match(r"^\s+\w+(\(\d+\))?\s*=", line) and " ! " not in line]
+    text, reasons = commented_input(atoms, wanted, EspressoNode(pseudo_dir=folder))
+    lines = text.splitlines()
+    without = [line for line in lines if re.match(r"^\s+\w+(\(\d+\))?\s*=", line) and " ! " not in line]
     assert without == []
+    cards = [number for number, line in enumerate(lines) if re.match(r"[A-Z]+_[A-Z]+", line)]
+    assert len(cards) == 4
+    assert all(lines[number - 1].startswith("! ") for number in cards)
     assert "np." not in text
     assert "needs, of" in reasons["ecutwfc"]
     assert "! at most 0.2 1/A apart" in text

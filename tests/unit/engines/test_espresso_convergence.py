@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.engines.espresso.convergence import Point, Tolerance, compared, recommend
-from mlip_autopipec.engines.espresso.launcher import has_launcher, processes_asked, processes_run
+from mlip_autopipec.engines.espresso.launcher import has_launcher, processes_asked, processes_run, reference_blas
 from mlip_autopipec.engines.espresso.trial import two_atoms
 
 LIMITS = Tolerance(energy_mev=1.0, force_mev=10.0)
@@ -86,3 +88,28 @@ def test_two_atoms_of_any_element(element: str) -> None:
     assert atoms.pbc.all()
     assert 0.5 < atoms.get_distance(0, 1, mic=True) < 5
     assert not atoms.get_initial_magnetic_moments().any()
+
+
+@pytest.mark.parametrize(
+    ("library", "is_slow"),
+    [
+        ("blas/libblas.so.3.11.0", True),
+        ("openblas-serial/libblas.so.3", False),
+        ("atlas/libblas.so.3.10.3", False),
+        ("mkl/libmkl_rt.so.2", False),
+    ],
+)
+def test_a_slow_blas_is_told(library: str, is_slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / library
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    name = "libblas.so.3" if "blas" in library else file.name
+    (tmp_path / name).symlink_to(file)
+    for program, text in (
+        ("pw.x", ""), ("ldd", f"echo 'libm.so.6 => /lib/libm.so.6 (0x1)'; echo '{name} => {tmp_path / name} (0x2)'"),
+    ):  # fmt: skip
+        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert reference_blas(["mpirun", "-np", "2", "pw.x", "-nk", "2"]) == (str(file) if is_slow else "")
+    assert reference_blas(["another", "program"]) == ""

@@ -24,7 +24,7 @@ from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.stages.publish import check, read_grades, write_grades
 from mlip_autopipec.stages.train import (
-    BasisSettings,
+    UNCERTAINTY,
     TrainingSettings,
     active_rows,
     count_active_rows,
@@ -148,6 +148,28 @@ def test_files_and_numbers_of_a_fit(made, rows):
     assert chosen["settings"]["cutoff"] == 8.5
 
 
+def test_the_uncertainty_of_the_coefficients_is_kept(made, rows, basis, design_of):
+    folder, trained, _ = made
+    with np.load(folder / UNCERTAINTY) as kept:
+        root = kept["noise"] * kept["influence"]
+    energies = [np.linalg.norm(design_of(row).energy @ root) / len(row.atoms) for row in rows]
+    lonely = basis.design(squeezed(rows[0].atoms, 2.4)).energy
+    # What was trained is known better than what nobody has seen.
+    assert max(energies) < 0.4 * np.linalg.norm(lonely @ root) / len(rows[0].atoms)
+    assert root == pytest.approx(trained.fit.report.noise * trained.fit.influence, rel=1e-6)
+
+
+def test_a_group_of_larger_weight_is_fitted_better(rows, basis, design_of, tmp_path):
+    groups = [replace(row, config_type="a" if k % 2 else "b") for k, row in enumerate(rows[:12])]
+    found = []
+    for factor in (1.0, 1e4):
+        settings = SETTINGS.model_copy(update={"group_weights": {"a": factor}})
+        train(groups, basis, settings, ISOLATED, tmp_path, design_of=design_of)
+        found.append(read_json(tmp_path / "metrics.json")["groups"])
+    assert found[1]["a"]["force_rmse"] < found[0]["a"]["force_rmse"]
+    assert found[1]["b"]["force_rmse"] > found[0]["b"]["force_rmse"]
+
+
 def test_carved_cells_teach_forces_of_learned_atoms_only(rows, basis, design_of, tmp_path):
     mask = [1] * 9 + [0] * 27
     carved = [replace(r, task_id=f"c{i:019x}", force_mask=tuple(mask)) for i, r in enumerate(rows[:10])]
@@ -264,8 +286,9 @@ def test_one_atom_is_enough_for_a_fit(basis, tmp_path, design_of):
         {"lmax_by_orders": (1, 2, 1)},
         {"cutoff": 0.5},
         {"unknown": 1},
+        {"group_weights": {"liquid": 0.0}},
     ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
-        BasisSettings(**wrong)
+        TrainingSettings(**wrong)

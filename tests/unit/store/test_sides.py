@@ -31,6 +31,19 @@ def test_neighbours_in_time_are_never_on_both_sides():
         assert {"train", "validation"} not in [set(pair) for pair in pairwise(sides)]
 
 
+def test_sixty_frames_are_enough_to_hold_some_out_and_a_walker_always_learns_its_first_whole_cell():
+    assert [start(n) for n in range(60)].count("validation") == 8
+    first, later = set(), set()
+    for walker in (f"w{k:02}" for k in range(30)):
+        sides = [
+            side_of("whole_cell", {"source": "whole_cell", "of": walker, "step": s}) for s in range(0, 10_000, 500)
+        ]
+        first |= set(sides[:2])
+        later.add(sides.index("validation"))
+    assert first == {"train"}
+    assert len(later) > 5
+
+
 def test_audits_of_another_run_are_no_draws_of_this_one():
     assert brought("audit") == "former_audit"
     assert side_of(brought("audit"), {"source": "start.dataset", "number": 3}) == "train"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mlip_autopipec.ace.formats.lines import parse_lines
 from mlip_autopipec.core.errors import ModelError
 
 # The base loader leaves scalars as text: "1e-05" stays a number for float() and "No" an element.
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 _DEEPEST = 50
+_LARGEST = 1_000_000
 
 
 class Node:
@@ -36,7 +39,7 @@ class Node:
             # libyaml would overrun the stack.
             raise ModelError(f"{source}: not YAML: brackets are nested more than {_DEEPEST} deep", "is it a potential?")
         try:
-            return cls(yaml.load(text, Loader=_LOADER), source)
+            return cls(parse_lines(text, _parsed), source)
         except (yaml.YAMLError, RecursionError) as error:
             raise ModelError(f"{source}: not YAML: {error}", "is the file complete?") from error
 
@@ -99,7 +102,7 @@ class Node:
             raise self.error(f"expected a finite number, found {self.value!r}")
         return value
 
-    def integer(self, *, low: int = 0, high: int = 1_000_000) -> int:
+    def integer(self, *, low: int = 0, high: int = _LARGEST) -> int:
         """Return a whole number from `low` to `high`."""
         try:
             value = int(self.value)
@@ -114,11 +117,31 @@ class Node:
     def boolean(self) -> bool:
         return self.choice(("true", "false", "True", "False")).lower() == "true"
 
-    def reals(self) -> list[float]:
-        return [item.real() for item in self.items()]
+    def size(self) -> int:
+        """Return the number of entries of a list."""
+        return len(self.value) if isinstance(self.value, list) else len(list(self.items()))
 
-    def integers(self, *, low: int = 0) -> list[int]:
-        return [item.integer(low=low) for item in self.items()]
+    def reals(self) -> list[float]:
+        """Return a list of finite numbers."""
+        if isinstance(self.value, list):
+            with contextlib.suppress(TypeError, ValueError):
+                values = [float(item) for item in self.value]
+                if all(map(math.isfinite, values)):
+                    return values
+        return [item.real() for item in self.items()]  # says which of them is wrong
+
+    def integers(self, *, low: int = 0, high: int = _LARGEST) -> list[int]:
+        """Return a list of whole numbers from `low` to `high`."""
+        if isinstance(self.value, list):
+            with contextlib.suppress(TypeError, ValueError):
+                values = [int(item) for item in self.value]
+                if all(low <= value <= high for value in values):
+                    return values
+        return [item.integer(low=low, high=high) for item in self.items()]
+
+
+def _parsed(text: str) -> Any:
+    return yaml.load(text, Loader=_LOADER)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -128,7 +128,7 @@ def _function(node: Node, mu0: int, ndensity: int, bonds: Mapping[tuple[int, int
     lists = {key: node.get(key) for key in ("mus", "ns", "ls", "ms_combs", "ctildes")}
     sizes = {"mus": rank, "ns": rank, "ls": rank, "ms_combs": rank * count, "ctildes": ndensity * count}
     for key, size in sizes.items():
-        found = len(list(lists[key].items()))
+        found = lists[key].size()
         if found != size:
             raise node.error(f"expected {size} numbers, found {found}", key)
     for key, expected in (("mu0", mu0), ("ndensity", ndensity)):

@@ -7,6 +7,7 @@ the R_nl in use are tabulated; products of A become a graph of real multiplicati
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from mlip_autopipec.ace.lanes.polynomial import Monomial, Variables, number_vari
 from mlip_autopipec.ace.radial import radial_basis, radial_functions
 from mlip_autopipec.ace.records import INNER_CUTOFF_TYPES, Bond, FloatArray, LongArray
 from mlip_autopipec.ace.splines import hermite_table, nodes
-from mlip_autopipec.ace.terms import Potential, SpeciesTerms
+from mlip_autopipec.ace.terms import Potential, Slot
 from mlip_autopipec.core.compiled.aligned import aligned_zeros
 from mlip_autopipec.core.errors import ModelError
 
@@ -107,7 +108,7 @@ def make_program(potential: Potential) -> tuple[Program, tuple[SpeciesGraph, ...
     ModelError
         An angular momentum is above `MOST_L`.
     """
-    graphs = tuple(_species_graph(terms) for terms in potential.terms)
+    graphs = tuple(_species_graph(terms.products) for terms in potential.terms)
     top_l = max((key[1] for graph in graphs for key in graph.variables.groups), default=0)
     if top_l > MOST_L:
         raise ModelError(
@@ -136,12 +137,14 @@ def make_program(potential: Potential) -> tuple[Program, tuple[SpeciesGraph, ...
     return program, graphs
 
 
-def _species_graph(terms: SpeciesTerms) -> SpeciesGraph:
-    variables = number_variables(terms.products)
+# All versions of a run have the same products; some elements, of `.yaml` and `.yace` each.
+@lru_cache(maxsize=12)
+def _species_graph(products: tuple[tuple[Slot, ...], ...]) -> SpeciesGraph:
+    variables = number_variables(products)
     numbers: dict[Monomial, int] = {}
     rows = [
         [(numbers.setdefault(monomial, len(numbers)), value) for monomial, value in real_part(p, variables).items()]
-        for p in terms.products
+        for p in products
     ]
     return SpeciesGraph(variables, build_graph(list(numbers), variables.count), rows)
 

@@ -64,7 +64,13 @@ def completed(settings: EspressoSettings, choices: Choices) -> EspressoSettings:
 
 
 def _of_structure(job: Job, settings: EspressoSettings, choices: Choices) -> dict[str, str]:
-    reasons = {"ATOMIC_SPECIES": "; ".join(f"{e}: {choices.reasons[f'file {e}']}" for e in choices.pseudopotentials)}
+    reasons = {
+        "ATOMIC_SPECIES": "; ".join(f"{e}: {choices.reasons[f'file {e}']}" for e in choices.pseudopotentials),
+        "CELL_PARAMETERS": "the structure's",
+        "ATOMIC_POSITIONS": "the structure's, in its order",
+        **{key.lower(): "labeller.system" for key in settings.system},
+        **{key.lower(): "labeller.electrons" for key in settings.electrons},
+    }
     if not job.stress:
         reasons["tstress"] = "has no meaning with an open direction"
         reasons["CELL_PARAMETERS"] = f"open directions have at least {settings.vacuum:g} A of vacuum (labeller.vacuum)"

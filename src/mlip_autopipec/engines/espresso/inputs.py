@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from mlip_autopipec.engines.espresso.settings import EspressoSettings
 # start in any case.
 _OPEN_SHELL = 0.5
 _CLOSED_SHELL = 0.05
+# Keys of &ELECTRONS that a rung may change, and settings only say where it begins.
+_OF_LADDER = ("mixing_mode", "mixing_ndim", "diagonalization", "startingwfc")
 
 
 def prepare(atoms: Atoms, settings: EspressoSettings) -> Job:
@@ -72,7 +75,7 @@ def write_input(
     data = {
         "control": _control(outdir, max_seconds, leaves_density=leaves_density),
         "system": _system(job, settings, choices, scf),
-        "electrons": _electrons(scf, from_density=from_density),
+        "electrons": _electrons(scf, settings, from_density=from_density),
     }
     if job.slab_axis is not None and settings.dipole is not False:
         data["control"] |= {"tefield": True, "dipfield": True}
@@ -89,12 +92,13 @@ def write_input(
 
 def wanted_scf(settings: EspressoSettings) -> Scf:
     """Return the settings of the SCF before any rung changed them."""
-    return Scf(
+    scf = Scf(
         electron_maxstep=settings.electron_maxstep,
         mixing_beta=settings.mixing_beta,
         degauss_ry=settings.degauss_ry,
         conv_thr_ry=settings.conv_thr_ry,
     )
+    return replace(scf, **{key: value for key, value in _lower(settings.electrons).items() if key in _OF_LADDER})
 
 
 def _control(outdir: str, max_seconds: float, *, leaves_density: bool) -> dict[str, Any]:
@@ -126,8 +130,13 @@ def _system(job: Job, settings: EspressoSettings, choices: Choices, scf: Scf) ->
     return data
 
 
-def _electrons(scf: Scf, *, from_density: bool) -> dict[str, Any]:
+def _lower(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.lower(): value for key, value in keys.items()}
+
+
+def _electrons(scf: Scf, settings: EspressoSettings, *, from_density: bool) -> dict[str, Any]:
     return {
+        **_lower(settings.electrons),
         "conv_thr": scf.conv_thr_ry,
         "mixing_beta": scf.mixing_beta,
         "mixing_mode": scf.mixing_mode,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +14,7 @@ from mlip_autopipec.core import launcher as core
 
 _LAUNCHERS = ("mpirun", "mpiexec", "orterun", "srun", "prun")
 _COUNT_OPTIONS = ("-np", "-n", "--np", "--ntasks")
+_REFERENCE_BLAS = re.compile(r"/libblas\.so\.\d+\.[\d.]+$")
 _STARTS = re.compile(r"^\s*Program PWSCF", re.MULTILINE)
 # "running on 4 processor cores" counts threads as well; the line with MPI processes comes below it.
 _PROCESSES = (
@@ -42,6 +46,18 @@ def processes_asked(command: Sequence[str]) -> int | None:
         if name in _COUNT_OPTIONS and value.isdigit():
             return int(value)
     return None
+
+
+def reference_blas(command: Sequence[str]) -> str:
+    """Return the library if pw.x computes with the BLAS that was written to be read; empty if not, or unknown."""
+    programs = (shutil.which(word) for word in command if Path(word).name.startswith("pw"))
+    program = next((found for found in programs if found), None)
+    if program is None or shutil.which("ldd") is None:
+        return ""
+    told = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    libraries = [os.path.realpath(path) for path in re.findall(r"libblas\S* => (\S+)", told)]
+    # What only stands in for it (OpenBLAS, BLIS) has no version of its own; ATLAS has.
+    return next((path for path in libraries if _REFERENCE_BLAS.search(path) and "/atlas/" not in path), "")
 
 
 def processes_run(output: str) -> tuple[int, int]:

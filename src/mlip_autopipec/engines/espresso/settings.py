@@ -6,13 +6,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mlip_autopipec.core.timelimit import TimeLimit
 
 _OWN_KEYS = {
     "ecutwfc", "ecutrho", "occupations", "smearing", "degauss", "nspin", "starting_magnetization", "nbnd",
     "tot_charge", "nat", "ntyp", "ibrav", "edir", "emaxpos", "eopreg", "eamp",
+    # of &ELECTRONS; without scf_must_converge a label might not have converged
+    "conv_thr", "mixing_beta", "electron_maxstep", "startingpot", "scf_must_converge",
 }  # fmt: skip
 
 
@@ -88,6 +98,10 @@ class EspressoSettings(BaseModel):
     system: dict[str, bool | int | float | str] = Field(
         default_factory=dict, description="further keys of pw.x's &SYSTEM, e.g. {vdw_corr: grimme-d3}"
     )
+    electrons: dict[str, bool | int | float | str] = Field(
+        default_factory=dict,
+        description="further keys of pw.x's &ELECTRONS, e.g. {mixing_mode: local-TF}: where the ladder begins",
+    )
     vacuum: float = Field(10.0, ge=3, le=100, description="A of vacuum at least, along directions without period")
     isolated_box: float = Field(
         12.0, ge=6, le=100, description="A, edge of the box of an isolated atom; without spin unless nspin is 2"
@@ -111,13 +125,19 @@ class EspressoSettings(BaseModel):
                 )
         return value
 
-    @field_validator("system")
+    @field_validator("system", "electrons")
     @classmethod
     def _not_ours(cls, value: dict[str, object]) -> dict[str, object]:
         ours = sorted({key.lower() for key in value} & _OWN_KEYS)
         if ours:
             raise ValueError(f"{ours[0]}: is set by another key of the labeller section, or by the program")
         return value
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, to_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `electrons` out if it is empty: tasks and labels of runs that began without it stay theirs."""
+        content: dict[str, Any] = to_dict(self)
+        return content if self.electrons else {k: v for k, v in content.items() if k != "electrons"}
 
     @model_validator(mode="after")
     def _fits_together(self) -> EspressoSettings:

@@ -25,6 +25,7 @@ from mlip_autopipec.engines.espresso.launcher import (
     has_launcher,
     processes_asked,
     processes_run,
+    reference_blas,
 )
 from mlip_autopipec.engines.espresso.settings import EspressoNode, EspressoSettings
 
@@ -37,6 +38,7 @@ _KSPACING: Final = 0.6
 _TIGHT_RY: Final = 1e-10
 _DIMER_BOX_A: Final = 6.0
 _OUTPUT: Final = "espresso.pwo"
+_FASTER_BLAS: Final = "with OpenBLAS large cells take half the time (Debian: libopenblas0-serial)"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def try_program(node: EspressoNode) -> Finding:
     asked = processes_asked(command)
     number = "as many processes as the launcher likes" if asked is None else f"{asked} MPI process(es)"
     what = f"launcher {found}, {number}" if has_launcher(command) else f"{found}, no MPI launcher: one process"
-    return Finding("program", True, f"{what}, {node.threads} thread(s) each")
+    slow = reference_blas(command)
+    advice = f"; {slow} is the slow reference BLAS: {_FASTER_BLAS}" if slow else ""
+    return Finding("program", True, f"{what}, {node.threads} thread(s) each{advice}")
 
 
 def try_pseudopotentials(
