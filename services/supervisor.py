@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from autopipe_services.options import service_options
-from mlip_autopipec.config import Config, freeze, load, load_frozen, load_in_force
+from mlip_autopipec.config import Config, freeze, load_frozen, load_in_force, load_with_reasons, was_started
 from mlip_autopipec.daemons.inoffice import InOffice, supervisors_office
 from mlip_autopipec.daemons.launch import launch
 from mlip_autopipec.daemons.seeding import publish_seeds
@@ -32,7 +32,7 @@ def main(folder: Path, name: str, foreground: bool, no_daemons: bool, anew: bool
 
     def begin(run: RunDirectory) -> Supervisor:
         if anew:
-            freeze(run, load(run))
+            freeze(run, *load_with_reasons(run))
         config = _begin_by_systemd(run, name) if no_daemons else load_frozen(run)
         names = {name, *(service for _, service in default_services(config))}
         names |= {plan.name for plan in walker_plans(config.otf)}
@@ -52,8 +52,8 @@ def main(folder: Path, name: str, foreground: bool, no_daemons: bool, anew: bool
 def _begin_by_systemd(run: RunDirectory, name: str) -> Config:
     """Freeze the configuration as `autopipe otf start` does, unless daemons are at work by the earlier one."""
     at_work = any(process.identity.is_local() and process.name != name for process in living(run))
-    if not at_work or not run.frozen_config.exists():
-        freeze(run, load(run))
+    if not at_work or not was_started(run):
+        freeze(run, *load_with_reasons(run))
     return load_frozen(run)
 
 

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlip_autopipec.core.errors import AutopipeError, ConfigError
 from mlip_autopipec.core.files import write_text
-from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
+from mlip_autopipec.core.yamlfile import commented, dump_mapping, read_mapping
 from mlip_autopipec.daemons.settings import NodeSettings, SupervisorSettings
 from mlip_autopipec.engines.calculators.settings import AseSettings
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
@@ -23,6 +23,7 @@ from mlip_autopipec.engines.lammps.settings import LammpsSettings
 from mlip_autopipec.engines.teachers.settings import TeacherSettings
 from mlip_autopipec.engines.vasp.settings import VaspSettings
 from mlip_autopipec.stages.carve import EmbeddingSettings
+from mlip_autopipec.stages.composition import MaterialSettings
 from mlip_autopipec.stages.end import EndSettings
 from mlip_autopipec.stages.explore import ExploreSettings, StartSettings
 from mlip_autopipec.stages.label import LabellingSettings
@@ -33,6 +34,8 @@ from mlip_autopipec.store.settings import QueueSettings, RetentionSettings
 
 # A changed value would mix labels or histories that do not belong together; every other key may change at a restart.
 FROZEN: Final = ("labeller", "start")
+# First words of an expanded configuration that no start has frozen.
+_DRAFT: Final = "# Not started"
 # What pydantic adds to the path of a value of which there are several kinds: the kind that it tried.
 _BRANCH: Final = re.compile(r"number|list|str|int|float|(literal|tuple|dict|list|constrained-\w+)\[.*")
 _SECTION: Final = frozenset({"model_type", "model_attributes_type", "dict_type"})
@@ -61,6 +64,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    material: MaterialSettings | None = Field(
+        None, description="composition or crystal, from which values that nobody gives are inferred"
+    )
     start: StartSettings = Field(description="where the run begins")
     labeller: Annotated[
         TeacherSettings | EspressoSettings | GpawSettings | VaspSettings | AseSettings, Field(discriminator="engine")
@@ -93,19 +99,37 @@ class Config(BaseModel):
 
 
 def load(run: RunDirectory) -> Config:
-    """Read and check `autopipe.yaml`.
+    """Read and check `autopipe.yaml`; what it leaves open is inferred from its material, if it names one.
 
     Raises
     ------
     ConfigError
         Names file, key, value and fix; one line for each mistake.
     """
-    if not run.config_file.exists() and run.frozen_config.exists():
+    return load_with_reasons(run)[0]
+
+
+def load_with_reasons(run: RunDirectory) -> tuple[Config, dict[str, str]]:
+    """Do what `load` does, and return the reason by dotted key of every inferred value.
+
+    Raises
+    ------
+    ConfigError
+        Names file, key, value and fix; one line for each mistake.
+    """
+    if not run.config_file.exists() and was_started(run):
         raise ConfigError(
             f"{run.config_file}: file not found",
             f"the run was started with what is in {run.frozen_config.name}: copy that to {run.config_file.name}",
         )
-    return parse(read_mapping(run.config_file), run.config_file)
+    data = read_mapping(run.config_file)
+    reasons: dict[str, str] = {}
+    if "material" in data:
+        # Crystals and their symmetries take a second to import, and most reads need none.
+        from mlip_autopipec.daemons.inference import complete
+
+        data, reasons = complete(data, run.root)
+    return parse(data, run.config_file), reasons
 
 
 def load_frozen(run: RunDirectory) -> Config:
@@ -118,10 +142,8 @@ def load_frozen(run: RunDirectory) -> Config:
     ConfigError
         It was written by a version that knew other keys, or was edited by hand.
     """
-    if not run.frozen_config.exists():
-        raise NotStarted(
-            f"{run.root}: not started yet: there is no {run.frozen_config.name}", "autopipe otf start", transient=True
-        )
+    if not was_started(run):
+        raise NotStarted(f"{run.root}: not started yet", "autopipe otf start", transient=True)
     return parse(read_mapping(run.frozen_config), run.frozen_config)
 
 
@@ -264,14 +286,51 @@ def check_frozen(run: RunDirectory, config: Config) -> None:
     ConfigError
         A frozen section differs from that of an earlier start.
     """
-    if run.frozen_config.exists():
+    if was_started(run):
         earlier, expanded = _completed(read_mapping(run.frozen_config)), config.model_dump(mode="json")
         for section in FROZEN:
             _refuse_change(run, section, earlier.get(section), expanded[section])
 
 
-def freeze(run: RunDirectory, config: Config) -> str:
+def was_started(run: RunDirectory) -> bool:
+    """True if the run's configuration was frozen by a start; `config expand` alone writes a draft."""
+    if not run.frozen_config.exists():
+        return False
+    with run.frozen_config.open(encoding="utf-8") as lines:
+        return not lines.readline().startswith(_DRAFT)
+
+
+def expand(config: Config, reasons: Mapping[str, str]) -> str:
+    """Return all keys of a configuration as YAML, with a comment above every inferred value."""
+    return commented(config.model_dump(mode="json"), reasons)
+
+
+def write_draft(run: RunDirectory, config: Config, reasons: Mapping[str, str]) -> None:
+    """Write the expanded configuration for people to read, as long as no start has frozen one.
+
+    Raises
+    ------
+    ConfigError
+        The run was started.
+    """
+    if was_started(run):
+        raise ConfigError(
+            f"{run.frozen_config}: is what this run was started with",
+            "`autopipe config expand --stdout` shows the new one",
+        )
+    write_text(
+        run.frozen_config,
+        f"{_DRAFT}: `autopipe otf start` writes it anew. Edit autopipe.yaml.\n" + expand(config, reasons),
+    )
+
+
+def freeze(run: RunDirectory, config: Config, reasons: Mapping[str, str] | None = None) -> str:
     """Write the expanded configuration into the run; return its hash.
+
+    Parameters
+    ----------
+    reasons
+        By dotted key, of inferred values.
 
     Raises
     ------
@@ -279,9 +338,8 @@ def freeze(run: RunDirectory, config: Config) -> str:
         A frozen section differs from that of an earlier start.
     """
     check_frozen(run, config)
-    expanded = config.model_dump(mode="json")
-    text = dump_mapping(expanded)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(dump_mapping(config.model_dump(mode="json")).encode()).hexdigest()[:12]
+    text = expand(config, reasons or {})
     run.create()
     write_text(run.config / f"{digest}.yaml", text)
     write_text(run.frozen_config, text)

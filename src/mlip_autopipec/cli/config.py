@@ -47,6 +47,28 @@ def check(run: RunDirectory, as_json: bool) -> None:
 
 
 @config.command()
+@run_option
+@click.option("--stdout", "to_stdout", is_flag=True, help="Print it, and write nothing.")
+@json_option
+def expand(run: RunDirectory, to_stdout: bool, as_json: bool) -> None:
+    """Write `exec_config_dump.yaml`: every key, with a comment on each value that was inferred (from what, and why).
+
+    `otf start` writes the same; a run that was started keeps its own, and --stdout shows what the next start would use.
+    """
+    from mlip_autopipec.config import expand as expanded
+    from mlip_autopipec.config import load_with_reasons, write_draft
+
+    loaded, reasons = load_with_reasons(run)
+    if as_json:
+        click.echo(json.dumps({"config": loaded.model_dump(mode="json"), "inferred": reasons}))
+    elif to_stdout:
+        click.echo(expanded(loaded, reasons), nl=False)
+    else:
+        write_draft(run, loaded, reasons)
+        click.echo(f"wrote {run.frozen_config}: {len(reasons)} inferred values, each with its reason above it")
+
+
+@config.command()
 @json_option
 def schema(as_json: bool) -> None:
     """List every key with its unit and default; --json gives the JSON schema."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
-from pathlib import Path
 
 import ase.io
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import bulk, make_supercell
-from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlip_autopipec.cli.heldout import emt_heldout, labelled
 from mlip_autopipec.cli.liquid2d import SIGMA, liquid_frames, with_collision
 from mlip_autopipec.core.files import write_text
 from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
@@ -62,38 +61,9 @@ def _aluminium(run: RunDirectory) -> None:
     seeds = strained_and_rattled(lattice * (2, 2, 2), 24, rattle=(0.02, 0.16), strain=0.03, seed=1)
     ase.io.write(run.start / "dataset.extxyz", seeds)
     ase.io.write(run.start / "structure.extxyz", lattice * (4, 4, 4))
-    ase.io.write(run.start / "heldout.extxyz", _emt_heldout(lattice * (3, 3, 3)))
-
-
-def _emt_heldout(start: Atoms) -> list[Atoms]:
-    """Hot solid and liquid by EMT itself, labelled by it: never trained on, only for the report."""
-    from ase.calculators.emt import EMT
-    from ase.md.langevin import Langevin
-
-    teacher = TeacherLabeller(TeacherSettings(model="emt"))
-    frames = []
-    for temperature, expansion in ((300, 1.005), (700, 1.015), (1200, 1.03)):
-        atoms = start.copy()
-        atoms.set_cell(atoms.cell * expansion, scale_atoms=True)
-        atoms.calc = EMT()
-        rng = np.random.default_rng(temperature)
-        widths = np.sqrt(atoms.get_masses() * 2 * temperature * units.kB)
-        atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * widths[:, None])
-        md = Langevin(atoms, 4 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=rng)
-        md.run(50)
-        for _ in range(4):
-            md.run(20)
-            frames.append(_labelled(atoms, teacher, f"heldout_{temperature}K"))
-    return frames
-
-
-def _labelled(atoms: Atoms, teacher: TeacherLabeller, config_type: str) -> Atoms:
-    """Return a copy that carries the teacher's energy and forces."""
-    label = teacher.label(atoms, Path())
-    copy = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    copy.calc = SinglePointCalculator(copy, energy=label.energy, forces=label.forces)
-    copy.info["config_type"] = config_type
-    return copy
+    ase.io.write(
+        run.start / "heldout.extxyz", emt_heldout(lattice * (3, 3, 3), ((300, 1.005), (700, 1.015), (1200, 1.03)))
+    )
 
 
 def _aluminium_espresso(run: RunDirectory) -> None:
@@ -114,7 +84,7 @@ def _lennard_jones_2d(run: RunDirectory) -> None:
     calm = [f for f in frames if _shortest(f) >= 0.99 * SIGMA]
     ase.io.write(run.start / "dataset.extxyz", calm[:60])
     teacher = TeacherLabeller(TeacherSettings(model="lj"))
-    heldout = [_labelled(atoms, teacher, "heldout_liquid") for atoms in liquid_frames(20, seed=2)]
+    heldout = [labelled(atoms, teacher, "heldout_liquid") for atoms in liquid_frames(20, seed=2)]
     ase.io.write(run.start / "heldout.extxyz", heldout)
     ase.io.write(run.start / "structure.extxyz", with_collision(calm[-1]))
 

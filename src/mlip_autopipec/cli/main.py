@@ -65,7 +65,7 @@ def _tell_programs(message: str, hint: str) -> None:
 def cli() -> None:
     """Grow a machine-learning interatomic potential while molecular dynamics uses it.
 
-    Start with `autopipe init DIR --example al`, then `autopipe otf start -C DIR`.
+    Start with `autopipe init Al2Cu`, then `autopipe otf start -C Al2Cu`.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,30 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def dump_mapping(data: dict[str, Any]) -> str:
     """Return `data` as YAML in the given key order."""
     return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120))
+
+
+def commented(data: dict[str, Any], comments: Mapping[str, str]) -> str:
+    """Return `data` as YAML with a comment line above each key that has one.
+
+    Parameters
+    ----------
+    comments
+        By dotted path of keys, e.g. `otf.timestep`; paths that are not there are left out.
+    """
+    text = dump_mapping(data)
+    lines = text.splitlines()
+    places = dict(_lines_of_keys(yaml.compose(text, Loader=yaml.SafeLoader), ()))
+    for path in sorted(set(comments) & set(places), key=lambda path: -places[path]):
+        line = places[path]
+        indent = " " * (len(lines[line]) - len(lines[line].lstrip()))
+        lines.insert(line, f"{indent}# {' '.join(comments[path].split())}")
+    return "\n".join(lines) + "\n"
+
+
+def _lines_of_keys(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Yield dotted path and line of every key of nested mappings."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            yield ".".join(here), key.start_mark.line
+            yield from _lines_of_keys(value, here)

@@ -69,6 +69,6 @@ class RunDirectory:
         if not self.config_file.is_file() and not self.frozen_config.is_file():
             raise NotFoundError(
                 f"{self.root}: no autopipe.yaml here, so this is not a run directory",
-                "make one with `autopipe init DIR --example al`, or name it with -C DIR",
+                "make one with `autopipe init Al2Cu`, or name it with -C DIR",
             )
         return self

@@ -121,7 +121,7 @@ def test_an_unknown_version_is_not_found(autopipe: Any, folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(autopipe: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "file").write_text("")
-    said = autopipe("init", folder / "file" / "run")
+    said = autopipe("init", folder / "file" / "run", "--example", "al")
     assert said.code == 78
     assert "Not a directory" in said.err
     assert "hint: " in said.err

@@ -1,0 +1,157 @@
+"""`autopipe init COMPOSITION`: a short configuration, seeds, and every inferred value with its reason (issue 8)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+import yaml
+from ase.build import bulk
+
+from mlip_autopipec.cli.main import main
+from mlip_autopipec.config import freeze, load, load_with_reasons, was_started
+from mlip_autopipec.store.rundir import RunDirectory
+
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def autopipe(capsys: pytest.CaptureFixture[str]) -> Say:
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def al(autopipe: Say, tmp_path: Path) -> RunDirectory:
+    code, _, err = autopipe("init", "Al", tmp_path / "run", "--labeller", "teacher")
+    assert code == 0, err
+    return RunDirectory(tmp_path / "run")
+
+
+def test_a_formula_makes_a_run_directory(autopipe: Say, al: RunDirectory) -> None:
+    assert len(al.config_file.read_text().splitlines()) < 20
+    written = yaml.safe_load(al.config_file.read_text())
+    assert written["labeller"] == {"engine": "teacher", "model": "emt"}
+    assert set(written) == {"material", "start", "labeller"}
+    seeds = ase.io.read(al.start / "seeds.extxyz", index=":")
+    assert len(seeds) == 48
+    assert [s.info["seed_number"] for s in seeds] == list(range(48))
+    assert len({s.info["config_type"] for s in seeds}) == 11
+    config = load(al)
+    assert [w.temperature for w in config.otf.walkers] == [300.0, 700.0, 1490.0]
+    assert (config.otf.timestep, config.training.cutoff) == (2.0, 5.6)
+    assert autopipe("config", "check", "-C", al.root)[0] == 0
+    assert autopipe("init", "Al", al.root, "--labeller", "teacher")[0] == 78
+
+
+def test_what_is_written_wins(al: RunDirectory) -> None:
+    data = yaml.safe_load(al.config_file.read_text())
+    data |= {"training": {"cutoff": 6.5}, "otf": {"temperature": 450.0}}
+    al.config_file.write_text(yaml.safe_dump(data))
+    config, reasons = load_with_reasons(al)
+    assert config.training.cutoff == 6.5
+    assert config.otf.walkers == 1  # the user chose a temperature: no list of walkers replaces it
+    assert config.otf.timestep == 2.0
+    assert "training.cutoff" not in reasons
+    assert "otf.walkers" not in reasons
+    assert "mass" in reasons["otf.timestep"]
+
+
+def test_expand_writes_every_value_and_the_reason_for_the_inferred_ones(autopipe: Say, al: RunDirectory) -> None:
+    assert autopipe("config", "expand", "-C", al.root)[0] == 0
+    lines = al.frozen_config.read_text().splitlines()
+    reasons = load_with_reasons(al)[1]
+    assert len(reasons) > 8
+    for key, reason in reasons.items():
+        name = key.rpartition(".")[2]
+        places = [i for i, line in enumerate(lines) if line.strip() == f"# {reason}"]
+        assert any(lines[place + 1].strip().startswith(f"{name}:") for place in places), key
+    assert yaml.safe_load(al.frozen_config.read_text()) == load(al).model_dump(mode="json")
+    # A draft binds nobody: the labeller may still be changed, and a start writes the file anew.
+    assert not was_started(al)
+    freeze(al, *load_with_reasons(al))
+    assert was_started(al)
+    assert autopipe("config", "expand", "-C", al.root)[0] == 78
+    assert autopipe("config", "expand", "--stdout", "-C", al.root)[1].startswith("material:")
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(autopipe: Say, tmp_path: Path) -> None:
+    code, out, _ = autopipe("init", "Cu3Au", tmp_path / "run", "--labeller", "teacher", "--dry-run", "--json")
+    plan: dict[str, Any] = json.loads(out)
+    assert code == 0
+    assert not (tmp_path / "run").exists()
+    assert plan["made"] is False
+    assert plan["labels"]["all"] == plan["labels"]["seeds"] + plan["labels"]["on_the_fly"]
+    assert plan["labels"]["seeds"] == sum(plan["seeds"].values())
+    assert plan["core_hours"] > 0
+    assert plan["prototypes"][0]["name"] == "L1_2"
+
+
+def test_a_crystal_of_a_file(autopipe: Say, tmp_path: Path) -> None:
+    bulk("Cu", a=3.7).write(tmp_path / "mine.cif")
+    assert autopipe("init", tmp_path / "mine.cif", tmp_path / "run", "--labeller", "teacher")[0] == 0
+    run = RunDirectory(tmp_path / "run")
+    (tmp_path / "mine.cif").unlink()
+    config, reasons = load_with_reasons(run)
+    assert config.material is not None
+    assert str(config.material.structure) == "start/crystal.extxyz"
+    assert "given at 2.62 A" in reasons["embedding.cutoff"]
+    start = ase.io.read(run.start / "structure.extxyz")
+    assert start.get_volume() / len(start) == pytest.approx(3.7**3 / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["Xq"], "no chemical formula"),
+        (["no.cif"], "file not found"),
+        (["H2O"], "molecules"),
+        (["LiF", "--labeller", "teacher"], "neither EMT"),
+        (["Al", "--labeller", "vasp"], "potcar_dir"),
+    ],
+)
+def test_what_cannot_be_begun(
+    autopipe: Say, tmp_path: Path, words: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VASP_PP_PATH", raising=False)
+    code, _, err = autopipe("init", *words[:1], tmp_path / "run", *words[1:])
+    assert code == 78
+    assert told in err
+    assert "hint:" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_dft_program_it_says_what_is_missing(
+    autopipe: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlip_autopipec.core.errors import ConfigError
+    from mlip_autopipec.engines.gpaw import library
+
+    def missing(folder: Path | None) -> None:
+        raise ConfigError("GPAW cannot be loaded here", "install it")
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(library, "open_gpaw", missing)
+    code, _, err = autopipe("init", "Al", tmp_path / "run")
+    assert code == 78
+    for word in ("pw.x is not on PATH", "GPAW cannot be loaded", "--labeller teacher"):
+        assert word in err
+
+
+def test_a_teacher_of_lammps_is_named_as_what_it_is(autopipe: Say, tmp_path: Path) -> None:
+    code, out, _ = autopipe("init", "Si", tmp_path / "run", "--labeller", "teacher", "--json")
+    assert code == 0
+    labeller = json.loads(out)["labeller"]
+    assert labeller["engine"] == "ase"
+    assert labeller["kwargs"]["file"] == "Si.sw"
+    assert "not DFT" in labeller["reason"]
+    assert autopipe("config", "check", "-C", tmp_path / "run")[0] == 0
