@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export NUMBA_THREADING_LAYER=workqueue OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+export PIP_CONSTRAINT="${PIP_CONSTRAINT:-$PWD/scripts/constraints.txt}"
 # GPAW comes as source; half a minute of gcc.
 export GPAW_CONFIG="${GPAW_CONFIG:-$PWD/scripts/gpaw_siteconfig.py}"
 
