@@ -19,7 +19,7 @@ Pair = tuple[str, str]
 
 # Of the shortest trained distance: outside, ACE extrapolates, and gamma says so.
 BEGIN = 0.79
-# Width of the switch, of r_in.
+# Width of the switch, of the smallest r_in.
 _WIDTH = 0.25
 # Of the sum of covalent radii: what stands for the shortest distance of a pair that nobody trained.
 _UNTRAINED = 0.85
@@ -27,6 +27,9 @@ _UNTRAINED = 0.85
 
 def inner_cutoffs(elements: tuple[str, ...], shortest: Mapping[Pair, float]) -> dict[Pair, tuple[float, float]]:
     """Return pair (in alphabetical order) -> r_in and delta_in, A.
+
+    All pairs have one delta_in: the neighbour with the smallest r - (r_in - delta_in) alone decides w, and only then
+    w is the same on both sides of where another one takes over.
 
     Parameters
     ----------
@@ -39,8 +42,9 @@ def inner_cutoffs(elements: tuple[str, ...], shortest: Mapping[Pair, float]) -> 
             if first <= second:
                 radii = covalent_radii[atomic_numbers[first]] + covalent_radii[atomic_numbers[second]]
                 r_in = BEGIN * shortest.get((first, second), _UNTRAINED * float(radii))
-                found[first, second] = (r_in, _WIDTH * r_in)
-    return found
+                found[first, second] = r_in
+    width = _WIDTH * min(found.values())
+    return {pair: (r_in, width) for pair, r_in in found.items()}
 
 
 def with_zbl(configuration: Configuration, cutoffs: Mapping[Pair, tuple[float, float]]) -> Configuration:

@@ -157,6 +157,7 @@ def _sides(run: RunDirectory, version: str) -> dict[str, Sequence[Said]]:
     from mlip_autopipec.monitor.dataset import read_rows
     from mlip_autopipec.monitor.metrics import said_by
     from mlip_autopipec.store.references import reference_energies
+    from mlip_autopipec.store.refusals import read_refusals
     from mlip_autopipec.store.registry import Registry
     from mlip_autopipec.store.sides import side_of
 
@@ -165,7 +166,8 @@ def _sides(run: RunDirectory, version: str) -> dict[str, Sequence[Said]]:
     isolated = reference_energies(registry)
     evaluator = load_evaluator(registry.path(version) / "potential.yaml")
     rows = [row for row in read_rows(run) if set(row.atoms.get_chemical_symbols()) <= set(evaluator.elements)]
-    held = [r for r in rows if side_of(r.config_type, r.origin) == "validation" and r.task_id not in known]
+    left_out = known | set(read_refusals(run))
+    held = [r for r in rows if side_of(r.config_type, r.origin) == "validation" and r.task_id not in left_out]
     return {
         "train": said_by(evaluator, [row for row in rows if row.task_id in known], isolated),
         "validation": said_by(evaluator, held, isolated),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mlip_autopipec.core.errors import AutopipeError, DataError
+from mlip_autopipec.daemons.progress import RunnerEnd
 from mlip_autopipec.stages.watch import walker_plans
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
@@ -31,6 +33,7 @@ class FinalFit:
         self._registry = registry
         self._wanted = config.training.final == "pacemaker"
         self._walkers = frozenset(plan.name for plan in walker_plans(config.otf))
+        self._runner_end = RunnerEnd(run)
         self._refused = ""
         self._made: str | None = None  # the version that is known to be one of pacemaker
 
@@ -45,16 +48,24 @@ class FinalFit:
         self._made = newest if made else None
         return not made
 
-    def is_due(self, newest: str | None, unfinished: int) -> bool:
-        """True if it should begin: every walker has ended, and no task is under way."""
-        if unfinished or not self.outstanding(newest):
+    def is_due(self, newest: str | None, unfinished: Callable[[], int]) -> bool:
+        """True if it should begin: every walker has ended, and no task is under way.
+
+        Parameters
+        ----------
+        newest
+            Version.
+        unfinished
+            Counts tasks; only asked if all else is so.
+        """
+        if not self.outstanding(newest) or not self._runner_end.is_there():
             return False
         try:
             ended = {walker.name for walker in read_all(self._run.walkers) if walker.ended}
         except DataError as error:
             logger.warning("%s", error)
             return False
-        return self._walkers <= ended
+        return self._walkers <= ended and not unfinished()
 
     def failed(self, reason: str) -> None:
         """Give it up until the next start: the versions that are there remain."""

@@ -188,14 +188,20 @@ class Fitter:
                 if job.training.baseline == "zbl":
                     put_core(folder, self._judge.shortest.of(rows, masked=True), isolated)
                 predictions, say = trained.predictions, None
-                if (trainer := request.trainer or job.training.trainer) == "pacemaker":
-                    predictions, designs = self._refined(rows, isolated, designs, folder)
-                    say = _said_by(folder / "potential.yaml", evaluation_by(job.engine))
+                trainer, fault = request.trainer or job.training.trainer, ""
+                if trainer == "pacemaker":
+                    try:
+                        predictions, designs = self._refined(rows, isolated, designs, folder)
+                        say = _said_by(folder / "potential.yaml", evaluation_by(job.engine))
+                    except EngineError as error:
+                        if request.trainer:  # the last fit is for this alone
+                            raise
+                        trainer, fault = "linear", str(error)
                 facts, sets = self._finished(rows, limits, designs, folder, request.parent)
                 chosen = samples(rows, predictions, forces_entered=job.training.force_weight > 0)
                 check(folder, chosen, isolated, evaluation_by(job.engine))
                 new = NewVersion(folder, rows, trained.fit.coefficients, sets, say)
-                facts["trainer"] = trainer
+                facts |= {"trainer": trainer, **({"not_refined": fault} if fault else {})}
                 if reasons := self._judge.judge(new, held, isolated, request.current, designs):
                     facts["candidate"] = reasons
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}

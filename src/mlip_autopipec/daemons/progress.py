@@ -20,6 +20,21 @@ logger = logging.getLogger(__name__)
 TRAINER, RUNNER = "trainer-worker", "otf-runner"
 
 
+class RunnerEnd:
+    """Knows whether the otf-runner of this start has finished: files of walkers may be of before a restart."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._file = run.heartbeats / f"{RUNNER}.json"
+        self._first: tuple[object, object] | None = None  # as first seen, perhaps left by an earlier start
+
+    def is_there(self) -> bool:
+        """True once a heartbeat that came after the first look says so; look often from the beginning."""
+        beat = read_heartbeat(self._file) or {}
+        first, now = self._first, (beat.get("process_start"), beat.get("counter"))
+        self._first = self._first or now
+        return first is not None and beat.get("state") == "finished" and first != now
+
+
 class Progress:
     """Reads walkers, queue, registry and the trainer's heartbeat; writes `state.json` when it changes.
 
@@ -45,7 +60,7 @@ class Progress:
         self._walkers = frozenset(walkers)
         self._exploration = exploration
         self._quiet_since: tuple[object, int] | None = None  # the trainer's process and counter at the first rest
-        self._runner_beat: tuple[object, object] | None = None  # as first seen, perhaps left by an earlier start
+        self._runner_end = RunnerEnd(run)
         self.state = self._earlier()
         self.phase: Phase | None = None  # as judged in this process; `state` may be one of an earlier start
 
@@ -54,7 +69,7 @@ class Progress:
         pending = self._queue.unfinished()
         generation = self._generation()
         phase: Phase = "otf" if generation else "bootstrap"
-        if generation and pending == 0 and (ended := self._walkers_ended()) and self._runner_finished():
+        if generation and pending == 0 and (ended := self._walkers_ended()) and self._runner_end.is_there():
             phase = ended if self._all_ingested() else phase
         else:
             self._quiet_since = None
@@ -101,15 +116,6 @@ class Progress:
         if not self._walkers <= set(ended):
             return None
         return "stuck" if any(ended[name].gave_up for name in self._walkers) else "done"
-
-    def _runner_finished(self) -> bool:
-        """True if the otf-runner itself says so: at a new start, `state.json` of the walkers may still be old."""
-        beat = read_heartbeat(self.run.heartbeats / f"{RUNNER}.json") or {}
-        first = self._runner_beat
-        self._runner_beat = self._runner_beat or (beat.get("process_start"), beat.get("counter"))
-        return first is not None and beat.get("state") == "finished" and first != (
-            beat.get("process_start"), beat.get("counter"),
-        )  # fmt: skip
 
     def _all_ingested(self) -> bool:
         """True if the trainer, looking after everything else had come to rest, found nothing left to take in."""

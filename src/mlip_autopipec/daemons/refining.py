@@ -66,7 +66,7 @@ def refined(
     Raises
     ------
     ConfigError, EngineError
-        pacemaker is missing, or fails.
+        pacemaker is missing, or fails; the linear files are as they were.
     """
     wanted = settings.pacemaker
     linear = read_yaml(folder / "potential.yaml")
@@ -78,8 +78,9 @@ def refined(
     found = read_yaml(made.potential)
     # The same fit is the same file, whenever it was made.
     found = replace(found, metadata={key: said for key, said in found.metadata.items() if "time" not in key})
+    products = to_products(make_basis(found), isolated)
     write_yaml(found, folder / "potential.yaml")
-    write_yace(to_products(make_basis(found), isolated), folder / "potential.yace")
+    write_yace(products, folder / "potential.yace")
     said = {task: Prediction(*prediction) for task, prediction in made.predictions.items()}
     _describe(rows, said, isolated, made, wanted, folder)
     basis = AceBasis(_linear(blank(found, found.elements))) if wanted.trainable == "all" else None
@@ -87,7 +88,11 @@ def refined(
 
 
 def labelled(rows: Sequence[DatasetRow], settings: TrainingSettings, isolated: Mapping[str, float]) -> list[Labelled]:
-    """Return rows with the weights that the linear fit gives them: masked atoms weigh 0."""
+    """Return rows with the weights that the linear fit gives them: masked atoms weigh 0.
+
+    The linear fit divides the squared error of a cell's energy by its number of atoms N, pacemaker by N squared: its
+    weight has another N, or large cells would count less than they did.
+    """
     return [
         Labelled(
             name=row.task_id,
@@ -95,7 +100,9 @@ def labelled(rows: Sequence[DatasetRow], settings: TrainingSettings, isolated: M
             energy=row.energy,
             energy_corrected=relative_energy(row, isolated),
             forces=row.forces,
-            energy_weight=factor * (settings.energy_weight if row.whole else settings.masked_energy_weight),
+            energy_weight=factor
+            * len(row.atoms)
+            * (settings.energy_weight if row.whole else settings.masked_energy_weight),
             force_weights=factor * settings.force_weight * np.asarray(row.learned, dtype=float),
         )
         for row in rows

@@ -101,7 +101,7 @@ def squeezed_pushes(
                 continue
             i, j, vector = place
             along = vector / np.linalg.norm(vector)
-            for d in np.geomspace(distance, _CORE, _PUSHES):
+            for d in np.geomspace(_FIRST * distance, _CORE, _PUSHES):
                 forces = evaluate(squeezed(row.atoms, *place, float(d))).forces
                 push = float((forces[j] - forces[i]) @ along) / 2
                 yield {"pair": "-".join(pair), "distance": float(d), "push": push}

@@ -156,7 +156,8 @@ class TrainerWorker:
             if self._demand.is_due(now):
                 self._begin()
                 return Outcome.WORKED
-            if not self._demand.new() and self._final.is_due(self._demand.version, self.queue.unfinished()):
+            settled = not self._demand.new() and not self._demand.lost()
+            if settled and self._final.is_due(self._demand.version, self.queue.unfinished):
                 self._begin(is_final=True)
                 return Outcome.WORKED
             self._retention.look(now)
@@ -258,17 +259,14 @@ class TrainerWorker:
         if result.error is not None:
             # A fresh child for the next try: whatever was wrong with this one goes with it.
             self._end_child()
-            if fit.is_final:
-                self._final.failed(str(result.error))
-            else:
-                self._demand.failed(fit.new_ids, result, now)
+            self._failed(fit, result, now)
             return
         answer: FitAnswer = result.value
         if unseen := set(fit.task_ids).difference(answer.facts["task_ids"], answer.unusable):
             shutil.rmtree(answer.folder, ignore_errors=True)
             error = EngineError(f"{len(unseen)} label(s) left the dataset during the fit", transient=True)
             self._end_child()  # it keeps rows in memory, perhaps of another file with the same number
-            self._demand.failed(fit.new_ids, Result(error=error), now)
+            self._failed(fit, Result(error=error), now)
             return
         self.intake.refuse_all(answer.unusable)
         if fit.parent is not None and not fit.is_final and set(fit.new_ids) <= set(answer.unusable):
@@ -277,6 +275,12 @@ class TrainerWorker:
         else:
             self._publish(fit, answer)
         self._demand.succeeded()
+
+    def _failed(self, fit: _Running, result: Result, now: float) -> None:
+        if fit.is_final:
+            self._final.failed(str(result.error))
+        else:
+            self._demand.failed(fit.new_ids, result, now)
 
     def _publish(self, fit: _Running, answer: FitAnswer) -> None:
         new = [task_id for task_id in fit.new_ids if task_id not in answer.unusable]
@@ -287,5 +291,7 @@ class TrainerWorker:
         told = {"candidate": "; ".join(reasons)} if reasons else {}
         self.events.emit("version_published", version=version, parent=fit.parent, task_ids=new, **told)
         logger.info("%s: %d labels, %d of them new", version, len(answer.facts["task_ids"]), len(new))
+        if fault := answer.facts.get("not_refined"):
+            logger.warning("%s is of the linear fit only, since pacemaker failed: %s", version, fault)
         if reasons:
             logger.warning("%s is a candidate only: %s", version, told["candidate"])

@@ -13,6 +13,7 @@ import numpy as np
 from ase.units import GPa
 
 from mlip_autopipec.core.conventions import stress_from_virial
+from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Evaluator, FloatArray
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.store.dataset import DatasetRow
@@ -56,9 +57,16 @@ def said_by(evaluator: Evaluator, rows: Sequence[DatasetRow], isolated: Mapping[
     ------
     ModelError
         It does not know an element.
+    DataError
+        The energy of an isolated atom is missing.
     """
     found = []
     for row in rows:
+        if missing := sorted(set(row.atoms.get_chemical_symbols()) - set(isolated)):
+            raise DataError(
+                f"label {row.task_id}: no energy of an isolated {missing[0]} atom is known",
+                "give it in training.reference_energies, and wait for the next version",
+            )
         result = evaluator.evaluate(neighbourhood(row.atoms, evaluator.cutoff, evaluator.elements))
         energy = row.energy - sum(isolated[symbol] for symbol in row.atoms.get_chemical_symbols())
         stress = None if row.stress is None else stress_from_virial(result.virial, row.atoms.get_volume())

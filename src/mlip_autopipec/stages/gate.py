@@ -167,7 +167,9 @@ def squeezed_pairs(squeezed: Sequence[Mapping[str, Any]], level: float) -> Check
 
 
 def repulsive_core(pushed: Sequence[Mapping[str, Any]]) -> Check:
-    """Does every pair repel from its shortest trained distance inwards? Asked where there is a baseline.
+    """Does every pair repel from 0.85 of its shortest trained distance inwards? Asked where there is a baseline.
+
+    A push that is not finite fails.
 
     Parameters
     ----------
@@ -176,10 +178,12 @@ def repulsive_core(pushed: Sequence[Mapping[str, Any]]) -> Check:
     """
     if not pushed:
         return Check("repulsive_core", None, "no pair was trained")
-    weakest = min(pushed, key=lambda p: p["push"])
-    numbers = {"evaluated": len(pushed), "weakest": dict(weakest)}
+    broken = [p for p in pushed if not math.isfinite(p["push"])]
+    weakest = broken[0] if broken else min(pushed, key=lambda p: p["push"])
+    # JSON has no such numbers.
+    numbers = {"evaluated": len(pushed), "weakest": {**weakest, "push": None} if broken else dict(weakest)}
     told = f"{weakest['pair']} at {weakest['distance']:.2f} A is driven apart by {weakest['push']:.3g} eV/A, the least"
-    return Check("repulsive_core", weakest["push"] > 0, told, numbers)
+    return Check("repulsive_core", not broken and weakest["push"] > 0, told, numbers)
 
 
 def equation_of_state(scales: Sequence[float], energies: Sequence[float]) -> Check:

@@ -6,12 +6,15 @@ import json
 import time
 
 import numpy as np
+import pandas
 import pytest
 from trainer_parts import World, frame, labelled
 
 from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.config import load
-from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.core.errors import ConfigError, Crashed
+from mlip_autopipec.core.files import write_json
+from mlip_autopipec.core.interfaces import Design
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.core.yamlfile import read_mapping
 from mlip_autopipec.daemons.evaluators import make_evaluator
@@ -21,10 +24,12 @@ from mlip_autopipec.daemons.refining import labelled as weighted
 from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.settings import MDSettings
-from mlip_autopipec.engines.pacemaker.refining import check_command
+from mlip_autopipec.engines.pacemaker.dataframe import write_dataframe
+from mlip_autopipec.engines.pacemaker.refining import check_command, input_of
 from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
+from mlip_autopipec.stages.train import TrainingSettings, labelled_design
 from mlip_autopipec.stages.watch import walker_plans
-from mlip_autopipec.store.dataset import Dataset
+from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.walkerstate import WalkerState, write_state
 
@@ -41,6 +46,38 @@ def steps_until(worker, condition, timeout_s=300):
 
 
 pytestmark = pytest.mark.usefixtures("python_ace")
+
+
+def drawn(number: int, atoms: int, mask: tuple[int, ...], kind: str) -> DatasetRow:
+    rng = np.random.default_rng(number)
+    return DatasetRow(
+        str(number), frame(number)[:atoms], rng.normal(), rng.normal(size=(atoms, 3)), None, mask, kind
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("draw", range(3))
+def test_the_loss_is_that_of_the_linear_fit(tmp_path, draw):
+    """Of any predictions, with cells of different sizes; once both are of weights whose sum is 1."""
+    settings = TrainingSettings(cutoff=6.0, masked_energy_weight=2.0, group_weights={"heavy": 3.0})
+    rows = [
+        drawn(1, 9, (1,) * 9, "light"), drawn(2, 3, (1,) * 3, "heavy"), drawn(3, 9, tuple(MASK), "light"),
+    ]  # fmt: skip
+    rng = np.random.default_rng(100 + draw)
+    wrong = {row.task_id: (rng.normal(), rng.normal(size=row.forces.shape)) for row in rows}
+    given = weighted(rows, settings, {"Ar": 0.0})
+    write_dataframe(given, tmp_path / "train.pckl.gzip")
+    frames = pandas.read_pickle(tmp_path / "train.pckl.gzip", compression="gzip")
+    kappa = input_of(given, 6.0, settings.pacemaker)["fit"]["loss"]["kappa"]
+    theirs, ours = 0.0, 0.0
+    for row, (_, line) in zip(rows, frames.iterrows(), strict=True):
+        energy, forces = wrong[row.task_id]
+        theirs += (1 - kappa) * line["w_energy"] * (energy / len(row.atoms)) ** 2
+        theirs += kappa * float(line["w_forces"] @ (forces**2).sum(axis=1))
+        design = Design(np.array([row.energy + energy]), (row.forces + forces)[:, :, None], {})
+        matrix, targets = labelled_design(row, design, settings, {"Ar": 0.0}).rows()
+        ours += float(np.sum((matrix[:, 0] - targets) ** 2))
+    total = sum(one.energy_weight + one.force_weights.sum() for one in given)
+    assert theirs * total == pytest.approx(ours, rel=1e-12)
 
 
 def fitted(world: World, **pacemaker):
@@ -116,6 +153,26 @@ def test_a_missing_program_is_named(tmp_path):
         fitted(World(tmp_path, [], **SMALL), command="no-such-pacemaker")
 
 
+def test_a_fault_of_pacemaker_leaves_the_linear_version(tmp_path):
+    answer, _ = fitted(World(tmp_path, [], **SMALL), command="false")
+    assert answer.facts["trainer"] == "linear"
+    assert "pacemaker ended with 1" in answer.facts["not_refined"]
+    assert "trainer" not in read_mapping(answer.folder / "train_config.yaml")
+    assert len(answer.facts["task_ids"]) == 6
+    assert answer.unusable == {}
+
+
+def test_the_last_fit_is_nothing_without_pacemaker(tmp_path):
+    world = World(tmp_path, [], pacemaker={"command": "false"}, **SMALL)
+    intake = Intake(world.run, world.config.labeller_settings(), force_limit=1e9)
+    intake.load()
+    intake.take_frames([labelled(s) for s in range(6)])
+    config = world.config
+    job = FitJob(world.run.root, config.training, config.labeller_settings(), config.node, ("Ar",))
+    with pytest.raises(Crashed):
+        Fitter(job)(FitRequest(tuple(sorted(intake.labels)), trainer="pacemaker"))
+
+
 def test_settings_are_read_from_the_file(tmp_path):
     world = World(
         tmp_path, [], trainer="pacemaker", pacemaker={"evaluator": "tensorpot", "command": "/opt/tp/pacemaker"}
@@ -136,6 +193,8 @@ def test_the_last_version_of_a_run_is_one_of_pacemaker(tmp_path):
         for plan in walker_plans(world.config.otf):
             (world.run.walkers / plan.name).mkdir(parents=True)
             write_state(world.run.walkers / plan.name, WalkerState(plan.name, state="done"))
+        beat = {"name": "otf-runner", "pid": 1, "host": "h", "process_start": "p", "detail": {}, "updated": ""}
+        write_json(world.run.heartbeats / "otf-runner.json", {**beat, "counter": 1, "state": "finished"})
         steps_until(worker, lambda: len(registry.versions()) == 2)
         steps_until(worker, lambda: worker.status()[1]["uningested"] == 0)
         assert "error" not in worker.status()[1]

@@ -7,7 +7,8 @@ import pytest
 from ase import Atoms
 from ase.units import GPa
 
-from mlip_autopipec.monitor.metrics import Said, measures
+from mlip_autopipec.core.errors import DataError
+from mlip_autopipec.monitor.metrics import Said, measures, said_by
 from mlip_autopipec.store.dataset import DatasetRow
 
 
@@ -42,3 +43,9 @@ def test_masked_atoms_and_cells_do_not_count():
     assert found["force_rmse"] == pytest.approx(0.3 / np.sqrt(3))
     assert found["phases"] == []
     assert found["elements"]["Ni"]["force_rmse"] is None
+
+
+def test_an_element_without_an_isolated_atom_is_named():
+    row = said("solid", -4.0, 0.0).row
+    with pytest.raises(DataError, match="isolated Ni atom"):
+        said_by(None, [row], {"Al": 0.0})  # type: ignore[arg-type]
