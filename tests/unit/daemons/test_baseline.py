@@ -76,7 +76,7 @@ OTHERS = [pytest.param(ridge, marks=pytest.mark.slow) for ridge in (1e-11, 1e-8,
 
 
 @pytest.mark.parametrize("ridge", [1e-14, *OTHERS, 1e-3])
-def test_pairs_repel_from_the_shortest_trained_distance_to_0_3_angstrom(fitted, ridge):
+def test_pairs_repel_from_0_85_of_the_shortest_trained_distance_to_0_3_angstrom(fitted, ridge):
     rows, fit = fitted
     shortest = ShortestPairs().of(rows)
     folder = fit(ridge)

@@ -96,7 +96,8 @@ def fitted(world: World, **pacemaker):
 def test_from_labels_to_molecular_dynamics(tmp_path):
     world = World(tmp_path, [], **SMALL)
     world.give(world.task(20, MASK))
-    answer, rows = fitted(world, iterations=4, trainable="all")
+    # Of the loss of the linear fit, which misses next to nothing here, pacemaker would find itself at the minimum.
+    answer, rows = fitted(world, iterations=4, trainable="all", kappa=0.5)
     assert "candidate" not in answer.facts or answer.facts["candidate"] == []
     registry = Registry(world.run.potentials)
     version = registry.publish(answer.folder, {"parent": None, "new_task_ids": [], **answer.facts})
@@ -157,7 +158,7 @@ def test_a_fault_of_pacemaker_leaves_the_linear_version(tmp_path):
     answer, _ = fitted(World(tmp_path, [], **SMALL), command="false")
     assert answer.facts["trainer"] == "linear"
     assert "pacemaker ended with 1" in answer.facts["not_refined"]
-    assert "trainer" not in read_mapping(answer.folder / "train_config.yaml")
+    assert read_mapping(answer.folder / "train_config.yaml")["trainer"] == "linear"
     assert len(answer.facts["task_ids"]) == 6
     assert answer.unusable == {}
 

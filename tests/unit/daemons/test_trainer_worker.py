@@ -24,8 +24,9 @@ from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import read_events
 from mlip_autopipec.core.files import read_json
 from mlip_autopipec.daemons import retries
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
-from mlip_autopipec.daemons.trainer_worker import REVIVE_TRAINER, TrainerWorker
+from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.trainer_worker import REVIVE_TRAINER, TrainerWorker, _Running
+from mlip_autopipec.runtime.child import Result
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.store.control import Control
 from mlip_autopipec.store.dataset import Dataset
@@ -424,3 +425,25 @@ def test_a_rollback_is_followed_and_stays(begun):
         assert (current.version, current.pinned, current.newest) == ("v0001", True, "v0003")
         # Judged beside the version that walkers use.
         assert read_json(registry.path("v0003") / "gate.json")["against"] == "v0001"
+
+
+def test_a_last_fit_that_lost_labels_is_given_up_and_refuses_none(tmp_path):
+    world = World(tmp_path, [], final="pacemaker")
+    worker = TrainerWorker(world.run, world.config)
+    fit = _Running("v0002", "v0001", ("a", "b"), (), is_final=True)
+    worker._finish(fit, Result(value=FitAnswer(tmp_path / "work", {"task_ids": ["a"]})), 0.0)
+    assert worker.status()[1]["error"].startswith("training.final: 1 label(s) left the dataset")
+    assert read_refusals(world.run) == {}
+
+
+def test_no_last_fit_while_labels_are_lost(tmp_path, monkeypatch):
+    world = World(tmp_path, [], final="pacemaker")
+    worker = TrainerWorker(world.run, world.config)
+    asked = []
+    monkeypatch.setattr(worker._final, "is_due", lambda *_: asked.append(1))
+    monkeypatch.setattr(worker._demand, "lost", lambda: "3 label(s)")
+    worker.step(0.0)
+    assert not asked
+    monkeypatch.setattr(worker._demand, "lost", lambda: "")
+    worker.step(9.0)
+    assert asked
