@@ -269,8 +269,17 @@ def _resolved(known: set[str], prefix: str) -> str:
     return found[0]
 
 
+def _text(file: Path) -> str:
+    from ase.io.formats import open_with_compression
+
+    with open_with_compression(str(file), "rb") as handle:
+        return str(handle.read().decode(errors="replace"))
+
+
 def _records(file: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return task id -> result record of the labels in a file; a bad frame leaves all of them out."""
+    from ase.io.formats import filetype
+
     from mlip_autopipec.cli.potential_inputs import each_structure
     from mlip_autopipec.core.clock import iso_time
     from mlip_autopipec.engines.vasp.failures import converged_steps
@@ -281,7 +290,7 @@ def _records(file: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
         task_id, record = _record(frame, settings, f"{file.name}:{number}", now)
         found[task_id] = record
     # ASE reads the numbers of an SCF that was given up, too.
-    if "OUTCAR" in file.name and converged_steps(file.read_text(errors="replace")) < number:
+    if filetype(file) == "vasp-out" and converged_steps(_text(file)) < number:
         raise DataError(f"{file}: not every SCF of it converged", "compute it again; nothing was imported")
     return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlip_autopipec.cli.figures import require_matplotlib
 from mlip_autopipec.cli.options import json_option
 from mlip_autopipec.cli.potential_inputs import bad_input, each_structure, find_potential, run_folder_option
 from mlip_autopipec.core.errors import ConfigError, NotFoundError
@@ -50,9 +51,12 @@ def validate(
     Lattice, equation of state, elastic constants, phonons, vacancy, surfaces, foreign or exchanged atoms, and the
     energy between solid and liquid: as a table, in OUT as figures and validation.json.
     """
+    from mlip_autopipec.core.files import write_json
     from mlip_autopipec.monitor.validation import comparison, draw, failures
     from mlip_autopipec.properties.validation import Demand
 
+    if plots:
+        require_matplotlib(out / "figures.png")
     demand = Demand(_wanted(only), length, melting_temperature, md_steps)
     name = potential or _current(run_folder)
     files = find_potential(name, run_folder)
@@ -70,6 +74,8 @@ def validate(
         failed += failures(crystal, outcomes)
         figures += draw(crystal, outcomes, out) if plots else []
         curves[crystal] = {who: {p: q.to_dict() for p, q in o.found.items()} for who, o in outcomes.items()}
+        # What an error in the next crystal must not take along: a reference may have computed for hours.
+        write_json(out / "validation.json", {"potential": name, "against": against, "table": lines, "details": curves})
     report = {"potential": name, "against": against, "table": lines, "failed": failed,
               "figures": [str(file) for file in figures], "details": curves}  # fmt: skip
     _finish(report, out / "validation.json", as_json)

@@ -100,7 +100,7 @@ def validate(
         recipes["vacancy"] = lambda: vacancy(relaxed, calculator, demand.length)
         if is_cubic(relaxed):
             recipes["surfaces"] = lambda: surface_energies(relaxed, calculator)
-        if pure is not None and len(pure) > 1:
+        if pure is not None and len(pure) > 1 and relaxed.get_chemical_symbols()[0] in pure:
             recipes["solutes"] = lambda: solutes(relaxed, calculator, demand.length, pure)
     else:
         recipes["swaps"] = lambda: swaps(relaxed, calculator, demand.length)
@@ -109,7 +109,7 @@ def validate(
             tell(name)
             try:
                 outcome.found[name] = recipes[name]()
-            except (AutopipeError, PropertyNotImplementedError) as error:
+            except (AutopipeError, PropertyNotImplementedError, ArithmeticError, RuntimeError, ValueError) as error:
                 outcome.failed[name] = str(error)
     return outcome
 

@@ -107,7 +107,8 @@ class LammpsMD(Instance):
         self._check_running()
         in_passing = not (self._needs_setup or self._set_up_leaves_a_trace)
         with self._guarded("save"), inside_box(self._lmp) if in_passing else contextlib.nullcontext():
-            snapshot = take_snapshot(self._lmp, self._origin, in_passing=in_passing)
+            folder = self._log.parent if self._log is not None else None
+            snapshot = take_snapshot(self._lmp, self._origin, in_passing=in_passing, folder=folder)
         self._needs_setup = not in_passing
         return snapshot
 

@@ -25,16 +25,18 @@ class Origin:
     box: BoxMap
 
 
-def take_snapshot(lmp: Any, origin: Origin, *, in_passing: bool = False) -> bytes:
+def take_snapshot(lmp: Any, origin: Origin, *, in_passing: bool = False, folder: Path | None = None) -> bytes:
     """Return the state of `lmp`.
 
     Parameters
     ----------
+    folder
+        Where LAMMPS may write it for a moment; None: the system's place for such files, which may be small.
     in_passing
         LAMMPS goes on as if nothing had been; its atoms must be inside of its box. False: it sets itself up anew.
     """
-    with tempfile.TemporaryDirectory(prefix="autopipe-") as folder:
-        restart = Path(folder) / _RESTART
+    with tempfile.TemporaryDirectory(prefix=".autopipe-", dir=folder) as scratch:
+        restart = Path(scratch) / _RESTART
         lmp.command(f'write_restart "{restart}"{" noinit" if in_passing else ""}')
         content = restart.read_bytes()
     return pack(origin, content, int(lmp.extract_global("ntimestep")))
