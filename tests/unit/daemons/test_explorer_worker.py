@@ -22,7 +22,7 @@ from mlip_autopipec.config import Config, parse
 from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.events import read_events
-from mlip_autopipec.core.files import read_json
+from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.daemons.explorer_worker import ExplorerWorker
 from mlip_autopipec.daemons.exploring import Exploration
@@ -175,6 +175,7 @@ def test_a_surrogate_whose_file_is_gone_fails_the_trajectory(tmp_path: Path) -> 
 def test_a_run_with_a_potential_has_nothing_to_explore(tmp_path: Path) -> None:
     run, _ = make_run(tmp_path)
     (run.potentials / "v0001").mkdir(parents=True)
+    write_json(run.potentials / "v0001" / "manifest.json", {})
     shown = CliRunner().invoke(cli, ["explore", "run", "-C", str(tmp_path)])
     assert isinstance(shown.exception, ConfigError)
     assert "has a potential already (v0001)" in str(shown.exception)
@@ -218,7 +219,7 @@ def test_seeds_that_were_made_are_all_learned_from(tmp_path: Path) -> None:
 
 
 def sides_of(run: RunDirectory) -> set[str]:
-    tasks = [Task.from_dict(read_json(path)) for path in (run.queue / "dft" / "pending").glob("*.json")]
+    tasks = [Task.from_dict(read_json(path)) for path in (run.queue / "dft" / "pending").rglob("*.json")]
     return {side_of(task.config_type, task.origin) for task in tasks}
 
 
