@@ -93,7 +93,7 @@ def prepare(what: str, labeller: str | None, seed: int) -> Prepared:
     }
     # The crystal is not in its place yet.
     given = {**data, "material": settings.model_dump(mode="json", exclude_none=True)}
-    filled, reasons = complete(given, Path())
+    filled, reasons = complete(given, Path(), is_new=True)
     config = parse(filled, Path("autopipe.yaml"))
     walkers = walker_plans(config.otf)
     spent = budget(proposal.seeds.frames, _cost(config), len(walkers), proposal.start, config.otf.audit_fraction)

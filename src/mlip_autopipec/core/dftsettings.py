@@ -23,11 +23,11 @@ class DftSettings(BaseModel):
     )
     # A cell without magnetic atoms has no moment, so that its energy is the same with spin and without.
     nspin: Literal[1, 2] | None = Field(
-        None, description="1: no spin; 2: collinear spin; default: 2 for cells with Fe, Co, Ni or Cr"
+        None, description="1: no spin; 2: collinear spin; default: 2 for cells with Fe, Co, Ni, Mn or Cr"
     )
     magnetic_moments: dict[str, float] = Field(
         default_factory=dict,
-        description="Bohr magnetons per element that the SCF begins with; default: the free atom's for Fe, Co, Ni, Cr",
+        description="Bohr magnetons per element that the SCF begins with; default: free atom's for Fe, Co, Ni, Mn, Cr",
     )
     magnetic_order: Literal["ferro", "antiferro"] = Field(
         "ferro", description="antiferro: moments start with opposite signs on magnetic neighbours, as in NiO and Cr"

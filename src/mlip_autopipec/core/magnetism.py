@@ -13,7 +13,7 @@ from vesin import NeighborList
 from mlip_autopipec.core.interfaces import FloatArray, IntArray
 
 # Elements whose moments survive in solids and decide forces and energies.
-MAGNETIC: Final = ("Cr", "Fe", "Co", "Ni")
+MAGNETIC: Final = ("Cr", "Mn", "Fe", "Co", "Ni")
 _SHELL = 1.25
 _STRAIGHT = -0.85  # cosine of the angle of a superexchange bridge, 148 degrees and more
 _REACH_A = 4.0

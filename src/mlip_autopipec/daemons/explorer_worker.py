@@ -117,6 +117,7 @@ class ExplorerWorker:
             return Outcome.IDLE
         if self._exploration.is_over():
             self._end_child()
+            self._error = ""  # another worker may have picked
             self._next_look = now + _LOOK_S
             return Outcome.IDLE
         return self._begin(now)
@@ -140,7 +141,7 @@ class ExplorerWorker:
         if self._job is not None:
             detail |= {"task": self._job.id, "step": self._progress(self._job)}
         if self._error:
-            detail["error"] = self._error
+            return "failing", {**detail, "error": self._error}
         if self._picker is not None:
             return "picking", detail
         if self._job is not None:

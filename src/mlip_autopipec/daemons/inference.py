@@ -10,9 +10,10 @@ from typing import Any
 from ase import Atoms
 from pydantic import ValidationError
 
+from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.stages import policy
 from mlip_autopipec.stages.composition import MaterialSettings
-from mlip_autopipec.stages.explore import read_structures
+from mlip_autopipec.stages.explore import ExploreSettings, count_learned, read_structures
 from mlip_autopipec.stages.infer import fill_in, infer, infer_exploration
 from mlip_autopipec.structures.seeds.generator import Seeds, generate, start_structure
 from mlip_autopipec.structures.seeds.material import Material, of_crystal, of_formula
@@ -66,10 +67,15 @@ def propose(settings: MaterialSettings, folder: Path) -> Proposal:
     return Proposal(material, plan, seeds, start_structure(material, settings.seed))
 
 
-def complete(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def complete(data: Mapping[str, Any], folder: Path, *, is_new: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
     """Fill in what a configuration leaves open; return it, with the reason by dotted key.
 
     A configuration without a (correct) section `material` comes back as it is: what is wrong is said by its check.
+
+    Parameters
+    ----------
+    is_new
+        The start files are not in their place yet.
 
     Raises
     ------
@@ -83,7 +89,34 @@ def complete(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dic
         return dict(data), {}
     material = material_of(settings, folder)
     engine = str(labeller.get("engine")) if isinstance(labeller, dict) else ""
-    values = infer(material, engine, settings.total(len(material.elements)))
+    values = infer(
+        material,
+        engine,
+        settings.total(len(material.elements)),
+        learned=None if is_new else _learned(data, folder),
+        picks=_picks(data),
+    )
     if isinstance(data.get("explore"), dict):
         values += infer_exploration(material, policy.plan(material, overrides=settings.shares).shares)
     return fill_in(data, values)
+
+
+def _learned(data: Mapping[str, Any], folder: Path) -> int | None:
+    """Return how many structures of `start.dataset` are learned from; None if it is not there, or need not be read."""
+    start, training = data.get("start"), data.get("training")
+    if isinstance(training, dict) and "min_initial_labels" in training:
+        return None
+    dataset = start.get("dataset") if isinstance(start, dict) else None
+    try:
+        return None if dataset is None else count_learned(read_structures(folder / str(dataset), "start.dataset"))
+    except ConfigError:  # the check of the run says what is wrong with it
+        return None
+
+
+def _picks(data: Mapping[str, Any]) -> int | None:
+    """Return how many structures exploration picks; None without a (correct) section that explores."""
+    try:
+        explore = ExploreSettings.model_validate(data.get("explore"))
+    except ValidationError:
+        return None
+    return explore.picks if explore.explores else None

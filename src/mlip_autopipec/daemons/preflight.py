@@ -17,7 +17,10 @@ from mlip_autopipec.daemons.startcheck import (
     walker_structures,
 )
 from mlip_autopipec.daemons.walkercheck import check_walkers
+from mlip_autopipec.stages.exploration import shares_of_seeds
 from mlip_autopipec.stages.watch import walker_plans
+from mlip_autopipec.store.exploration import SelectionRecord
+from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -62,12 +65,20 @@ def preflight(run: RunDirectory, config: Config) -> list[str]:
     make_labeller(config.labeller_settings(), config.node).check_elements(known)
     check_walkers(config.otf, [start for _, start in starts])
     _load_engines(config)
-    if config.explore.explores:
-        from mlip_autopipec.daemons.surrogates import check_surrogate
+    return _check_exploration(run, config, seeds) + _warnings(config, structure)
 
-        surrogate = config.explore.surrogate
-        check_surrogate(surrogate.in_task(), run.root, surrogate.device, seeds)
-    return _warnings(config, structure)
+
+def _check_exploration(run: RunDirectory, config: Config, seeds: Sequence[Atoms]) -> list[str]:
+    """Check what exploration needs, unless it is over: its surrogate may be gone then."""
+    explore, picked = config.explore, SelectionRecord.read(run)
+    is_over = picked is not None and picked.published
+    if not explore.explores or not seeds or is_over or Registry(run.potentials).versions():
+        return []
+    from mlip_autopipec.daemons.surrogates import check_surrogate
+
+    warning = shares_of_seeds(seeds, explore.shares)[1] if explore.shares is not None else ""
+    check_surrogate(explore.surrogate.in_task(), run.root, explore.surrogate.device, seeds)
+    return [warning] if warning else []
 
 
 def _elements(frames: Sequence[Atoms]) -> set[str]:

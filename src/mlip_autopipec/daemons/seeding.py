@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from mlip_autopipec.core.clock import Clock, SystemClock, iso_time
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.daemons.exploring import Exploration
-from mlip_autopipec.daemons.picking import PickingSettings, pick
 from mlip_autopipec.daemons.queues import dft_queue, explore_queue
 from mlip_autopipec.stages.exploration import exploration_tasks
 from mlip_autopipec.stages.explore import read_structures, seed_tasks
@@ -18,6 +17,7 @@ from mlip_autopipec.store.task import Task
 
 if TYPE_CHECKING:
     from mlip_autopipec.config import Config
+    from mlip_autopipec.daemons.picking import PickingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ def publish_trajectories(run: RunDirectory, config: Config, process: str, clock:
     found = [(task.id, queue.publish(task)) for task in trajectories_of(run, config, clock)]
     if not found:
         logger.warning("no seed has the four atoms that MD needs: what is labelled is picked from the seeds alone")
+        from mlip_autopipec.daemons.picking import pick  # brings scikit-learn, which no supervisor needs
+
         pick(picking_settings(run, config, process))
     published = [task_id for task_id, is_new in found if is_new]
     if published:
@@ -79,6 +81,8 @@ def trajectories_of(run: RunDirectory, config: Config, clock: Clock) -> list[Tas
 
 def picking_settings(run: RunDirectory, config: Config, process: str) -> PickingSettings:
     """Return what picking needs of a configuration with `start.dataset`."""
+    from mlip_autopipec.daemons.picking import PickingSettings
+
     dataset = config.path(run, config.start.dataset) if config.start.dataset is not None else run.start
     return PickingSettings(run.root, process, dataset, config.explore, config.labeller_settings(), config.queue)
 

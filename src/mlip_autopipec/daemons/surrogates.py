@@ -58,8 +58,30 @@ def make_surrogate(settings: Mapping[str, Any], root: Path, device: str) -> Any:
         from mlip_autopipec.engines.calculators.settings import AseSettings
 
         chosen = AseSettings(calculator=str(settings["calculator"]), kwargs=settings.get("kwargs", {}), energy="energy")
-        return make_calculator(load_factory(chosen), chosen)
+        try:
+            return make_calculator(load_factory(chosen), chosen)
+        except ConfigError as error:
+            raise ConfigError(error.message.replace("labeller.", f"{_WHERE}.", 1), error.hint) from error
     raise DataError(f"{_WHERE}.kind: {kind!r} is not known here", "known are mace, potential, emt, lj and ase")
+
+
+def check_model(settings: Mapping[str, Any], root: Path) -> None:
+    """Refuse a surrogate whose file has gone: no node can compute with it.
+
+    Raises
+    ------
+    DataError
+        `model` names a file that is not there.
+    """
+    model = Path(str(settings.get("model") or ""))
+    is_file = settings.get("kind") == "potential" or (
+        settings.get("kind") == "mace" and (model.suffix or model.parts[1:])
+    )
+    if is_file and not (root / model).is_file():
+        raise DataError(
+            f"{_WHERE}.model: {root / model}: file not found",
+            "put it back, then autopipe queue requeue the trajectories",
+        )
 
 
 def check_surrogate(settings: Mapping[str, Any], root: Path, device: str, seeds: Sequence[Atoms]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mlip_autopipec.core.clock import SystemClock, iso_time
 from mlip_autopipec.core.errors import AutopipeError, Crashed, DataError
 from mlip_autopipec.core.files import fsync_directory, write_json
-from mlip_autopipec.daemons.surrogates import make_surrogate
+from mlip_autopipec.daemons.surrogates import check_model, make_surrogate
 from mlip_autopipec.engines.dynamics.checkpoint import NAME as CHECKPOINT
 from mlip_autopipec.engines.dynamics.checkpoint import Checkpoint
 from mlip_autopipec.engines.dynamics.langevin import FRAMES, Conditions, LangevinRun
@@ -58,6 +58,7 @@ class TrajectoryBench:
         surrogate = wanted["surrogate"]
         key = repr(sorted(surrogate.items()))
         if key not in self._surrogates:
+            check_model(surrogate, self._settings.root)
             self._surrogates[key] = self._make(surrogate, self._settings.root, self._settings.device)
         resumed = inherit(folder)
         conditions = Conditions(

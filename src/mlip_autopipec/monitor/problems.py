@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from mlip_autopipec.monitor.status import RUNNER, SUPERVISOR, TRAINER
@@ -11,7 +11,7 @@ from mlip_autopipec.runtime.room import NO_ROOM
 from mlip_autopipec.store.walkerstate import GAVE_UP
 
 # The names that the supervisor and the systemd units give; whoever has another one was started by hand.
-_OURS: Final = re.compile(f"{SUPERVISOR}|{TRAINER}|{RUNNER}|dft-worker-.*")
+_OURS: Final = re.compile(f"{SUPERVISOR}|{TRAINER}|{RUNNER}|dft-worker-.*|explorer-worker-.*")
 _OVER: Final = ("done", "stuck")
 PRODUCER: Final = "produce-"
 _CRASHES: Final = 3
@@ -38,10 +38,26 @@ def problems(facts: dict[str, Any]) -> list[str]:
             f"{facts['queue']['pending']} task(s) pending, and no dft-worker runs: autopipe worker dft, here or on "
             "another node, or a larger supervisor.dft_workers at the next start"
         )
+    lines += _of_exploration(facts)
     for state in ("failed", "corrupt"):
         if facts["queue"].get(state):
             lines.append(f"{facts['queue'][state]} task(s) {state}: autopipe queue ls --state {state}")
     return lines
+
+
+def _of_exploration(facts: dict[str, Any]) -> Iterator[str]:
+    trajectories = facts.get("trajectories", {})
+    left = {state: n for state in ("pending", "delayed", "failed") if (n := trajectories.get(state))}
+    alive = [daemon["name"] for daemon in facts["daemons"] if daemon["alive"]]
+    if left and facts.get("activity") == "running" and not _any_named("explore", [*alive, *_children(facts)]):
+        told = ", ".join(f"{n} {state}" for state, n in left.items())
+        yield f"trajectories: {told}, and no explorer-worker runs: autopipe worker explore, here or on another node"
+    if trajectories.get("failed"):
+        yield f"{trajectories['failed']} trajectories failed: autopipe explore status; the others are gone on with"
+
+
+def _any_named(start: str, names: Iterable[str]) -> bool:
+    return any(name.startswith(start) for name in names)
 
 
 def _of_disk(facts: dict[str, Any]) -> list[str]:

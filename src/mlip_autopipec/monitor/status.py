@@ -14,6 +14,7 @@ from mlip_autopipec.core.files import read_json
 from mlip_autopipec.monitor.costs import costs
 from mlip_autopipec.monitor.production import report
 from mlip_autopipec.runtime.heartbeat import heartbeat_identity, read_heartbeat
+from mlip_autopipec.store.exploration import SelectionRecord, explored_results
 from mlip_autopipec.store.queue import TaskQueue
 from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.results import Results
@@ -52,6 +53,7 @@ def collect(run: RunDirectory, planned: Collection[str] | None = None) -> dict[s
         "daemons": daemons,
         "walkers": walkers,
         "queue": TaskQueue(run.queue / "dft", Results(run.results), worker="status", attempts=run.attempts).counts(),
+        "trajectories": _trajectories(run, damaged),
         "productions": report(run, damaged),
         "versions": [_version(registry, version, damaged) for version in registry.versions()],
         "damaged": damaged,
@@ -75,6 +77,18 @@ def _workflow(run: RunDirectory, damaged: list[str]) -> dict[str, Any]:
     except (DataError, TypeError, ValueError):
         damaged.append(f"{run.state} is damaged: remove it, the supervisor writes it again")
         return {"generation": 0, "phase": "unknown", "pending_tasks": 0}
+
+
+def _trajectories(run: RunDirectory, damaged: list[str]) -> dict[str, int]:
+    """Count the trajectories by state; none once what they are for is picked."""
+    try:
+        picked = SelectionRecord.read(run)
+    except DataError as error:
+        damaged.append(str(error))
+        return {}
+    if not (run.queue / "explore").is_dir() or (picked is not None and picked.published):
+        return {}
+    return TaskQueue(run.queue / "explore", explored_results(run), worker="status", attempts=run.attempts).counts()
 
 
 def _current(registry: Registry, damaged: list[str]) -> dict[str, Any]:

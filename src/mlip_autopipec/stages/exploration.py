@@ -6,8 +6,8 @@ Reads: the start structures. Writes: tasks in `queue/explore/pending`; what come
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,8 @@ from ase import Atoms
 from mlip_autopipec.core.errors import ConfigError, DataError
 from mlip_autopipec.core.shares import divided
 from mlip_autopipec.store.task import Task
+
+logger = logging.getLogger(__name__)
 
 ENGINE: Final = "surrogate-md"
 # MD of a dimer says nothing that the dimer itself does not.
@@ -28,6 +30,26 @@ _SETTINGS: Final = (
 def kind_of(atoms: Atoms) -> str:
     """Return the `config_type` of a seed."""
     return str(atoms.info.get("config_type", "bootstrap"))
+
+
+def shares_of_seeds(seeds: Sequence[Atoms], shares: Mapping[str, float]) -> tuple[dict[str, float], str]:
+    """Return the shares of kinds that some seed is of, and a warning of those that were dropped (or nothing).
+
+    Raises
+    ------
+    ConfigError
+        None is left.
+    """
+    there = {kind_of(atoms) for atoms in seeds}
+    kept = {name: share for name, share in shares.items() if name in there}
+    missing = sorted(name for name, share in shares.items() if name not in there and share > 0)
+    if not any(kept.values()):
+        raise ConfigError(
+            f"explore.shares.{(missing or sorted(shares))[0]}: no structure of start.dataset has this config_type, nor "
+            "any other with a share",
+            f"there are {', '.join(sorted(there))}; explore.shares: null goes by how many there are of each",
+        )
+    return kept, f"explore.shares: no seed is of {', '.join(missing)}: the others share" if missing else ""
 
 
 def exploration_tasks(
@@ -51,34 +73,36 @@ def exploration_tasks(
     surrogate
         As it stands in a task: nothing that depends on a node.
     temperatures, pressures_bar
-        K and bar; each temperature is run at the seed's own volume, and at each pressure if it is periodic.
+        K and bar; trajectory after trajectory takes the next of the grid of temperatures and of the seed's own volume
+        and, if it is periodic, pressures.
     trajectories
         How many, divided among the seeds' kinds by `shares`, or by how many seeds of a kind there are.
 
     Raises
     ------
     ConfigError
-        `shares` names a kind that no seed is of.
+        No seed is of any kind that `shares` names.
     """
     groups: dict[str, list[int]] = {}
     for number, atoms in enumerate(seeds):
         if len(atoms) >= _FEWEST_ATOMS:
             groups.setdefault(kind_of(atoms), []).append(number)
-    if shares is not None and (unknown := sorted(set(shares) - {kind_of(atoms) for atoms in seeds})):
-        raise ConfigError(
-            f"explore.shares.{unknown[0]}: no structure of start.dataset has this config_type",
-            f"there are {', '.join(sorted({kind_of(atoms) for atoms in seeds}))}",
-        )
+    if shares is not None:
+        shares, warning = shares_of_seeds(seeds, shares)
+        if warning:
+            logger.warning("%s", warning)
     weights = {name: (len(found) if shares is None else shares.get(name, 0.0)) for name, found in groups.items()}
     rng, run_number = np.random.default_rng(seed), 0
     for name, count in divided(trajectories, weights).items():
         order = rng.permutation(groups[name])
         for k in range(count):
-            number = int(order[k % len(order)])
-            atoms = seeds[number]
-            grid = list(product([None, *(pressures_bar if atoms.pbc.all() else ())], temperatures))
             # The second time that it is a seed's turn, other conditions are.
-            pressure, temperature = grid[(k + k // len(order)) % len(grid)]
+            number = int(order[(k + k // len(order)) % len(order)])
+            atoms = seeds[number]
+            pressures = [None, *(pressures_bar if atoms.pbc.all() else ())]
+            # By the number in the run, not within the kind: kinds of few trajectories would all begin alike.
+            row, column = divmod(run_number, len(temperatures))
+            temperature, pressure = temperatures[column], pressures[(row + column) % len(pressures)]
             settings = {
                 "engine": ENGINE, "surrogate": dict(surrogate), "temperature": float(temperature),
                 "pressure_bar": pressure, "steps": steps, "stride": stride, "timestep_fs": timestep_fs,

@@ -18,6 +18,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.store.sides import side_of
 from mlip_autopipec.store.task import Task
 
 # Labels that MD waits for come first: gamma is at least 1 there.
@@ -193,7 +194,22 @@ def seed_tasks(frames: Sequence[Atoms], labeller: Mapping[str, Any], created: st
                 np.ones(len(atoms), dtype=int).tolist(),
                 dict(labeller),
                 priority=SEED_PRIORITY,
-                origin={"source": "bootstrap", "number": number},
+                origin=_origin(atoms, number),
                 config_type=str(atoms.info.get("config_type", "bootstrap")),
                 created=created,
             )
+
+
+def count_learned(frames: Sequence[Atoms]) -> int:
+    """Return how many of the start structures will be learned from; the others judge versions, or are margins."""
+    kinds = [str(atoms.info.get("config_type", "bootstrap")) for atoms in frames]
+    return sum(side_of(kind, _origin(frames[k], k)) == "train" for k, kind in enumerate(kinds))
+
+
+def _origin(atoms: Atoms, number: int) -> dict[str, Any]:
+    """Return where a start structure comes from.
+
+    Seeds that we made are no series in time: they are sorted by kind, and a segment held out would be whole kinds.
+    """
+    is_made = "seed_number" in atoms.info and not has_label(atoms)
+    return {"source": "seed" if is_made else "bootstrap", "number": number}

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mlip_autopipec.core.magnetism import MAGNETIC
 from mlip_autopipec.structures.seeds.generator import nearest_distance
 from mlip_autopipec.structures.seeds.material import Material
 
@@ -26,8 +27,8 @@ _ROOM_K: Final = 300.0
 _NEIGHBOURS: Final = 45
 _SHORTEST_CUTOFF: Final = 4.5
 _LONGEST_CUTOFF: Final = 7.0
-# Elements whose compounds order antiferromagnetically (most oxides and halides of 3d metals), and chromium.
-_ANTIFERRO: Final = frozenset({"Cr"})
+# Elements whose compounds order antiferromagnetically (most oxides and halides of 3d metals), chromium and manganese.
+_ANTIFERRO: Final = frozenset({"Cr", "Mn"})
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Inferred:
     beside: tuple[str, ...] = ()
 
 
-def infer(material: Material, engine: str, n_seeds: int) -> list[Inferred]:
+def infer(
+    material: Material, engine: str, n_seeds: int, *, learned: int | None = None, picks: int | None = None
+) -> list[Inferred]:
     """Return all values that follow from a material.
 
     Parameters
@@ -55,10 +58,15 @@ def infer(material: Material, engine: str, n_seeds: int) -> list[Inferred]:
     engine
         The labeller's: some keys exist only for some of them.
     n_seeds
-        Structures that are labelled before the first fit.
+        Structures that are made for the first fit.
+    learned
+        Of the structures that are there, those that will be learned from; None before there are any.
+    picks
+        Structures that are labelled in their place, of a run that explores.
     """
     return [
-        *_dynamics(material, engine), *_cells(material), *_fit(material, engine, n_seeds), *_dft(material, engine)
+        *_dynamics(material, engine), *_cells(material), *_fit(material, engine), _first(n_seeds, learned, picks),
+        *_dft(material, engine),
     ]  # fmt: skip
 
 
@@ -161,7 +169,7 @@ def _cells(material: Material) -> list[Inferred]:
     return found
 
 
-def _fit(material: Material, engine: str, n_seeds: int) -> list[Inferred]:
+def _fit(material: Material, engine: str) -> list[Inferred]:
     radius = (3.0 * _NEIGHBOURS * material.volume_per_atom / (4.0 * math.pi)) ** (1.0 / 3.0)
     cutoff = round(min(_LONGEST_CUTOFF, max(_SHORTEST_CUTOFF, radius)), 1)
     numbers, momenta = _functions(len(material.elements))
@@ -170,15 +178,26 @@ def _fit(material: Material, engine: str, n_seeds: int) -> list[Inferred]:
         f"sphere of {_NEIGHBOURS} atoms at {material.volume_per_atom:.3g} A^3 each, between {_SHORTEST_CUTOFF:g} and "
         f"{_LONGEST_CUTOFF:g} A"
     )
-    initial, new = max(1, math.floor(0.9 * n_seeds)), 3 if engine == "teacher" else 5
+    new = 3 if engine == "teacher" else 5
     cheap = "a teacher's come at once" if engine == "teacher" else "a fit is cheap beside them"
     return [
         Inferred("training.cutoff", cutoff, sphere),
         Inferred("training.nradmax_by_orders", list(numbers), told, beside=("lmax_by_orders",)),
         Inferred("training.lmax_by_orders", list(momenta), told, beside=("nradmax_by_orders",)),
-        Inferred("training.min_initial_labels", initial, f"nine of ten of the {n_seeds} seeds"),
         Inferred("training.min_new_labels", new, f"labels that may wait for a refit: {cheap}"),
     ]
+
+
+def _first(n_seeds: int, learned: int | None, picks: int | None) -> Inferred:
+    """Return how many labels the first fit waits for: never more than can come."""
+    key = "training.min_initial_labels"
+    if picks is not None:
+        # A tenth of the trajectories is held out to judge versions by.
+        return Inferred(key, max(1, math.floor(0.8 * picks)), f"eight of ten of the {picks} picks")
+    most = math.floor(0.9 * n_seeds)
+    if learned is not None and learned < most:
+        return Inferred(key, max(1, learned), f"all structures of start.dataset that are learned from: {learned}")
+    return Inferred(key, max(1, most), f"nine of ten of the {n_seeds} seeds")
 
 
 def _functions(n_elements: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -194,18 +213,20 @@ def _dft(material: Material, engine: str) -> list[Inferred]:
         return []
     if material.is_metallic:
         spacing, why = 0.20, "a metal: its Fermi surface needs dense k-points"
+    elif material.is_insulating:
+        spacing, why = 0.30, f"{material.kind}, without d or f electrons: a gap, so that few k-points do"
     else:
-        spacing, why = 0.30, f"{material.kind}: most likely a gap, so that few k-points do"
+        spacing, why = 0.20, f"{material.kind}: some phase of it may be a metal, which needs dense k-points"
     found = [Inferred("labeller.kspacing", spacing, why)]
     magnetic = material.magnetic_elements
     if magnetic:
         names = ", ".join(magnetic)
         found.append(Inferred("labeller.nspin", 2, f"{names}: moments survive in solids"))
         order = "antiferro" if material.kind == "ionic" or set(material.elements) <= _ANTIFERRO else "ferro"
-        told = "salts of 3d metals, and chromium, order so" if order == "antiferro" else "most metals order so"
+        told = "salts of 3d metals, chromium and manganese order so" if order == "antiferro" else "most metals order so"
         found.append(Inferred("labeller.magnetic_order", order, f"{names}: {told}"))
     else:
-        found.append(Inferred("labeller.nspin", 1, "no Fe, Co, Ni or Cr",
+        found.append(Inferred("labeller.nspin", 1, f"no {', '.join(MAGNETIC)}",
                               beside=("starting_magnetization", "magnetic_moments")))  # fmt: skip
     if engine == "vasp" and not material.is_metallic:
         found += [

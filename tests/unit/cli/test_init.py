@@ -66,6 +66,18 @@ def test_what_is_written_wins(al: RunDirectory) -> None:
     assert "mass" in reasons["otf.timestep"]
 
 
+def test_the_first_fit_waits_for_no_more_labels_than_can_come(al: RunDirectory) -> None:
+    data = yaml.safe_load(al.config_file.read_text())
+    assert load(al).training.min_initial_labels == 43
+    surrogate = {"surrogate": {"kind": "emt"}, "picks": 20}
+    al.config_file.write_text(yaml.safe_dump(data | {"explore": surrogate}))
+    assert load(al).training.min_initial_labels == 16
+    seeds = ase.io.read(al.start / "seeds.extxyz", index=":")
+    ase.io.write(al.start / "seeds.extxyz", seeds[:12])
+    al.config_file.write_text(yaml.safe_dump(data))
+    assert load(al).training.min_initial_labels == 12
+
+
 def test_expand_writes_every_value_and_the_reason_for_the_inferred_ones(autopipe: Say, al: RunDirectory) -> None:
     assert autopipe("config", "expand", "-C", al.root)[0] == 0
     lines = al.frozen_config.read_text().splitlines()

@@ -22,6 +22,7 @@ from mlip_autopipec.config import Config, parse
 from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.events import read_events
+from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.daemons.explorer_worker import ExplorerWorker
 from mlip_autopipec.daemons.exploring import Exploration
@@ -29,8 +30,11 @@ from mlip_autopipec.daemons.queues import dft_queue, explore_queue
 from mlip_autopipec.daemons.seeding import publish_seeds, publish_trajectories
 from mlip_autopipec.daemons.surrogates import check_surrogate
 from mlip_autopipec.runtime.serve import Outcome
+from mlip_autopipec.stages.explore import count_learned
 from mlip_autopipec.store.exploration import SelectionRecord, explored_results, frames_of
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.store.sides import side_of
+from mlip_autopipec.store.task import Task
 
 
 def seeds() -> list[Atoms]:
@@ -158,6 +162,25 @@ def test_what_the_surrogate_cannot_compute_fails_and_the_rest_is_picked(tmp_path
         check_surrogate({"kind": "emt"}, run.root, "cpu", [strange])
 
 
+def test_a_surrogate_whose_file_is_gone_fails_the_trajectory(tmp_path: Path) -> None:
+    run, config = make_run(tmp_path, trajectories=1, surrogate={"kind": "potential", "model": "gone.yaml"})
+    publish_trajectories(run, config, "test", SystemClock())
+    with worker(run, config) as made:
+        assert work(made) is Outcome.DONE
+        assert made.status()[1] == {"explored": 0, "failed": 1}
+    (reason,) = (run.queue / "explore" / "failed").glob("*.reason")
+    assert "gone.yaml: file not found" in reason.read_text()
+
+
+def test_a_run_with_a_potential_has_nothing_to_explore(tmp_path: Path) -> None:
+    run, _ = make_run(tmp_path)
+    (run.potentials / "v0001").mkdir(parents=True)
+    write_json(run.potentials / "v0001" / "manifest.json", {})
+    shown = CliRunner().invoke(cli, ["explore", "run", "-C", str(tmp_path)])
+    assert isinstance(shown.exception, ConfigError)
+    assert "has a potential already (v0001)" in str(shown.exception)
+
+
 def test_frames_name_their_steps_and_are_read_one_by_one(tmp_path: Path) -> None:
     run, config = make_run(tmp_path, trajectories=1)
     (task_id,) = publish_trajectories(run, config, "test", SystemClock())
@@ -177,6 +200,27 @@ def test_seeds_without_four_atoms_are_picked_from_alone(tmp_path: Path) -> None:
     assert [pick.source for pick in record.picks] == ["seed"] * 3
     assert "all are labelled" in record.remark
     assert dft_queue(run, config.queue, worker="test").unfinished() == 3
+
+
+def test_seeds_that_were_made_are_all_learned_from(tmp_path: Path) -> None:
+    frames = [atoms for _ in range(15) for atoms in seeds()]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.01, seed=number)
+    run, config = make_run(tmp_path / "given", frames, surrogate={"kind": "none"})
+    assert len(publish_seeds(run, config, "test")) == 60
+    assert count_learned(frames) == 50
+    assert sides_of(run) == {"train", "validation", "margin"}
+    for number, atoms in enumerate(frames):
+        atoms.info["seed_number"] = number
+    run, config = make_run(tmp_path / "made", frames, surrogate={"kind": "none"})
+    publish_seeds(run, config, "test")
+    assert count_learned(frames) == 60
+    assert sides_of(run) == {"train"}
+
+
+def sides_of(run: RunDirectory) -> set[str]:
+    tasks = [Task.from_dict(read_json(path)) for path in (run.queue / "dft" / "pending").rglob("*.json")]
+    return {side_of(task.config_type, task.origin) for task in tasks}
 
 
 def test_without_a_surrogate_the_seeds_are_labelled_and_it_is_said(

@@ -103,6 +103,11 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(tmp_path: Path, pr
         assert np.allclose(one.cell, other.cell, atol=1e-9)
         assert np.allclose(one.positions, other.positions, atol=3e-8)
     assert (ended.step, ended.frames, ended.complaint) == (40, 8, "")
+    last, again = Checkpoint.read(whole), Checkpoint.read(cut)
+    assert last is not None
+    assert again is not None
+    for name in ("positions", "momenta", "cell", "barostat"):
+        assert np.allclose(getattr(last, name), getattr(again, name), rtol=0, atol=1e-10), name
 
 
 def test_what_blows_up_is_stopped_and_its_frames_before_are_kept(tmp_path: Path) -> None:

@@ -46,6 +46,19 @@ def test_tasks_that_nobody_labels_are_a_problem() -> None:
     assert problems(facts(activity="stopped", pending=3)) == []
 
 
+def test_trajectories_that_nobody_makes_are_a_problem() -> None:
+    supervisor, worker = daemon("supervisor", "otf", children={}), daemon("explorer-worker-0", "exploring")
+    scene = {**facts(supervisor), "trajectories": {"pending": 2, "failed": 1, "done": 4}}
+    waits, failed = problems(scene)
+    assert "2 pending, 1 failed, and no explorer-worker runs: autopipe worker explore" in waits
+    assert "1 trajectories failed: autopipe explore status" in failed
+    assert problems({**facts(supervisor, worker), "trajectories": {"pending": 2}}) == []
+    (line,) = problems(facts(daemon("explorer-worker-0", "failing", error="nothing was picked: no frame")))
+    assert "explorer-worker-0 is failing: nothing was picked" in line
+    (line,) = problems(facts(daemon("explorer-worker-0", alive=False)))
+    assert line.endswith(": autopipe otf start")
+
+
 def test_who_is_gone_is_started_again_by_whoever_started_it() -> None:
     gone = daemon("trainer-worker", alive=False)
     (line,) = problems(facts(gone))

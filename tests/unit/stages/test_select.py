@@ -105,8 +105,21 @@ def test_trajectories_are_spread_over_kinds_seeds_and_conditions() -> None:
     assert trajectories() == found
 
 
-def test_shares_decide_and_unknown_ones_are_refused() -> None:
+def test_conditions_go_on_from_kind_to_kind() -> None:
+    found = trajectories(trajectories=12, pressures_bar=[0.0, 1e4], shares={"bulk": 1.0})
+    conditions = [(line["temperature"], line["pressure_bar"]) for line in found]
+    assert len(set(conditions[:6])) == 6  # the whole grid
+    assert {line["temperature"] for line in found if line["number"] == 0} == {300.0, 900.0}
+    few = trajectories(trajectories=2)
+    assert [line["kind"] for line in few] == ["bulk", "cluster"]
+    assert [line["temperature"] for line in few] == [300.0, 900.0]
+
+
+def test_shares_decide_and_what_no_seed_is_of_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     kinds = [line["kind"] for line in trajectories(shares={"cluster": 1.0, "dimer": 5.0})]
     assert kinds == ["cluster"] * 8
+    assert not caplog.text
+    assert [line["kind"] for line in trajectories(shares={"cluster": 1.0, "slab": 1.0})] == ["cluster"] * 8
+    assert "no seed is of slab" in caplog.text
     with pytest.raises(ConfigError, match=r"explore\.shares\.slab"):
         trajectories(shares={"slab": 1.0})

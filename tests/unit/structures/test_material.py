@@ -82,6 +82,12 @@ def test_what_is_no_material_here(formula: str, word: str) -> None:
     assert word in f"{refused.value.message} {refused.value.hint}"
 
 
+def test_a_gap_is_certain_for_salts_of_main_group_metals_only() -> None:
+    assert all(of_formula(formula).is_insulating for formula in ("NaCl", "MgO", "Al2O3", "Ar"))
+    assert not any(of_formula(f).is_insulating for f in ("TiN", "TiC", "ZrN", "RuO2", "TiO2", "Si", "Al", "CuAu"))
+    assert of_formula("MnO").magnetic_elements == ("Mn",)
+
+
 def test_a_crystal_comes_first_and_its_own_prototype_not_twice() -> None:
     material = of_crystal(bulk("Al", a=4.2), "mine.cif")
     assert [p.name for p in material.prototypes] == ["given", "hcp", "bcc"]

@@ -30,6 +30,7 @@ class Checkpoint:
     rng : state of the random numbers
     frames, n_frames : bytes and number of the frames written so far
     volume : A^3 at the start of the trajectory
+    cell_force : on the cell's volume, eV, of momenta half a step ago; None at constant volume
     """
 
     step: int
@@ -41,11 +42,13 @@ class Checkpoint:
     frames: int
     n_frames: int
     volume: float
+    cell_force: float | None = None
 
     def write(self, folder: Path) -> None:
         """Replace the checkpoint of `folder`."""
         buffer = io.BytesIO()
-        rest = {name: getattr(self, name) for name in ("step", "barostat", "rng", "frames", "n_frames", "volume")}
+        names = ("step", "barostat", "rng", "frames", "n_frames", "volume", "cell_force")
+        rest = {name: getattr(self, name) for name in names}
         np.savez(
             buffer, rest=np.array(json.dumps(rest)), positions=self.positions, momenta=self.momenta, cell=self.cell
         )

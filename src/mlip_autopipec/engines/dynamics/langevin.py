@@ -107,6 +107,9 @@ class LangevinRun:
         self._watchdog = Watchdog(conditions.temperature, volume)
         self._atoms.calc = calculator
         self._md = self._integrator(0.0 if found is None else found.barostat)
+        if found is not None and found.cell_force is not None:
+            # The integrator takes it before the last half step of momenta; anew it would be that after it.
+            self._md.force_eps = found.cell_force
 
     def run(self) -> Ended:
         """Go on to the last step, or until the watchdog complains.
@@ -191,6 +194,7 @@ class LangevinRun:
             frames=path.stat().st_size,
             n_frames=self._frames,
             volume=self._watchdog.volume,
+            cell_force=None if self.conditions.pressure_bar is None else float(self._md.force_eps),
         ).write(self.folder)
 
     def _restore(self, found: Checkpoint) -> None:

@@ -82,11 +82,11 @@ class EspressoSettings(BaseModel):
         False, description="keep, and mark, a label for which only a larger smearing than degauss_ry converges"
     )
     nspin: Literal[1, 2] | None = Field(
-        None, description="1: no spin; 2: collinear spin; default: 2 if Fe, Co, Ni or Cr is among the elements"
+        None, description="1: no spin; 2: collinear spin; default: 2 if Fe, Co, Ni, Mn or Cr is among the elements"
     )
     starting_magnetization: dict[str, float] = Field(
         default_factory=dict,
-        description="-1 to 1 for each element, fraction of its valence electrons; default: 0.4 for Fe, Co, Ni and Cr",
+        description="-1 to 1 for each element, fraction of its valence electrons; default: 0.4 for Fe, Co, Ni, Mn, Cr",
     )
     magnetic_order: Literal["ferro", "antiferro"] = Field(
         "ferro", description="antiferro: moments start with opposite signs on magnetic neighbours, as in NiO and Cr"

@@ -73,7 +73,13 @@ _VOLUMES: Final[Mapping[str, float]] = {
 NONMETALS: Final = frozenset(["H", "He", "C", "N", "O", "F", "Ne", "P", "S", "Cl", "Ar", "Se", "Br", "Kr", "I", "Xe"])
 METALLOIDS: Final = frozenset(["B", "Si", "Ge", "As", "Sb", "Te"])
 NOBLE: Final = frozenset(["He", "Ne", "Ar", "Kr", "Xe"])
+_D_AND_F_BLOCK: Final = (range(21, 31), range(39, 49), range(57, 81), range(89, 113))
 _ATOMS_PER_CUBE: Final = {"fcc": 4, "bcc": 2, "diamond": 8, "sc": 1}
+
+
+def in_d_or_f_block(element: str) -> bool:
+    """True for a transition metal, groups 3 to 12, lanthanide or actinide."""
+    return any(atomic_numbers[element] in block for block in _D_AND_F_BLOCK)
 
 
 def reference(element: str) -> Mapping[str, Any]:

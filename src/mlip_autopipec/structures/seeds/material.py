@@ -25,6 +25,7 @@ from mlip_autopipec.structures.seeds.elements import (
     METALLOIDS,
     NOBLE,
     NONMETALS,
+    in_d_or_f_block,
     reference,
 )
 from mlip_autopipec.structures.seeds.prototypes import Prototype
@@ -81,6 +82,15 @@ class Material:
     @property
     def is_metallic(self) -> bool:
         return self.kind in ("metal", "alloy")
+
+    @property
+    def is_insulating(self) -> bool:
+        """True if a gap is certain, whatever the phase.
+
+        Many nitrides, carbides and some oxides of transition metals are metals; so are dense and liquid silicon.
+        """
+        is_salt = self.kind == "ionic" and not any(in_d_or_f_block(e) for e in self.elements)
+        return is_salt or self.kind == "noble"
 
     @property
     def magnetic_elements(self) -> tuple[str, ...]:
