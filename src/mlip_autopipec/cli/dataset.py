@@ -290,7 +290,7 @@ def _records(file: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
         task_id, record = _record(frame, settings, f"{file.name}:{number}", now)
         found[task_id] = record
     # ASE reads the numbers of an SCF that was given up, too.
-    if filetype(file) == "vasp-out" and converged_steps(_text(file)) < number:
+    if filetype(str(file)) == "vasp-out" and converged_steps(_text(file)) < number:
         raise DataError(f"{file}: not every SCF of it converged", "compute it again; nothing was imported")
     return found
 
