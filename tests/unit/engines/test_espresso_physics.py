@@ -86,9 +86,15 @@ CASES = {
             "ecutwfc_ry": 20,
             "ecutrho_ry": 160,  # forces need no more
         },
-        # At Gamma alone its moments vanish unless it is stretched.
-        stress={"ecutwfc_ry": 70, "ecutrho_ry": 560, "kspacing": 2.6},
-        stretch=1.12,
+        # At Gamma alone its moments vanish unless it is stretched; PBE feels the grid: 0.34 GPa off at 70 and 560 Ry.
+        stress={
+            "elements": [],
+            "pseudopotentials": {"Ni": "Ni.pz-nd-rrkjus.UPF", "O": "O.pz-rrkjus.UPF"},
+            "ecutwfc_ry": 60,
+            "ecutrho_ry": 480,
+            "kspacing": 2.6,
+        },
+        stretch=1.2,
         slow=True,
     ),
     "slab": Case(
