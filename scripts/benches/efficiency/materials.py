@@ -16,10 +16,12 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
-from teachers import StillingerWeber
 
 from mlip_autopipec.cli.examples import strained_and_rattled
+from mlip_autopipec.engines.lammps.reference import LammpsFile
 
+SILICON: dict[str, Any] = {"pair_style": "sw", "file": "Si.sw", "elements": ["Si"]}
+"""Stillinger & Weber 1985, doi:10.1103/PhysRevB.31.5262, by LAMMPS' own file."""
 SYSTEMS = ("solid", "liquid", "vacancy", "surface")
 STARTS = 8
 """Rattled crystals of 32 atoms from which every strategy begins; they are no labels of any."""
@@ -52,7 +54,7 @@ class Material:
 
     def calculator(self) -> Calculator:
         """Return the teacher."""
-        return EMT() if self.symbol == "Al" else StillingerWeber()
+        return EMT() if self.symbol == "Al" else LammpsFile(**SILICON)
 
     def labelled(self, atoms: Atoms) -> Atoms:
         """Return a copy with the teacher's energy and forces."""
@@ -76,7 +78,11 @@ MATERIALS = (
     Material("Al", "fcc", 3.99, 900.0, 1250.0, 2600.0, 1.03, 5.6, {"engine": "teacher", "model": "emt"}, 4),
     Material(
         "Si", "diamond", 5.431, 1200.0, 2000.0, 4500.0, 0.985, 5.2,
-        {"engine": "ase", "calculator": "teachers.StillingerWeber", "elements": ["Si"]}, 3,
+        {
+            "engine": "ase", "calculator": "mlip_autopipec.engines.lammps.reference.LammpsFile", "kwargs": SILICON,
+            "elements": ["Si"],
+        },
+        3,
     ),
 )  # fmt: skip
 
