@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlip_autopipec.core.conventions import EV_PER_A3_IN_GPA, RYDBERG_EV, voigt_from_tensor
+from mlip_autopipec.core.dftsettings import METAL_KSPACING
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
@@ -254,7 +255,7 @@ def hot(seed: int = 5) -> Atoms:
     """91 atoms: cut out of bcc magnesium whose atoms are displaced at random, alike under all rotations about one.
 
     The disorder of a hot metal splits the levels that the zone's folding brings together, and which a crystal's forces
-    feel most (43 meV/A in `squeezed`); the symmetry leaves 4 and 20 k-points of 14 and 112.
+    feel most; the symmetry leaves 10 and 35 k-points of 36 and 260.
     """
     parent = bulk("Mg", "bcc", a=EDGE_A, cubic=True) * (6, 6, 6)
     centre = int(np.argmin(np.linalg.norm(parent.positions - 3 * EDGE_A, axis=1)))
@@ -270,8 +271,10 @@ def hot(seed: int = 5) -> Atoms:
 def test_k_points_half_as_far_apart_change_little_in_a_carved_metal_cell(pw_x: str, tmp_path: Path) -> None:
     atoms = hot()
     assert len(atoms) == 91
-    # The default, which is what metals need, and half of it.
-    usual, denser = (carved_labeller(kspacing=k, conv_thr_ry=1e-6).label(atoms, tmp_path) for k in (0.20, 0.10))
+    usual, denser = (
+        carved_labeller(kspacing=k, conv_thr_ry=1e-6).label(atoms, tmp_path)
+        for k in (METAL_KSPACING, METAL_KSPACING / 2)
+    )
     assert denser.info["kpoints"] == [2 * count for count in usual.info["kpoints"]]
     change = float(np.linalg.norm(denser.forces - usual.forces, axis=1).max())
     largest = float(np.linalg.norm(usual.forces, axis=1).max())
