@@ -12,7 +12,7 @@ from mlip_autopipec.core.interfaces import FloatArray
 from mlip_autopipec.core.magnetism import MAGNETIC, starting_moments
 
 METAL_KSPACING: Final = 0.15
-"""1/A, 2 pi included. Forces in a carved cell of a hot sp metal, 12.4 A: 18 meV/A from those of twice as many points
+"""1/A, 2 pi included. Forces in a carved cell of a hot sp metal, 12.4 A: 16 meV/A from those of twice as many points
 along each axis; at 0.20 it is 33 meV/A (tests/unit/engines/test_espresso_physics.py)."""
 
 
