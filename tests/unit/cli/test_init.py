@@ -14,7 +14,10 @@ from ase.build import bulk
 
 from mlip_autopipec.cli.main import main
 from mlip_autopipec.config import freeze, load, load_with_reasons, was_started
+from mlip_autopipec.daemons.surrogatechoice import choose_surrogate
+from mlip_autopipec.stages import policy
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.structures.seeds.material import of_formula
 
 Say = Callable[..., tuple[int, str, str]]
 
@@ -106,6 +109,44 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(autopipe: Say, tmp_path: Pa
     assert plan["labels"]["seeds"] == sum(plan["seeds"].values())
     assert plan["core_hours"] > 0
     assert plan["prototypes"][0]["name"] == "L1_2"
+
+
+def test_a_surrogate_that_is_asked_for_explores(autopipe: Say, tmp_path: Path) -> None:
+    words = ("Al", tmp_path / "run", "--labeller", "teacher", "--surrogate", "emt", "--json")
+    code, out, err = autopipe("init", *words)
+    assert code == 0, err
+    plan, run = json.loads(out), RunDirectory(tmp_path / "run")
+    assert yaml.safe_load(run.config_file.read_text())["explore"] == {"surrogate": {"kind": "emt"}, "seed": 1}
+    config, reasons = load_with_reasons(run)
+    assert config.explore.explores
+    assert plan["labels"]["seeds"] == config.explore.picks
+    assert plan["surrogate"]["kind"] == "emt"
+    assert config.explore.shares == {
+        name: round(share, 4) for name, share in policy.plan(of_formula("Al")).shares.items()
+    }
+    assert "melts" in reasons["explore.temperatures"]
+    assert autopipe("config", "check", "-C", run.root)[0] == 0
+
+
+def test_a_surrogates_file_goes_with_the_run(autopipe: Say, tmp_path: Path) -> None:
+    (tmp_path / "mine.model").write_bytes(b"weights")
+    words = ("--labeller", "teacher", "--surrogate", tmp_path / "mine.model")
+    assert autopipe("init", "Al", tmp_path / "run", *words)[0] == 0
+    run = RunDirectory(tmp_path / "run")
+    (tmp_path / "mine.model").unlink()
+    surrogate = load(run).explore.surrogate
+    assert (surrogate.kind, surrogate.model) == ("mace", "start/mine.model")
+    assert (run.root / "start" / "mine.model").read_bytes() == b"weights"
+    assert autopipe("init", "Al", tmp_path / "other", *words)[0] == 78
+    assert not (tmp_path / "other").exists()
+
+
+def test_unasked_nobody_explores_who_is_not_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    dft = choose_surrogate(None, {"engine": "espresso"})
+    assert dft.section is None
+    assert "no MACE model at hand" in dft.reason
+    assert choose_surrogate(None, {"engine": "teacher"}).section is None
 
 
 def test_a_crystal_of_a_file(autopipe: Say, tmp_path: Path) -> None:
