@@ -31,6 +31,11 @@ LABELLERS = ("espresso", "gpaw", "vasp", "teacher")
     help="Who explores before the first labels: name of a MACE model, a file (MACE, or .yaml/.yace), emt, lj, none. "
     "Default: a MACE model whose weights are here; never beside a teacher.",
 )
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="An earlier run of this or a like material: kinds of seeds whose labels told it most get more.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the seeds' random numbers.")
 @dry_run_option
 @json_option
@@ -40,6 +45,7 @@ def init(
     example: str | None,
     labeller: str | None,
     surrogate: str | None,
+    evidence: Path | None,
     seed: int,
     dry_run: bool,
     as_json: bool,
@@ -50,14 +56,16 @@ def init(
     everything else is inferred. --dry-run says what would be made, how many labels it takes and how many core-hours.
     """
     if example is not None:
-        if folder is not None or labeller is not None or surrogate is not None or dry_run:
-            raise click.UsageError("--example DIR: takes no composition, --labeller, --surrogate or --dry-run")
+        if dry_run or any(given is not None for given in (folder, labeller, surrogate, evidence)):
+            raise click.UsageError(
+                "--example DIR: takes no composition, --labeller, --surrogate, --evidence or --dry-run"
+            )
         _from_example(Path(what), example, as_json)
         return
     from mlip_autopipec.cli.zeroconfig import prepare, tell, write
     from mlip_autopipec.store.rundir import RunDirectory
 
-    prepared = prepare(what, labeller, seed, surrogate)
+    prepared = prepare(what, labeller, seed, surrogate, None if evidence is None else RunDirectory(evidence))
     run = RunDirectory(folder or Path(Path(what).stem if Path(what).is_file() else what))
     if not dry_run:
         _require_new(run)

@@ -12,10 +12,11 @@ import ase.io
 import click
 
 from mlip_autopipec.cli.heldout import emt_heldout
-from mlip_autopipec.config import Config, parse
+from mlip_autopipec.config import Config, load_in_force, parse
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.files import write_text
 from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.daemons.evidence import evidence_of
 from mlip_autopipec.daemons.inference import Proposal, complete, propose
 from mlip_autopipec.daemons.labellerchoice import Choice, choose_labeller
 from mlip_autopipec.daemons.settings import NodeSettings
@@ -72,18 +73,24 @@ class Prepared:
         }
 
 
-def prepare(what: str, labeller: str | None, seed: int, surrogate: str | None = None) -> Prepared:
+def prepare(
+    what: str, labeller: str | None, seed: int, surrogate: str | None = None, evidence: RunDirectory | None = None
+) -> Prepared:
     """Plan a run for a formula or a file with a crystal; nothing is written.
 
     Parameters
     ----------
     labeller, surrogate
         As they are asked for; None: what is there.
+    evidence
+        An earlier run, whose labels say what kinds of seeds are worth more.
 
     Raises
     ------
     ConfigError
         No formula, no known crystal, nobody who could label it, or a surrogate that is not there.
+    NotFoundError
+        `evidence` is no run with labels.
     """
     file = Path(what)
     if file.is_file():
@@ -92,9 +99,14 @@ def prepare(what: str, labeller: str | None, seed: int, surrogate: str | None = 
         raise ConfigError(f"{what}: file not found", "give a formula (Al2Cu), or a file with a crystal")
     else:
         settings = MaterialSettings(formula=what, seed=seed)
-    proposal = propose(settings, Path())
+    told = None if evidence is None else evidence_of(evidence, load_in_force(evidence).training)
+    proposal = propose(settings, Path(), told)
     choice = choose_labeller(proposal.material.elements, labeller, NodeSettings())
     section: dict[str, Any] = {"formula": what} if settings.structure is None else {"structure": str(_CRYSTAL)}
+    if told is not None:
+        # Written down: who reads the file later has no such evidence.
+        section["shares"] = {name: round(share, 4) for name, share in proposal.plan.shares.items()}
+        settings = settings.model_copy(update={"shares": section["shares"]})
     data = {
         "material": {**section, "seed": seed},
         "start": {"structure": str(_START), "dataset": str(_SEEDS)},
