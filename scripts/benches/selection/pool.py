@@ -11,8 +11,8 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from emt import PairwiseEmt
 
 from mlip_autopipec.engines.dynamics.langevin import FRAMES, Conditions, LangevinRun
 
@@ -58,7 +58,7 @@ def trajectory(material: str, stratum: str, rng: np.random.Generator, frames: in
         int(rng.integers(1 << 30)),
     )
     with tempfile.TemporaryDirectory() as folder:
-        ended = LangevinRun(atoms, EMT(), conditions, Path(folder)).run()
+        ended = LangevinRun(atoms, PairwiseEmt(), conditions, Path(folder)).run()
         found = ase.io.read(Path(folder) / FRAMES, ":")
     if ended.complaint:
         raise RuntimeError(f"{material} {stratum}: {ended.complaint}")
@@ -67,7 +67,7 @@ def trajectory(material: str, stratum: str, rng: np.random.Generator, frames: in
 
 def _cooled(atoms: Atoms) -> Atoms:
     """Push overlapping atoms apart."""
-    atoms.calc = EMT()
+    atoms.calc = PairwiseEmt()
     for _ in range(30):
         forces = atoms.get_forces()
         atoms.positions += forces * min(0.02, 0.15 / float(np.abs(forces).max()))
@@ -78,7 +78,7 @@ def _cooled(atoms: Atoms) -> Atoms:
 def labelled(frame: Atoms, stratum: str) -> Atoms:
     """Return a copy with EMT's energy and forces."""
     atoms = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=True, info={"config_type": stratum})
-    atoms.calc = EMT()
+    atoms.calc = PairwiseEmt()
     results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms

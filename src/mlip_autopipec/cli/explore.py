@@ -40,7 +40,6 @@ def run_here(run: RunDirectory, dry_run: bool) -> None:
             )
         click.echo(f"{len(tasks)} trajectories of {config.explore.steps} steps", err=True)
         return
-    _require_something_to_do(run, config)
     run.create()
     new = publish_trajectories(run, config, "cli", SystemClock())
     click.echo(f"{len(new)} new trajectories", err=True)
@@ -128,19 +127,6 @@ def _told(facts: dict[str, Any]) -> str:
         f"{cover['random']:.1%}"
     )
     return f"{text}\n{facts['remark']}" if facts["remark"] else text
-
-
-def _require_something_to_do(run: RunDirectory, config: Any) -> None:
-    """Refuse a run that never explored and has a potential: nothing would be published, and the worker would wait."""
-    from mlip_autopipec.daemons.exploring import Exploration
-    from mlip_autopipec.store.registry import Registry
-
-    exploration, versions = Exploration(run, config, "cli"), Registry(run.potentials).versions()
-    if versions and not exploration.is_over() and not exploration.trajectories():
-        raise ConfigError(
-            f"{run.root}: has a potential already ({versions[-1]}): exploration comes before the first",
-            "autopipe otf start goes on with the run; autopipe init makes another one",
-        )
 
 
 def _config(run: RunDirectory) -> Any:

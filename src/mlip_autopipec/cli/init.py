@@ -26,11 +26,29 @@ LABELLERS = ("espresso", "gpaw", "vasp", "teacher")
     type=click.Choice(LABELLERS),
     help="Who labels. Default: Quantum ESPRESSO, else GPAW. A teacher is an analytic potential, for trials only.",
 )
+@click.option(
+    "--surrogate",
+    help="Who explores before the first labels: name of a MACE model, a file (MACE, or .yaml/.yace), emt, lj, none. "
+    "Default: a MACE model whose weights are here; never beside a teacher.",
+)
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="An earlier run of this or a like material: kinds of seeds whose labels told it most get more.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the seeds' random numbers.")
 @dry_run_option
 @json_option
 def init(
-    what: str, folder: Path | None, example: str | None, labeller: str | None, seed: int, dry_run: bool, as_json: bool
+    what: str,
+    folder: Path | None,
+    example: str | None,
+    labeller: str | None,
+    surrogate: str | None,
+    evidence: Path | None,
+    seed: int,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Make a run directory for COMPOSITION (Al2Cu), or for the crystal in STRUCTURE (any format of ASE).
 
@@ -38,14 +56,16 @@ def init(
     everything else is inferred. --dry-run says what would be made, how many labels it takes and how many core-hours.
     """
     if example is not None:
-        if folder is not None or labeller is not None or dry_run:
-            raise click.UsageError("--example DIR: takes no composition, no --labeller and no --dry-run")
+        if dry_run or any(given is not None for given in (folder, labeller, surrogate, evidence)):
+            raise click.UsageError(
+                "--example DIR: takes no composition, --labeller, --surrogate, --evidence or --dry-run"
+            )
         _from_example(Path(what), example, as_json)
         return
     from mlip_autopipec.cli.zeroconfig import prepare, tell, write
     from mlip_autopipec.store.rundir import RunDirectory
 
-    prepared = prepare(what, labeller, seed)
+    prepared = prepare(what, labeller, seed, surrogate, None if evidence is None else RunDirectory(evidence))
     run = RunDirectory(folder or Path(Path(what).stem if Path(what).is_file() else what))
     if not dry_run:
         _require_new(run)

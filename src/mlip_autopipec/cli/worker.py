@@ -100,11 +100,16 @@ def explore_here(run: RunDirectory, name: str | None, *, ends: bool) -> int:
     """Be an explorer-worker in this terminal; return the exit code."""
     from mlip_autopipec.config import load_in_force
     from mlip_autopipec.daemons.explorer_worker import ExplorerWorker
+    from mlip_autopipec.daemons.exploring import Exploration
     from mlip_autopipec.daemons.launch import launch, unique_name
 
     if Control(run.control).wants("stop"):
         raise NotRunning(f"{run.root}: this run is stopped", "start it with  autopipe otf start", transient=True)
     own_name, config = name or unique_name("explore"), load_in_force(run)
+    exploration = Exploration(run, config, own_name)
+    if exploration.is_over():
+        click.echo(f"{run.root}: nothing to explore: {exploration.why_over()}", err=True)
+        return 0
     click.echo(f"{own_name}: exploring for {run.root}", err=True)
     return launch(
         run.root,

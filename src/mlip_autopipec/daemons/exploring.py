@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.daemons.queues import explore_queue
 from mlip_autopipec.store.exploration import SelectionRecord
+from mlip_autopipec.store.registry import Registry
 from mlip_autopipec.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -32,15 +33,27 @@ class Exploration:
         self._over = False
 
     def is_over(self) -> bool:
-        """True once every pick has its task, and for a run that does not explore."""
+        """True once every pick has its task, and for a run that does not explore, or has a potential without that."""
         if not self._over and self.wanted:
             try:
                 record = SelectionRecord.read(self._run)
             except DataError as error:
                 logger.warning("%s", error)
                 return False
-            self._over = record is not None and record.published
+            self._over = self._came_too_late() if record is None else record.published
         return self._over or not self.wanted
+
+    def why_over(self) -> str:
+        """Return why there is nothing to explore, once `is_over`."""
+        if not self.wanted:
+            return "explore.surrogate.kind: none, or no start.dataset"
+        if self._came_too_late():
+            return "the run has a potential already: exploration comes before the first"
+        return "every pick has its label task"
+
+    def _came_too_late(self) -> bool:
+        """True if there is a potential, and no trajectory was ever asked for."""
+        return bool(Registry(self._run.potentials).versions()) and not any(self._queue.counts().values())
 
     def trajectories(self) -> int:
         """Return how many trajectories are under way."""

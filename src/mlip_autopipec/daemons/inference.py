@@ -53,8 +53,15 @@ def material_of(settings: MaterialSettings, folder: Path) -> Material:
     return of_crystal(read_structures(file, "material.structure")[-1], str(settings.structure))
 
 
-def propose(settings: MaterialSettings, folder: Path) -> Proposal:
+def propose(
+    settings: MaterialSettings, folder: Path, evidence: Mapping[str, policy.Evidence] | None = None
+) -> Proposal:
     """Make the seeds and the start structure of a material.
+
+    Parameters
+    ----------
+    evidence
+        What the labels of an earlier run told, by `config_type`.
 
     Raises
     ------
@@ -62,7 +69,7 @@ def propose(settings: MaterialSettings, folder: Path) -> Proposal:
         As `material_of`.
     """
     material = material_of(settings, folder)
-    plan = policy.plan(material, overrides=settings.shares)
+    plan = policy.plan(material, evidence, settings.shares)
     seeds = generate(material, plan.counts(settings.total(len(material.elements))), settings.seed)
     return Proposal(material, plan, seeds, start_structure(material, settings.seed))
 

@@ -16,10 +16,12 @@ from mlip_autopipec.core.clock import SystemClock, iso_time
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.events import EventLog
 from mlip_autopipec.core.files import write_bytes
+from mlip_autopipec.core.interfaces import Descriptor
 from mlip_autopipec.daemons.queues import dft_queue, explore_queue
 from mlip_autopipec.stages.exploration import kind_of
 from mlip_autopipec.stages.explore import SEED_PRIORITY, ExploreSettings, has_label, read_structures
 from mlip_autopipec.stages.select import Picked, ReadAgain, select_structures
+from mlip_autopipec.stages.train import BasisSettings
 from mlip_autopipec.store.exploration import MAP, Pick, SelectionRecord, explored_results, frames_of
 from mlip_autopipec.store.rundir import RunDirectory
 from mlip_autopipec.store.settings import QueueSettings
@@ -40,6 +42,7 @@ class PickingSettings:
     worker : name of this process
     dataset : file of the seeds
     labeller : settings as they stand in label tasks
+    functions : of the potential to come, for `descriptor: ace`
     """
 
     root: Path
@@ -48,6 +51,7 @@ class PickingSettings:
     explore: ExploreSettings
     labeller: dict[str, Any]
     queue: QueueSettings
+    functions: BasisSettings
 
 
 class Pool(ReadAgain):
@@ -150,11 +154,8 @@ def _select(settings: PickingSettings, run: RunDirectory, pool: Pool) -> tuple[S
         chosen, remark = np.arange(len(pool)), f"the pool has {len(pool)} structures: all are labelled"
         picked = Picked(chosen, np.zeros((len(pool), 2), dtype=np.float32), 1.0, 1.0)
     else:
-        from mlip_autopipec.sampling.soap.descriptor import Soap
-        from mlip_autopipec.sampling.soap.settings import SoapSettings
-
         picked = select_structures(
-            pool, Soap(SoapSettings(pool.elements), threads=1),
+            pool, _descriptor(settings, pool.elements),
             sizes=pool.sizes, strata=pool.kinds, n_picks=explore.picks, shares=explore.shares, seed=explore.seed,
         )  # fmt: skip
     failed = explore_queue(run, settings.queue, worker=settings.worker).counts()["failed"]
@@ -167,6 +168,19 @@ def _select(settings: PickingSettings, run: RunDirectory, pool: Pool) -> tuple[S
     ]
     coverage = {"picks": round(picked.coverage, 4), "random": round(picked.random, 4)}
     return SelectionRecord(created, tuple(picks), {**pool.counts(), "failed": failed}, coverage, remark), picked.means
+
+
+def _descriptor(settings: PickingSettings, elements: tuple[str, ...]) -> Descriptor:
+    if settings.explore.descriptor == "ace":
+        from mlip_autopipec.ace.basis import make_basis
+        from mlip_autopipec.ace.descriptor import AceDescriptor
+        from mlip_autopipec.ace.terms import from_basis
+
+        return AceDescriptor(from_basis(make_basis(settings.functions.configuration(elements))), threads=1)
+    from mlip_autopipec.sampling.soap.descriptor import Soap
+    from mlip_autopipec.sampling.soap.settings import SoapSettings
+
+    return Soap(SoapSettings(elements), threads=1)
 
 
 def _publish(settings: PickingSettings, run: RunDirectory, pool: Pool, record: SelectionRecord) -> int:

@@ -50,8 +50,15 @@ def publish_trajectories(run: RunDirectory, config: Config, process: str, clock:
     """Publish the run's trajectories unless its exploration is over; return the ids that were new."""
     if config.start.dataset is None or Exploration(run, config, process).is_over() or _has_potential(run):
         return []
-    queue = explore_queue(run, config.queue, worker=process)
-    found = [(task.id, queue.publish(task)) for task in trajectories_of(run, config, clock)]
+    queue, tasks = explore_queue(run, config.queue, worker=process), trajectories_of(run, config, clock)
+    earlier = {task_id for _, task_id, _, _ in queue.ls()} - {task.id for task in tasks}
+    if earlier:
+        logger.warning(
+            "%d trajectories of before `explore` (or the seeds) changed stand: no others are published; "
+            "explore.picks alone still counts", len(earlier),
+        )  # fmt: skip
+        return []
+    found = [(task.id, queue.publish(task)) for task in tasks]
     if not found:
         logger.warning("no seed has the four atoms that MD needs: what is labelled is picked from the seeds alone")
         from mlip_autopipec.daemons.picking import pick  # brings scikit-learn, which no supervisor needs
@@ -84,7 +91,9 @@ def picking_settings(run: RunDirectory, config: Config, process: str) -> Picking
     from mlip_autopipec.daemons.picking import PickingSettings
 
     dataset = config.path(run, config.start.dataset) if config.start.dataset is not None else run.start
-    return PickingSettings(run.root, process, dataset, config.explore, config.labeller_settings(), config.queue)
+    return PickingSettings(
+        run.root, process, dataset, config.explore, config.labeller_settings(), config.queue, config.training.basis
+    )
 
 
 def _has_potential(run: RunDirectory) -> bool:

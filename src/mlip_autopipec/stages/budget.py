@@ -73,11 +73,21 @@ class DftCost:
         return _ENGINE[self.engine] * seconds * (_SPIN if self.spin else 1.0)
 
 
-def budget(seeds: Sequence[Atoms], cost: DftCost, n_walkers: int, start: Atoms, audit_fraction: float) -> Budget:
+def budget(
+    seeds: Sequence[Atoms],
+    cost: DftCost,
+    n_walkers: int,
+    start: Atoms,
+    audit_fraction: float,
+    *,
+    picks: int | None = None,
+) -> Budget:
     """Return what labels are expected.
 
     Parameters
     ----------
+    picks
+        Labels before the first version of a run that explores, of structures like the seeds; None: the seeds.
     start
         What the walkers begin with: carved cells are as dense as this.
     audit_fraction
@@ -86,8 +96,9 @@ def budget(seeds: Sequence[Atoms], cost: DftCost, n_walkers: int, start: Atoms, 
     elements = len(set(start.get_chemical_symbols()))
     asked = n_walkers * (_PER_WALKER + _PER_FURTHER_ELEMENT * (elements - 1)) / (1.0 - audit_fraction)
     carved = _piece(start, _CARVED_ATOMS)
-    seconds = sum(cost.core_seconds(atoms) for atoms in seeds) + asked * cost.core_seconds(carved)
-    return Budget(len(seeds), round(asked), seconds / 3600.0)
+    first = len(seeds) if picks is None else picks
+    each = sum(cost.core_seconds(atoms) for atoms in seeds) / len(seeds)
+    return Budget(first, round(asked), (first * each + asked * cost.core_seconds(carved)) / 3600.0)
 
 
 def _piece(atoms: Atoms, count: int) -> Atoms:

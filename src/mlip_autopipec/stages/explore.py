@@ -87,6 +87,11 @@ class ExploreSettings(BaseModel):
     stride: int = Field(20, ge=1, description="steps between two frames that are kept")
     trajectories: int = Field(24, ge=1, le=100_000, description="trajectories of all seeds together")
     picks: int = Field(60, ge=2, le=100_000, description="structures picked for labels from all frames and seeds")
+    descriptor: Literal["soap", "ace"] = Field(
+        "soap",
+        description="what tells environments apart when structures are picked: soap (5 A), or ace: the functions of "
+        "section training, those that gamma will see",
+    )
     shares: dict[str, float] | None = Field(
         None, description="config_type of the seeds -> share of trajectories and picks; null: by what is there"
     )

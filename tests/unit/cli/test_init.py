@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import numpy as np
 import pytest
 import yaml
+from ase import Atoms
 from ase.build import bulk
 
 from mlip_autopipec.cli.main import main
 from mlip_autopipec.config import freeze, load, load_with_reasons, was_started
+from mlip_autopipec.daemons.surrogatechoice import choose_surrogate
+from mlip_autopipec.stages import policy
+from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.rundir import RunDirectory
+from mlip_autopipec.structures.seeds.material import of_formula
 
 Say = Callable[..., tuple[int, str, str]]
 
@@ -106,6 +112,78 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(autopipe: Say, tmp_path: Pa
     assert plan["labels"]["seeds"] == sum(plan["seeds"].values())
     assert plan["core_hours"] > 0
     assert plan["prototypes"][0]["name"] == "L1_2"
+
+
+def test_a_surrogate_that_is_asked_for_explores(autopipe: Say, tmp_path: Path) -> None:
+    words = ("Al", tmp_path / "run", "--labeller", "teacher", "--surrogate", "emt", "--json")
+    code, out, err = autopipe("init", *words)
+    assert code == 0, err
+    plan, run = json.loads(out), RunDirectory(tmp_path / "run")
+    assert yaml.safe_load(run.config_file.read_text())["explore"] == {"surrogate": {"kind": "emt"}, "seed": 1}
+    config, reasons = load_with_reasons(run)
+    assert config.explore.explores
+    assert plan["labels"]["seeds"] == config.explore.picks
+    assert plan["surrogate"]["kind"] == "emt"
+    assert config.explore.shares == {
+        name: round(share, 4) for name, share in policy.plan(of_formula("Al")).shares.items()
+    }
+    assert "melts" in reasons["explore.temperatures"]
+    assert autopipe("config", "check", "-C", run.root)[0] == 0
+
+
+def test_a_surrogates_file_goes_with_the_run(autopipe: Say, tmp_path: Path) -> None:
+    (tmp_path / "mine.model").write_bytes(b"weights")
+    words = ("--labeller", "teacher", "--surrogate", tmp_path / "mine.model")
+    assert autopipe("init", "Al", tmp_path / "run", *words)[0] == 0
+    run = RunDirectory(tmp_path / "run")
+    (tmp_path / "mine.model").unlink()
+    surrogate = load(run).explore.surrogate
+    assert (surrogate.kind, surrogate.model) == ("mace", "start/mine.model")
+    assert (run.root / "start" / "mine.model").read_bytes() == b"weights"
+    assert autopipe("init", "Al", tmp_path / "other", *words)[0] == 78
+    assert not (tmp_path / "other").exists()
+
+
+def test_unasked_nobody_explores_who_is_not_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    dft = choose_surrogate(None, {"engine": "espresso"})
+    assert dft.section is None
+    assert "no MACE model at hand" in dft.reason
+    assert choose_surrogate(None, {"engine": "teacher"}).section is None
+
+
+def test_what_an_earlier_run_learned_decides_the_seeds(autopipe: Say, al: RunDirectory, tmp_path: Path) -> None:
+    """Strained crystals that rattled ones foretold are worth less than a liquid that nobody foretold."""
+    words = ("Al", tmp_path / "next", "--labeller", "teacher", "--evidence", al.root)
+    code, _, err = autopipe("init", *words)
+    assert code == 4
+    assert "no label of a seed" in err
+    seeds = {s.info["seed_number"]: s for s in ase.io.read(al.start / "seeds.extxyz", index=":")}
+    wanted = {"rattle": 12, "eos": 6, "liquid": 6}
+    rows = []
+    for atoms in seeds.values():
+        kind = atoms.info["config_type"]
+        if wanted.get(kind, 0) > 0:
+            wanted[kind] -= 1
+            rows.append(_row(f"{len(rows):032x}", atoms, kind))
+    Dataset(al.dataset).ingest(rows)
+    code, out, err = autopipe("init", *words, "--json")
+    assert code == 0, err
+    before = policy.plan(of_formula("Al")).shares
+    run = RunDirectory(tmp_path / "next")
+    shares = yaml.safe_load(run.config_file.read_text())["material"]["shares"]
+    assert shares["liquid"] > 1.1 * before["liquid"]
+    assert shares["eos"] < before["eos"]
+    assert set(shares) == set(before)
+    assert any(line.startswith("liquid: times") and "6 labels" in line for line in json.loads(out)["policy"])
+    made = [s.info["config_type"] for s in ase.io.read(run.start / "seeds.extxyz", index=":")]
+    assert made.count("liquid") > [s.info["config_type"] for s in seeds.values()].count("liquid")
+    assert autopipe("config", "check", "-C", run.root)[0] == 0
+
+
+def _row(task_id: str, atoms: Atoms, kind: str) -> DatasetRow:
+    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    return DatasetRow(task_id, bare, -1.0, np.zeros((len(bare), 3)), None, (1,) * len(bare), kind)
 
 
 def test_a_crystal_of_a_file(autopipe: Say, tmp_path: Path) -> None:

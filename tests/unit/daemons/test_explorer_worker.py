@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.build import bulk
 from click.testing import CliRunner
 
+from mlip_autopipec.ace.descriptor import AceDescriptor
 from mlip_autopipec.cli.main import cli
 from mlip_autopipec.config import Config, parse
 from mlip_autopipec.core.clock import SystemClock
@@ -24,10 +25,11 @@ from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.events import read_events
 from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.core.yamlfile import dump_mapping
+from mlip_autopipec.daemons import picking
 from mlip_autopipec.daemons.explorer_worker import ExplorerWorker
 from mlip_autopipec.daemons.exploring import Exploration
 from mlip_autopipec.daemons.queues import dft_queue, explore_queue
-from mlip_autopipec.daemons.seeding import publish_seeds, publish_trajectories
+from mlip_autopipec.daemons.seeding import picking_settings, publish_seeds, publish_trajectories
 from mlip_autopipec.daemons.surrogates import check_surrogate
 from mlip_autopipec.runtime.serve import Outcome
 from mlip_autopipec.stages.explore import count_learned
@@ -172,13 +174,34 @@ def test_a_surrogate_whose_file_is_gone_fails_the_trajectory(tmp_path: Path) -> 
     assert "gone.yaml: file not found" in reason.read_text()
 
 
-def test_a_run_with_a_potential_has_nothing_to_explore(tmp_path: Path) -> None:
-    run, _ = make_run(tmp_path)
+@pytest.mark.parametrize("words", [["explore", "run"], ["worker", "explore"]])
+def test_a_run_with_a_potential_has_nothing_to_explore(tmp_path: Path, words: list[str]) -> None:
+    run, config = make_run(tmp_path)
+    assert not Exploration(run, config, "test").is_over()
     (run.potentials / "v0001").mkdir(parents=True)
     write_json(run.potentials / "v0001" / "manifest.json", {})
-    shown = CliRunner().invoke(cli, ["explore", "run", "-C", str(tmp_path)])
-    assert isinstance(shown.exception, ConfigError)
-    assert "has a potential already (v0001)" in str(shown.exception)
+    shown = CliRunner().invoke(cli, [*words, "-C", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert "nothing to explore: the run has a potential already" in shown.output
+    assert Exploration(run, config, "test").unfinished() == 0
+
+
+def test_edited_settings_do_not_start_a_second_exploration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, config = make_run(tmp_path)
+    first = publish_seeds(run, config, "test")
+    edited = config.model_copy(update={"explore": config.explore.model_copy(update={"steps": 40})})
+    assert publish_seeds(run, edited, "test") == []
+    assert "2 trajectories of before" in caplog.text
+    assert Exploration(run, edited, "test").trajectories() == len(first) == 2
+
+
+def test_picks_by_the_functions_of_the_potential_to_come(tmp_path: Path) -> None:
+    run, config = make_run(tmp_path, [*seeds(), *seeds()], picks=3, descriptor="ace")
+    settings = picking_settings(run, config, "test")
+    assert isinstance(picking._descriptor(settings, ("Cu",)), AceDescriptor)
+    record = picking.preview(settings)
+    assert len(record.picks) == 3
+    assert record.coverage["picks"] > 0
 
 
 def test_frames_name_their_steps_and_are_read_one_by_one(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from ase.build import bulk
 
 from mace_parts import write_tiny_mace
 from mlip_autopipec.core.errors import ConfigError
+from mlip_autopipec.daemons.surrogatechoice import choose_surrogate
 from mlip_autopipec.daemons.trajectorychild import PROGRESS, TrajectoryBench, TrajectorySettings, inherit
 from mlip_autopipec.engines.dynamics.checkpoint import NAME, Checkpoint
 from mlip_autopipec.engines.dynamics.langevin import FRAMES, Conditions, LangevinRun
 from mlip_autopipec.engines.mace.calculator import choose_device, load_mace
+from mlip_autopipec.engines.mace.foundation import fetched_models
 from mlip_autopipec.runtime.child import Child
 from mlip_autopipec.stages.exploration import exploration_tasks
 from mlip_autopipec.store.exploration import check_exploration
@@ -132,6 +134,19 @@ def test_a_name_without_weights_says_what_to_do(root: Path, tmp_path: Path, monk
         load_mace("medium-mpa-0", root, device="cpu", dtype="float32")
     assert "https://" in caught.value.hint
     assert "explore.surrogate.model" in caught.value.hint
+
+
+def test_weights_that_are_here_explore_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "mace").mkdir()
+    # As mace-torch names the file of mace-mp-0b3-medium.model.
+    (tmp_path / "mace" / "macemp0b3mediummodel").write_bytes(b"weights")
+    assert fetched_models() == ["medium-0b3"]
+    chosen = choose_surrogate(None, {"engine": "gpaw"})
+    assert chosen.section == {"kind": "mace", "model": "medium-0b3"}
+    assert choose_surrogate("medium-mpa-0", {"engine": "gpaw"}).section == {"kind": "mace", "model": "medium-mpa-0"}
+    with pytest.raises(ConfigError, match="neither a file of the run nor a known model"):
+        choose_surrogate("nobody", {"engine": "gpaw"})
 
 
 def test_wrong_files_names_and_devices_are_refused(root: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.spacegroup import crystal
 
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.structures.seeds import compounds
+from mlip_autopipec.structures.seeds.generator import generate
 from mlip_autopipec.structures.seeds.material import of_crystal, of_formula
 from mlip_autopipec.structures.seeds.prototypes import SPACE_GROUPS
 from mlip_autopipec.structures.seeds.symmetry import space_group
@@ -93,6 +95,19 @@ def test_a_crystal_comes_first_and_its_own_prototype_not_twice() -> None:
     assert [p.name for p in material.prototypes] == ["given", "hcp", "bcc"]
     assert material.volume_per_atom == pytest.approx(4.2**3 / 4)
     assert len(material.prototypes[0].atoms) == 4
+
+
+def test_a_large_cell_is_taken_by_its_primitive_one_or_it_is_said() -> None:
+    sites = [(0.5, 0.5, 0.5), (0, 0, 0), (0.3337, 0.125, 0.125), (0.375, 0.375, 0.375)]
+    pyrochlore = crystal(("Y", "Ti", "O", "O"), sites, spacegroup=227, setting=2, cellpar=[10.1] * 3 + [90] * 3)
+    assert len(pyrochlore) == 88
+    material = of_crystal(pyrochlore, "mine.cif")
+    assert len(material.prototypes[0].atoms) == 22
+    seeds = generate(material, {"bulk": 1, "eos": 2}, 1)
+    assert [frame.info["config_type"] for frame in seeds.frames].count("bulk") == 1
+    shaken = bulk("Al", cubic=True).repeat(3)
+    shaken.rattle(0.1, seed=1)
+    assert "108 atoms in its primitive cell, of at most 64" in of_crystal(shaken, "big.cif").warnings[-1]
 
 
 def test_crystals_that_cannot_be_used() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.magnetism import MAGNETIC
 from mlip_autopipec.structures.seeds import candidates, compounds
 from mlip_autopipec.structures.seeds.candidates import KNOWN
+from mlip_autopipec.structures.seeds.checks import MOST_ATOMS
 from mlip_autopipec.structures.seeds.elements import (
     ANIONS,
     BULK_MODULUS_GPA,
@@ -148,9 +149,10 @@ def of_crystal(atoms: Atoms, name: str) -> Material:
         raise ConfigError(f"{name}: has sites with partial occupancy", "give an ordered structure, or the formula")
     counts = _counts(str(atoms.symbols.formula))
     kind, why = _kind(counts)
-    standard = standardised(
-        Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True), to_primitive=False
-    )
+    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    standard = standardised(bare, to_primitive=False)
+    if len(standard) > MOST_ATOMS:
+        standard = standardised(bare, to_primitive=True)
     given = Prototype("given", standard, f"{name}; space group {space_group(standard)}")
     oxidation = oxidation_states(counts) if kind == "ionic" else {}
     others = candidates.of_element(next(iter(counts))) if len(counts) == 1 else (
@@ -160,7 +162,14 @@ def of_crystal(atoms: Atoms, name: str) -> Material:
     group = space_group(standard)
     crystals = (given, *(p for p in others if space_group(p.atoms) != group))
     lattices = _lattices(counts, crystals) if kind == "alloy" else ()
-    return _complete(_reduced(counts), counts, kind, why, crystals, lattices, oxidation)
+    found = _complete(_reduced(counts), counts, kind, why, crystals, lattices, oxidation)
+    if len(standard) <= MOST_ATOMS:
+        return found
+    told = (
+        f"{name}: {len(standard)} atoms in its primitive cell, of at most {MOST_ATOMS} in a seed: no seed is of this "
+        "crystal; label structures of your own (start.dataset), or give a simpler crystal"
+    )
+    return replace(found, warnings=(*found.warnings, told))
 
 
 def _complete(
