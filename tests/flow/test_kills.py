@@ -50,7 +50,7 @@ def test_every_process_is_killed_once_in_mid_work(tmp_path: Path) -> None:
     autopipe("init", run, "--example", "lj2d")
     edit_config(
         run,
-        otf={"steps": 1500, "ensemble": "nve", "walkers": [{"seed": 1}, {"seed": 2}]},
+        otf={"steps": 800, "ensemble": "nve", "walkers": [{"seed": 1}, {"seed": 2}]},
         training={"min_new_labels": 1},
         queue={"lease_s": 12},
     )

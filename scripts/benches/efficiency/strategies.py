@@ -15,11 +15,11 @@ from mlip_autopipec.stages.wholecells import whole_cell_task
 from mlip_autopipec.store.task import Task
 
 RECIPE: dict[str, Any] = {
-    "embedding": {"cutoff": 3.0, "buffer_size": 1.0, "max_core_force_error": None, "whole_cell_fraction": 0.4},
+    "embedding": {"cutoff": 3.0, "buffer_size": 1.0, "max_core_force_error": None, "whole_cell_fraction": 0.1},
     "training": {"train_mask": "sane"},
 }
 """What the product is told: very small cells (17 atoms of Al), of which all atoms teach that MD could meet, and
-whole cells with four of ten. Chosen on seed 1 of both elements."""
+whole cells with one of ten. Chosen on seed 1 of both elements."""
 WHOLE: dict[str, Any] = {"embedding": {"mode": "cell", "max_core_force_error": None, "whole_cell_fraction": 0.0}}
 """Whole-cell active learning: MD of small cells, each halted frame is labelled as it is."""
 _CREATED = "2026-01-01T00:00:00+00:00"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mlip_autopipec.core.dftsettings import METAL_KSPACING
 from mlip_autopipec.core.magnetism import MAGNETIC
 from mlip_autopipec.structures.seeds.generator import nearest_distance
 from mlip_autopipec.structures.seeds.material import Material
@@ -212,11 +213,11 @@ def _dft(material: Material, engine: str) -> list[Inferred]:
     if engine not in ("espresso", "gpaw", "vasp"):
         return []
     if material.is_metallic:
-        spacing, why = 0.20, "a metal: its Fermi surface needs dense k-points"
+        spacing, why = METAL_KSPACING, "a metal: its Fermi surface needs dense k-points"
     elif material.is_insulating:
         spacing, why = 0.30, f"{material.kind}, without d or f electrons: a gap, so that few k-points do"
     else:
-        spacing, why = 0.20, f"{material.kind}: some phase of it may be a metal, which needs dense k-points"
+        spacing, why = METAL_KSPACING, f"{material.kind}: some phase of it may be a metal, which needs dense k-points"
     found = [Inferred("labeller.kspacing", spacing, why)]
     magnetic = material.magnetic_elements
     if magnetic:

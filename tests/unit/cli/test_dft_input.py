@@ -61,7 +61,7 @@ def test_settings_of_a_run(pseudo: Path, tmp_path: Path) -> None:
     (tmp_path / "autopipe.yaml").write_text(yaml.safe_dump(config))
     text = run(tmp_path / "ni.extxyz", "-C", tmp_path)
     assert "! labeller.ecutwfc_ry" in text
-    assert "metals need 0.20" in text
+    assert "metals need 0.15" in text
     (tmp_path / "autopipe.yaml").write_text(
         yaml.safe_dump(config | {"labeller": {"engine": "teacher", "model": "emt"}})
     )

@@ -197,9 +197,10 @@ def test_no_label_that_a_heated_walker_asked_for_is_refused(tmp_path):
     assert len(asked) == 100
     assert not loop.intake.refused
     assert candidates == []
+    poisoned = set()
     for change in (permuted, in_rydberg, misread_rydberg):
         task = loop.task(hot(int(rng.integers(1e6)), rattle=0.1))
         loop.give(task, change)
         loop.fit()
-        assert list(read_refusals(world.run)) == [task.id]
-        loop.world.results.supersede(task.id)
+        poisoned.add(task.id)
+        assert set(read_refusals(world.run)) == poisoned

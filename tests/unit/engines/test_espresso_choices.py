@@ -264,7 +264,7 @@ def test_every_value_has_its_reason(folder: Path, atoms: Atoms) -> None:
     assert all(lines[number - 1].startswith("! ") for number in cards)
     assert "np." not in text
     assert "needs, of" in reasons["ecutwfc"]
-    assert "! at most 0.2 1/A apart" in text
+    assert "! at most 0.15 1/A apart" in text
 
 
 def test_completed_settings_choose_nothing_any_more(folder: Path, tmp_path: Path) -> None:

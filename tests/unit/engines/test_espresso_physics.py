@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlip_autopipec.core.conventions import EV_PER_A3_IN_GPA, RYDBERG_EV, voigt_from_tensor
+from mlip_autopipec.core.dftsettings import METAL_KSPACING
 from mlip_autopipec.core.interfaces import Label
 from mlip_autopipec.engines.espresso.labeller import EspressoLabeller
 from mlip_autopipec.engines.espresso.settings import EspressoSettings
@@ -213,6 +214,10 @@ def squeezed(inward: float = INWARD_A) -> Atoms:
     for direction in np.vstack([np.eye(3), -np.eye(3)]):
         place = parent.positions[centre] + EDGE_A * direction
         parent.positions[np.argmin(np.linalg.norm(parent.positions - place, axis=1))] -= inward * direction
+    return carved_from(parent, centre)
+
+
+def carved_from(parent: Atoms, centre: int) -> Atoms:
     carved = extract_periodic_subsystem(parent, centre, 3.7, 2.5)
     assert not carved.removed
     plain = carved.atoms
@@ -246,11 +251,30 @@ def test_forces_of_a_carved_metal_cell_are_the_energys_gradient(pw_x: str, tmp_p
     assert label.forces[above, 2] == pytest.approx(measured, abs=FORCE)
 
 
+def hot(seed: int = 5) -> Atoms:
+    """91 atoms: cut out of bcc magnesium whose atoms are displaced at random, alike under all rotations about one.
+
+    The disorder of a hot metal splits the levels that the zone's folding brings together, and which a crystal's forces
+    feel most; the symmetry leaves 10 and 35 k-points of 36 and 260.
+    """
+    parent = bulk("Mg", "bcc", a=EDGE_A, cubic=True) * (6, 6, 6)
+    centre = int(np.argmin(np.linalg.norm(parent.positions - 3 * EDGE_A, axis=1)))
+    offsets = parent.positions - parent.positions[centre]
+    steps = np.rint(np.abs(offsets) / (0.5 * EDGE_A)).astype(int)
+    shell = np.unique(np.sort(steps, axis=1), axis=0, return_inverse=True)[1].ravel()
+    moves = np.random.default_rng(seed).normal(0.0, 0.2, (shell.max() + 1, steps.max() + 1))
+    parent.positions += np.sign(offsets.round(6)) * moves[shell[:, None], steps]
+    return carved_from(parent, centre)
+
+
 @pytest.mark.slow
 def test_k_points_half_as_far_apart_change_little_in_a_carved_metal_cell(pw_x: str, tmp_path: Path) -> None:
-    atoms = squeezed()
-    # The default, which is what metals need, and half of it.
-    usual, denser = (carved_labeller(kspacing=k, conv_thr_ry=1e-6).label(atoms, tmp_path) for k in (0.20, 0.10))
+    atoms = hot()
+    assert len(atoms) == 91
+    usual, denser = (
+        carved_labeller(kspacing=k, conv_thr_ry=1e-6).label(atoms, tmp_path)
+        for k in (METAL_KSPACING, METAL_KSPACING / 2)
+    )
     assert denser.info["kpoints"] == [2 * count for count in usual.info["kpoints"]]
     change = float(np.linalg.norm(denser.forces - usual.forces, axis=1).max())
     largest = float(np.linalg.norm(usual.forces, axis=1).max())

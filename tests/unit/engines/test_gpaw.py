@@ -43,7 +43,7 @@ def asked(atoms: Atoms, **settings: Any) -> tuple[Atoms, dict[str, Any]]:
 
 def test_a_metal_has_k_points_smearing_and_no_spin() -> None:
     atoms, parameters = asked(bulk("Al", cubic=True, a=4.05))
-    assert parameters["kpts"] == {"size": (8, 8, 8), "gamma": True}  # 2 pi / 4.05 A / 0.20 = 7.8
+    assert parameters["kpts"] == {"size": (11, 11, 11), "gamma": True}  # 2 pi / 4.05 A / 0.15 = 10.3
     assert parameters["occupations"] == {"name": "marzari-vanderbilt", "width": 0.27}
     assert parameters["xc"] == "PBE"
     assert parameters["spinpol"] is False

@@ -64,8 +64,8 @@ def test_what_is_asked_of_vasp(tmp_path: Path) -> None:
     assert float(keys["ENCUT"]) == 500
     assert float(keys["EDIFF"]) == 1e-7
     assert float(keys["SIGMA"]) == 0.2
-    # 2 pi / 3.8 A / 0.20 = 8.3
-    assert (tmp_path / "KPOINTS").read_text().splitlines()[2:4] == ["Gamma", "9 9 9"]
+    # 2 pi / 3.8 A / 0.15 = 11.02
+    assert (tmp_path / "KPOINTS").read_text().splitlines()[2:4] == ["Gamma", "12 12 12"]
     assert "Al" in (tmp_path / "POSCAR").read_text()
 
 

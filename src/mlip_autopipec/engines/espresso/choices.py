@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlip_autopipec.core.dftsettings import METAL_KSPACING
 from mlip_autopipec.core.errors import ConfigError
 from mlip_autopipec.core.magnetism import MAGNETIC
 from mlip_autopipec.engines.espresso.library import Entry, Library, highest_cutoffs, load_library
@@ -14,7 +15,6 @@ from mlip_autopipec.engines.espresso.settings import EspressoSettings
 
 _STARTING_MAGNETIZATION = 0.4
 _UNKNOWN_CUTOFF_RY = 40.0
-_METAL_KSPACING = 0.20
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _spin(settings: EspressoSettings, elements: Collection[str]) -> tuple[int, s
 def _plain(settings: EspressoSettings) -> dict[str, str]:
     """Return the reasons of what the settings say outright."""
     spacing = settings.kspacing
-    warning = "" if spacing <= _METAL_KSPACING else f"; metals need {_METAL_KSPACING:.2f}: fine for tests and wide gaps"
+    warning = "" if spacing <= METAL_KSPACING else f"; metals need {METAL_KSPACING:.2f}: fine for tests and wide gaps"
     return {
         "calculation": "one SCF; the atoms stay where they are",
         "outdir": "node.espresso.scratch, or beside the input; removed afterwards",
