@@ -6,12 +6,12 @@ from typing import Any, get_args
 
 from lab import Lab, Point
 
-from mlip_autopipec.ace.linear import RowReducer, solve, stiffness_of
+from mlip_autopipec.ace.linear import RowReducer, solve
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import load_evaluator
 from mlip_autopipec.daemons.isolated import isolated_energies
 from mlip_autopipec.stages.masking import Masking, TrainMask
-from mlip_autopipec.stages.train import labelled_design
+from mlip_autopipec.stages.train import Weighting, labelled_design, stiffness
 
 
 def compared(lab: Lab) -> list[dict[str, Any]]:
@@ -27,10 +27,11 @@ def compared(lab: Lab) -> list[dict[str, Any]]:
     found = []
     for kind in get_args(TrainMask):
         masked, _ = Masking(kind, training.force_limit).masked(rows)
+        weighting = Weighting(masked, training, isolated)
         reducer = RowReducer(basis.n_coefficients)
         for row in masked:
-            reducer.add(*labelled_design(row, designs[row.task_id], training, isolated).rows())
-        fit = solve(reducer.triangle(), stiffness_of(basis.ranks, training.rank_stiffness), ridge=training.ridge)
+            reducer.add(*labelled_design(row, designs[row.task_id], weighting.of(row), isolated).rows())
+        fit = solve(reducer.triangle(), stiffness(basis, training), ridge=training.ridge)
         folder = lab.run.root / f"mask-{kind}"
         folder.mkdir()
         basis.write(fit.coefficients, isolated, folder)

@@ -88,6 +88,11 @@ class AceBasis:
         return tuple(function.rank for functions in self._basis.functions for function in functions)
 
     @property
+    def degrees(self) -> Sequence[int]:
+        """Sum of n - 1 and l over the factors of each coefficient's function."""
+        return tuple(sum(f.ns) - len(f.ns) + sum(f.ls) for functions in self._basis.functions for f in functions)
+
+    @property
     def coefficients(self) -> FloatArray:
         """(K,) the coefficients that the configuration carries."""
         return np.array([f.coefficients[0] for functions in self._basis.functions for f in functions], dtype=float)

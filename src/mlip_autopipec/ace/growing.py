@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlip_autopipec.ace.linear import LabelledDesign, RowReducer, Triangle
 from mlip_autopipec.ace.maxvol import ActiveSet, active_set, continued
@@ -25,9 +26,14 @@ class GrowingRows:
     def __init__(self, n_columns: int) -> None:
         self._columns = n_columns
         self._taken: list[Hashable] = []
-        self._reducer = RowReducer(n_columns)
+        self._reducers: dict[Hashable, RowReducer] = {}
 
-    def triangle(self, keys: Sequence[Hashable], structure: Callable[[int], LabelledDesign]) -> Triangle:
+    def triangle(
+        self,
+        keys: Sequence[Hashable],
+        structure: Callable[[int], Iterable[tuple[Hashable, LabelledDesign]]],
+        scales: Mapping[Any, float],
+    ) -> Triangle:
         """Return the triangle of all structures; its bits do not depend on what was asked for before.
 
         Parameters
@@ -36,14 +42,26 @@ class GrowingRows:
             One per structure; equal ones have equal rows. Where these begin with those of the last call, only the
             further structures are read.
         structure
-            Gives the structure of a place in `keys`.
+            Gives the rows of a place in `keys`, and which part of all rows each belongs to.
+        scales
+            Part -> factor of the weights (squared errors) of its rows, 0 or more; this may change from call to call.
+            Parts that are not named keep their weights.
         """
         if list(keys[: len(self._taken)]) != self._taken:
-            self._taken, self._reducer = [], RowReducer(self._columns)
+            self._taken, self._reducers = [], {}
         for place in range(len(self._taken), len(keys)):
-            self._reducer.add(*structure(place).rows())
+            # All of them before the first is taken: a label that is refused leaves nothing behind.
+            for part, rows in [(part, design.rows()) for part, design in structure(place)]:
+                self._reducers.setdefault(part, RowReducer(self._columns)).add(*rows)
             self._taken.append(keys[place])
-        return self._reducer.triangle()
+        triangles = {part: reducer.triangle() for part, reducer in self._reducers.items()}
+        if len(triangles) == 1 and all(scales.get(part, 1.0) == 1.0 for part in triangles):
+            return next(iter(triangles.values()))
+        together = RowReducer(self._columns)
+        for part, triangle in triangles.items():
+            if (factor := scales.get(part, 1.0)) > 0:
+                together.merge(triangle.scaled(factor))
+        return together.triangle()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class LabelledDesign:
     energy : eV, relative to isolated atoms
     forces : (N, 3) eV/A
     learned : (N,) bool; the forces of the other atoms do not enter in any way
-    energy_weight, force_weight : w_E and w_F, dimensionless; 0 leaves the rows out
+    energy_weight : w_E, dimensionless; 0 leaves the row out
+    force_weight : w_F, dimensionless, of all atoms or (N,) of each; 0 leaves rows out
     """
 
     name: str
@@ -47,7 +48,7 @@ class LabelledDesign:
     forces: FloatArray
     learned: NDArray[np.bool_]
     energy_weight: float
-    force_weight: float
+    force_weight: float | FloatArray
 
     def rows(self) -> tuple[FloatArray, FloatArray]:
         """Return the weighted rows (n, K) and targets (n,).
@@ -64,10 +65,11 @@ class LabelledDesign:
             weight = np.sqrt(self.energy_weight / len(self.learned))
             rows.append(weight * self.design.energy[None, :])
             targets.append(np.array([weight * self.energy]))
-        if self.force_weight > 0:
-            weight = np.sqrt(self.force_weight)
-            rows.append(weight * self.design.forces[self.learned].reshape(-1, columns))
-            targets.append(weight * self.forces[self.learned].ravel())
+        weights = np.broadcast_to(np.sqrt(self.force_weight), self.learned.shape)
+        if (entering := self.learned & (weights > 0)).any():
+            each = np.repeat(weights[entering], 3)
+            rows.append(each[:, None] * self.design.forces[entering].reshape(-1, columns))
+            targets.append(each * self.forces[entering].ravel())
         matrix, values = np.concatenate(rows), np.concatenate(targets)
         if not (np.isfinite(matrix).all() and np.isfinite(values).all()):
             raise DataError(f"structure {self.name}: a label or a basis function is not finite", "remove its label")
@@ -90,6 +92,11 @@ class Triangle:
     targets: FloatArray
     rest: float
     n_rows: int
+
+    def scaled(self, factor: float) -> Triangle:
+        """Return the triangle of the same rows with `factor` times their weights."""
+        root = np.sqrt(factor)
+        return Triangle(root * self.matrix, root * self.targets, factor * self.rest, self.n_rows)
 
 
 class RowReducer:
@@ -210,9 +217,17 @@ def fit(
     return solve(reducer.triangle(), stiffness_of(ranks, rank_stiffness), ridge=ridge, length_power=length_power)
 
 
-def stiffness_of(ranks: Sequence[int], rank_stiffness: float) -> FloatArray:
-    """Return (K,) how much closer to zero each column is held: ``rank_stiffness ** (rank - 1)``."""
-    return np.asarray(rank_stiffness ** (np.asarray(ranks, dtype=float) - 1.0), dtype=float)
+def stiffness_of(
+    ranks: Sequence[int], rank_stiffness: float, degrees: Sequence[int] | None = None, smoothness: float = 0.0
+) -> FloatArray:
+    """Return (K,) how much closer to zero each column is held.
+
+    ``rank_stiffness ** (rank - 1) * (1 + degree) ** smoothness``: steep functions, of high n or l, cost more.
+    """
+    stiffness = rank_stiffness ** (np.asarray(ranks, dtype=float) - 1.0)
+    if degrees is not None:
+        stiffness = stiffness * (1.0 + np.asarray(degrees, dtype=float)) ** smoothness
+    return np.asarray(stiffness, dtype=float)
 
 
 def solve(

@@ -158,6 +158,11 @@ class LinearBasis(Protocol):
         """Correlation rank of each coefficient's function (1 is a pair function)."""
         ...
 
+    @property
+    def degrees(self) -> Sequence[int]:
+        """Degree of each coefficient's function: sum over its factors of n - 1 and l."""
+        ...
+
     def design(self, atoms: Atoms) -> Design: ...
 
     def projections(self, atoms: Atoms) -> Mapping[str, tuple[IntArray, FloatArray]]:

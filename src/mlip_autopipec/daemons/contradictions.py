@@ -19,7 +19,14 @@ import numpy as np
 from mlip_autopipec.ace.linear import Fit, LabelledDesign
 from mlip_autopipec.ace.outliers import studentised
 from mlip_autopipec.core.interfaces import Design
-from mlip_autopipec.stages.train import Prediction, Trained, TrainingSettings, labelled_design, relative_energy
+from mlip_autopipec.stages.train import (
+    Prediction,
+    Trained,
+    TrainingSettings,
+    Weighting,
+    labelled_design,
+    relative_energy,
+)
 from mlip_autopipec.store.dataset import DatasetRow
 
 # Of fewer labels none can be said to be unlike the others.
@@ -69,12 +76,13 @@ def contradicting(
     """
     if len(rows) < _FEWEST or not judged:
         return {}
+    weighting = Weighting(rows, settings, isolated)
     found = {}
     for row in rows:
         said = trained.predictions[row.task_id]
         # Old labels weigh little each: among many, their residuals are as good, and cost nothing.
         fully = row.task_id in judged or len(rows) <= _FEW
-        label = labelled_design(row, design_of(row), settings, isolated) if fully else None
+        label = labelled_design(row, design_of(row), weighting.of(row), isolated) if fully else None
         found[row.task_id] = _misfit(row, said, relative_energy(row, isolated), label, trained.fit)
     forces = float(np.median([misfit.forces for misfit in found.values()]))
     energies = [misfit.energy for misfit in found.values() if np.isfinite(misfit.energy)]
@@ -97,7 +105,8 @@ def _misfit(row: DatasetRow, said: Prediction, energy: float, label: LabelledDes
     forces, off = _rms(missed), abs(energy - said.energy) / n
     if label is not None:
         # Leverage is a matter of the rows as they are weighted in the fit.
-        rows = label.design.forces[learned].reshape(-1, len(fit.coefficients)) * np.sqrt(label.force_weight)
+        weights = np.repeat(np.sqrt(np.broadcast_to(label.force_weight, n)[learned]), 3)
+        rows = label.design.forces[learned].reshape(-1, len(fit.coefficients)) * weights[:, None]
         forces = studentised(rows, missed, fit.influence)
         weighted = np.sqrt(label.energy_weight / n) * label.design.energy[None, :]
         off = studentised(weighted, np.array([energy - said.energy]), fit.influence) / n

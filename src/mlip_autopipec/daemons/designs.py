@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlip_autopipec.ace.growing import GrowingRows
+from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.store.dataset import DatasetRow
 
@@ -30,6 +33,19 @@ class DesignCache:
                 self._kept[row.task_id] = found
                 self._size += _size(found)
         return found
+
+
+def usable(rows: Sequence[DatasetRow], designs: DesignCache) -> tuple[list[DatasetRow], dict[str, str]]:
+    """Compute all design rows: return the rows that have some, and task id -> why another has none."""
+    usable: list[DatasetRow] = []
+    unusable: dict[str, str] = {}
+    for row in rows:
+        try:
+            designs(row)
+            usable.append(row)
+        except ModelError as error:
+            unusable[row.task_id] = str(error)
+    return usable, unusable
 
 
 def _size(design: Design) -> int:

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 from mlip_autopipec.ace.growing import GrownSet, grown_set
 from mlip_autopipec.core.clock import iso_time
-from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError, ModelError
+from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError
 from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.contradictions import contradicting, not_finite
-from mlip_autopipec.daemons.designs import DesignCache
+from mlip_autopipec.daemons.designs import DesignCache, usable
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.gatejudge import GateJudge, NewVersion
 from mlip_autopipec.daemons.intake import LEFT_OUT
@@ -181,7 +181,7 @@ class Fitter:
             else:
                 designs = self._designs_of(elements)
                 rows, unusable = self._admitted(rows, isolated)
-                rows, without = _usable(rows, designs)
+                rows, without = usable(rows, designs)
                 unusable |= without
                 trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent)
                 unusable |= odd
@@ -198,7 +198,7 @@ class Fitter:
                             raise
                         trainer, fault = "linear", str(error)
                 facts, sets = self._finished(rows, limits, designs, folder, request.parent)
-                chosen = samples(rows, predictions, forces_entered=job.training.force_weight > 0)
+                chosen = samples(rows, predictions, forces_entered=job.training.teaches_forces)
                 check(folder, chosen, isolated, evaluation_by(job.engine))
                 new = NewVersion(folder, rows, trained.fit.coefficients, sets, say)
                 facts |= {"trainer": trainer, **({"not_refined": fault} if fault else {})}
@@ -365,16 +365,3 @@ def _said_by(potential: Path, evaluate: Evaluate) -> Callable[[DatasetRow], Pred
         return Prediction(found.energy, found.forces)
 
     return say
-
-
-def _usable(rows: Sequence[DatasetRow], designs: DesignCache) -> tuple[list[DatasetRow], dict[str, str]]:
-    """Compute all design rows; a structure that has none must not stop the others."""
-    usable: list[DatasetRow] = []
-    unusable: dict[str, str] = {}
-    for row in rows:
-        try:
-            designs(row)
-            usable.append(row)
-        except ModelError as error:
-            unusable[row.task_id] = str(error)
-    return usable, unusable

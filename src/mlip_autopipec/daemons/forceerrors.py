@@ -76,8 +76,8 @@ def _training_rows(
     found: dict[str, list[FloatArray]] = {}
     taught, _ = Masking(training.train_mask, training.force_limit).masked(list(contained))
     for row in taught:
-        whole = (training.energy_weight if row.whole else training.masked_energy_weight) > 0
-        entered = np.ones(len(row.atoms), dtype=bool) if whole else row.learned
+        taught_by_energy = training.teaches_energy(whole=row.whole)
+        entered = np.ones(len(row.atoms), dtype=bool) if taught_by_energy else row.learned
         for element, (members, values) in basis.projections(row.atoms).items():
             found.setdefault(element, []).append(values[entered[members]])
     return {element: np.concatenate(blocks) for element, blocks in found.items()}

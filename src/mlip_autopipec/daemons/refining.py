@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.fitting import AceBasis, blank
@@ -27,7 +25,7 @@ from mlip_autopipec.engines.pacemaker.dataframe import Labelled
 from mlip_autopipec.engines.pacemaker.refining import START, Refined, refine
 from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
 from mlip_autopipec.runtime.tether import tethered
-from mlip_autopipec.stages.train import Prediction, TrainingSettings, errors, relative_energy
+from mlip_autopipec.stages.train import Prediction, TrainingSettings, Weighting, errors, relative_energy
 from mlip_autopipec.store.dataset import DatasetRow
 
 _LINEAR = Embedding(kind="FinnisSinclairShiftedScaled", parameters=(1.0, 1.0))
@@ -93,6 +91,7 @@ def labelled(rows: Sequence[DatasetRow], settings: TrainingSettings, isolated: M
     The linear fit divides the squared error of a cell's energy by its number of atoms N, pacemaker by N squared: its
     weight has another N, or large cells would count less than they did.
     """
+    weighting = Weighting(rows, settings, isolated)
     return [
         Labelled(
             name=row.task_id,
@@ -100,13 +99,11 @@ def labelled(rows: Sequence[DatasetRow], settings: TrainingSettings, isolated: M
             energy=row.energy,
             energy_corrected=relative_energy(row, isolated),
             forces=row.forces,
-            energy_weight=factor
-            * len(row.atoms)
-            * (settings.energy_weight if row.whole else settings.masked_energy_weight),
-            force_weights=factor * settings.force_weight * np.asarray(row.learned, dtype=float),
+            energy_weight=weights.energy * len(row.atoms),
+            force_weights=weights.forces,
         )
         for row in rows
-        for factor in [settings.group_weights.get(row.config_type, 1.0)]
+        for weights in [weighting.of(row)]
     ]
 
 

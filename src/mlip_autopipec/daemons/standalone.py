@@ -19,7 +19,7 @@ from mlip_autopipec.ace.basis_size import (
 )
 from mlip_autopipec.ace.fitting import AceBasis
 from mlip_autopipec.ace.growing import GrownSet, grown_set
-from mlip_autopipec.ace.linear import RowReducer, solve, stiffness_of
+from mlip_autopipec.ace.linear import RowReducer, solve
 from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.daemons.designs import DesignCache
@@ -28,6 +28,7 @@ from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
 from mlip_autopipec.stages.publish import check, write_grades
 from mlip_autopipec.stages.train import (
     TrainingSettings,
+    Weighting,
     active_rows,
     check_elements,
     count_active_rows,
@@ -35,6 +36,7 @@ from mlip_autopipec.stages.train import (
     errors,
     labelled_design,
     predict,
+    stiffness,
 )
 from mlip_autopipec.store.dataset import DatasetRow
 
@@ -75,11 +77,11 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
     settings = _settings(choice, wanted)
     check_elements(rows, basis, isolated)
     designs = DesignCache(basis)
+    weighting = Weighting(rows, settings, isolated)
     reducer = RowReducer(basis.n_coefficients)
     for row in rows:
-        reducer.add(*labelled_design(row, designs(row), settings, isolated).rows())
-    stiffness = stiffness_of(basis.ranks, settings.rank_stiffness)
-    result = solve(reducer.triangle(), stiffness, length_power=LENGTH_POWER)
+        reducer.add(*labelled_design(row, designs(row), weighting.of(row), isolated).rows())
+    result = solve(reducer.triangle(), stiffness(basis, settings), length_power=LENGTH_POWER)
     basis.write(result.coefficients, isolated, folder)
     said = {row.task_id: predict(designs(row), result.coefficients) for row in rows}
     write_json(folder / "metrics.json", {**errors(rows, said, isolated), "fit": asdict(result.report)})

@@ -1,11 +1,14 @@
 """What grows with the labels: the same bits as from scratch, and active sets that cover all they have seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mlip_autopipec.ace.growing import GrowingRows, grown_set
 from mlip_autopipec.ace.linear import LabelledDesign, RowReducer
 from mlip_autopipec.ace.maxvol import active_set
+from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Design
 
 COLUMNS = 12
@@ -26,9 +29,9 @@ class Reader:
     def triangle(self, growing, seeds):
         def give(place):
             self.read.append(seeds[place])
-            return structure(seeds[place])
+            return [(None, structure(seeds[place]))]
 
-        return growing.triangle(seeds, give)
+        return growing.triangle(seeds, give, {})
 
 
 def same_bits(one, other):
@@ -62,11 +65,41 @@ def test_what_left_or_changed_leaves_no_trace(seeds):
 def test_a_structure_that_cannot_be_read_is_not_taken():
     growing = GrowingRows(COLUMNS)
     with pytest.raises(RuntimeError):
-        growing.triangle([0, 1], lambda place: structure(0) if place == 0 else _raise())
+        growing.triangle([0, 1], lambda place: [(None, structure(0) if place == 0 else _raise())], {})
     reader = Reader()
     found = reader.triangle(growing, [0, 1])
     assert reader.read == [1]
     assert same_bits(found, Reader().triangle(GrowingRows(COLUMNS), [0, 1]))
+
+
+def test_a_label_that_is_refused_half_way_leaves_nothing_behind():
+    """Its energy is finite, its forces are not."""
+    broken = replace(structure(1), forces=np.full((5, 3), np.nan), energy_weight=0.0)
+    growing = GrowingRows(COLUMNS)
+    with pytest.raises(DataError, match="not finite"):
+        growing.triangle([0, 1], lambda place: [(None, structure(place)), *([("forces", broken)] * place)], {})
+    found = growing.triangle([0], lambda place: [(None, structure(place))], {})
+    assert same_bits(found, Reader().triangle(GrowingRows(COLUMNS), [0]))
+
+
+def test_parts_get_their_factors_when_they_are_put_together_and_no_row_is_read_again():
+    """The normal equations are those of rows that had the weights from the beginning."""
+    growing, reads = GrowingRows(COLUMNS), []
+
+    def give(place):
+        reads.append(place)
+        return [("even" if place % 2 == 0 else "odd", structure(place))]
+
+    for scales in ({"even": 1.0, "odd": 1.0}, {"even": 4.0, "odd": 0.25}, {"even": 0.0, "odd": 2.0}):
+        found = growing.triangle(range(8), give, scales)
+        rows = [(scales["even" if n % 2 == 0 else "odd"], *structure(n).rows()) for n in range(8)]
+        normal = sum(scale * matrix.T @ matrix for scale, matrix, _ in rows)
+        right = sum(scale * matrix.T @ targets for scale, matrix, targets in rows)
+        np.testing.assert_allclose(found.matrix.T @ found.matrix, normal, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(found.matrix.T @ found.targets, right, rtol=1e-10, atol=1e-10)
+        squares = sum(scale * targets @ targets for scale, _, targets in rows)
+        assert found.targets @ found.targets + found.rest == pytest.approx(squares)
+    assert reads == list(range(8))
 
 
 def _raise():

@@ -27,7 +27,7 @@ from mlip_autopipec.engines.lammps.settings import MDSettings
 from mlip_autopipec.engines.pacemaker.dataframe import write_dataframe
 from mlip_autopipec.engines.pacemaker.refining import check_command, input_of
 from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
-from mlip_autopipec.stages.train import TrainingSettings, labelled_design
+from mlip_autopipec.stages.train import TrainingSettings, Weighting, labelled_design
 from mlip_autopipec.stages.watch import walker_plans
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.registry import Registry
@@ -56,9 +56,10 @@ def drawn(number: int, atoms: int, mask: tuple[int, ...], kind: str) -> DatasetR
 
 
 @pytest.mark.parametrize("draw", range(3))
-def test_the_loss_is_that_of_the_linear_fit(tmp_path, draw):
+@pytest.mark.parametrize("balance", [{}, {"kappa": 0.3}, {"kappa": 0.9, "energy_window": {"low_share": 0.6}}])
+def test_the_loss_is_that_of_the_linear_fit(tmp_path, balance, draw):
     """Of any predictions, with cells of different sizes; once both are of weights whose sum is 1."""
-    settings = TrainingSettings(cutoff=6.0, masked_energy_weight=2.0, group_weights={"heavy": 3.0})
+    settings = TrainingSettings(cutoff=6.0, masked_energy_weight=2.0, group_weights={"heavy": 3.0}, **balance)
     rows = [
         drawn(1, 9, (1,) * 9, "light"), drawn(2, 3, (1,) * 3, "heavy"), drawn(3, 9, tuple(MASK), "light"),
     ]  # fmt: skip
@@ -68,13 +69,15 @@ def test_the_loss_is_that_of_the_linear_fit(tmp_path, draw):
     write_dataframe(given, tmp_path / "train.pckl.gzip")
     frames = pandas.read_pickle(tmp_path / "train.pckl.gzip", compression="gzip")
     kappa = input_of(given, 6.0, settings.pacemaker)["fit"]["loss"]["kappa"]
+    assert settings.kappa is None or kappa == pytest.approx(settings.kappa, rel=1e-12)
     theirs, ours = 0.0, 0.0
+    weighting = Weighting(rows, settings, {"Ar": 0.0})
     for row, (_, line) in zip(rows, frames.iterrows(), strict=True):
         energy, forces = wrong[row.task_id]
         theirs += (1 - kappa) * line["w_energy"] * (energy / len(row.atoms)) ** 2
         theirs += kappa * float(line["w_forces"] @ (forces**2).sum(axis=1))
         design = Design(np.array([row.energy + energy]), (row.forces + forces)[:, :, None], {})
-        matrix, targets = labelled_design(row, design, settings, {"Ar": 0.0}).rows()
+        matrix, targets = labelled_design(row, design, weighting.of(row), {"Ar": 0.0}).rows()
         ours += float(np.sum((matrix[:, 0] - targets) ** 2))
     total = sum(one.energy_weight + one.force_weights.sum() for one in given)
     assert theirs * total == pytest.approx(ours, rel=1e-12)

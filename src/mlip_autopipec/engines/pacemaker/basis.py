@@ -41,10 +41,10 @@ class PyaceBasis:
         self._basis = basis
         self._neighbours = neighbours
         self._elements = tuple(basis.elements_name)
-        per_species = [
-            [f.rank for f in (*pairs, *others)] for pairs, others in zip(basis.basis_rank1, basis.basis, strict=True)
-        ]
-        self._ranks = tuple(rank for ranks in per_species for rank in ranks)
+        per_species = [[*pairs, *others] for pairs, others in zip(basis.basis_rank1, basis.basis, strict=True)]
+        functions = [f for own in per_species for f in own]
+        self._ranks = tuple(f.rank for f in functions)
+        self._degrees = tuple(sum(f.ns) - len(f.ns) + sum(f.ls) for f in functions)
         ends = np.cumsum([0, *map(len, per_species)])
         self._columns = [slice(a, b) for a, b in pairwise(ends)]
         # The evaluator refers to the basis without owning it, the calculator to the evaluator.
@@ -66,6 +66,10 @@ class PyaceBasis:
     @property
     def ranks(self) -> Sequence[int]:
         return self._ranks
+
+    @property
+    def degrees(self) -> Sequence[int]:
+        return self._degrees
 
     @property
     def coefficients(self) -> FloatArray:
