@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 REVIVE_TRAINER = "revive-trainer-worker"
 
-_LOOK_S = 0.5
+_LOOK_S = 0.1
 _UNDER_WAY = ("pending", "delayed", "running")
 _DRAIN_S = 20.0
 

@@ -76,7 +76,7 @@ class Weighting:
 
     def key(self, row: DatasetRow) -> float | None:
         """Return what of the set a label's own factor depends on: equal keys, equal rows."""
-        return self._bottom.get(row.atoms.get_chemical_formula())
+        return self._bottom.get(row.atoms.get_chemical_formula()) if self._bottom else None
 
     def of(self, row: DatasetRow) -> RowWeights:
         """Return the weights of a label of the set."""
@@ -180,5 +180,5 @@ def labelled_design(
 
 def relative_energy(row: DatasetRow, isolated: Mapping[str, float]) -> float:
     """Return the label's energy minus that of its atoms one by one, eV."""
-    kinds, counts = np.unique(row.atoms.numbers, return_counts=True)
-    return row.energy - sum(isolated[chemical_symbols[kind]] * int(n) for kind, n in zip(kinds, counts, strict=True))
+    counts = np.bincount(row.atoms.numbers)
+    return row.energy - sum(isolated[chemical_symbols[kind]] * int(counts[kind]) for kind in np.flatnonzero(counts))
