@@ -199,12 +199,19 @@ def oxygen_atom() -> Atoms:
     return Atoms("O", positions=[[2, 2, 2]], cell=[4.0] * 3, pbc=True)
 
 
-def test_an_oscillating_spin_is_rescued(pw_x: str, tmp_path: Path) -> None:
-    label = labeller(**OXYGEN, degauss_ry=0.009).label(oxygen_atom(), tmp_path)
+def test_an_oscillating_layer_with_spin_is_rescued(pw_x: str, tmp_path: Path) -> None:
+    """Alike with the reference BLAS and OpenBLAS, unlike oxygen, whose SCF feels their last digits."""
+    nickel = labeller(
+        pseudopotentials={"Ni": "Ni.pz-nd-rrkjus.UPF"}, ecutwfc_ry=16, ecutrho_ry=100, degauss_ry=0.005, kspacing=2.7,
+        nspin=2, starting_magnetization={"Ni": 0.3},
+    )  # fmt: skip
+    label = nickel.label(Atoms("Ni", cell=[2.4, 2.4, 7.0], pbc=True), tmp_path)
     ends = [(rung["rung"], rung["end"]) for rung in label.info["rungs"]]
-    assert ends == [("as wanted", "oscillating"), ("smaller mixing", "converged")]
-    assert label.energy == pytest.approx(-413.5592, abs=1e-3)
-    assert label.info["moments"] == pytest.approx([1.985], abs=0.01)
+    assert ends == [
+        ("as wanted", "oscillating"), ("smaller mixing", "oscillating"), ("larger smearing", "converged"),
+        ("smaller smearing 0.005 Ry", "converged"),
+    ]  # fmt: skip
+    assert label.energy == pytest.approx(-1169.9998, abs=1e-3)
     # Stopped, unless it has made all its steps before somebody looks.
     reason = _story(tmp_path)[0]["reason"]
     assert "was stopped, its residual does not fall" in reason or "did not converge, 150 iterations" in reason
