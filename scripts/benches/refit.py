@@ -218,7 +218,7 @@ def part(name: str, *arguments: int) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     speed, rows = result["fit"], result["design"]
     print_table("fit of EMT alloys (seconds, one thread)", tuple(speed), [tuple(speed.values())])
-    print_table("design matrix (seconds, one thread)", (*rows, "ratio"),
+    print_table("design matrix (CPU seconds)", (*rows, "ratio"),
                 [(*rows.values(), rows["pyace_s"] / rows["ours_s"])])  # fmt: skip
     print_table("beside pacemaker (training errors; seconds)", tuple(result["pacemaker"]),
                 [tuple(result["pacemaker"].values())])  # fmt: skip

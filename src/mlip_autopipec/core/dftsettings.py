@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from ase import Atoms
 from ase.data import atomic_numbers
@@ -15,17 +15,21 @@ METAL_KSPACING: Final = 0.15
 """1/A, 2 pi included. Forces in a carved cell of a hot sp metal, 12.4 A: 16 meV/A from those of twice as many points
 along each axis; at 0.20 it is 33 meV/A (tests/unit/engines/test_espresso_physics.py)."""
 
+# One spacing for all labels: with Gamma alone even an 8.4 A cell of aluminium is wrong by 0.5 eV/A.
+KSpacing = Annotated[
+    float,
+    Field(
+        gt=0.02, le=5, description=f"1/A (2 pi included), largest distance of k-points; metals need {METAL_KSPACING}"
+    ),
+]
+
 
 class DftSettings(BaseModel):
     """Base of an engine's label settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # One spacing for all labels: with Gamma alone even an 8.4 A cell of aluminium is wrong by 0.5 eV/A.
-    kspacing: float = Field(
-        METAL_KSPACING, gt=0.02, le=5,
-        description=f"1/A (2 pi included), largest distance of k-points; metals need {METAL_KSPACING}",
-    )  # fmt: skip
+    kspacing: KSpacing = METAL_KSPACING
     # A cell without magnetic atoms has no moment, so that its energy is the same with spin and without.
     nspin: Literal[1, 2] | None = Field(
         None, description="1: no spin; 2: collinear spin; default: 2 for cells with Fe, Co, Ni, Mn or Cr"

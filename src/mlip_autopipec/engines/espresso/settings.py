@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlip_autopipec.core.dftsettings import METAL_KSPACING
+from mlip_autopipec.core.dftsettings import METAL_KSPACING, KSpacing
 from mlip_autopipec.core.timelimit import TimeLimit
 
 _OWN_KEYS = {
@@ -57,11 +57,7 @@ class EspressoSettings(BaseModel):
         le=5000,
         description="Ry, density cutoff; default: the library's, or 4 ecutwfc_ry, or 8 if a file is ultrasoft or PAW",
     )
-    # One spacing for all labels: with Gamma alone even an 8.4 A cell of aluminium is wrong by 0.5 eV/A.
-    kspacing: float = Field(
-        METAL_KSPACING, gt=0.02, le=5,
-        description=f"1/A (2 pi included), largest distance of k-points; metals need {METAL_KSPACING}",
-    )  # fmt: skip
+    kspacing: KSpacing = METAL_KSPACING
     smearing: Literal["marzari-vanderbilt", "methfessel-paxton", "gaussian", "fermi-dirac"] = Field(
         "marzari-vanderbilt", description="kind of smearing; cold smearing keeps forces close to those at 0 K"
     )
