@@ -18,6 +18,7 @@ from typing import Any, Literal
 from mlip_autopipec.ace.growing import GrownSet, grown_set
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError
+from mlip_autopipec.core.interfaces import LinearBasis
 from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import make_basis, warm_up
 from mlip_autopipec.daemons.contradictions import contradicting, not_finite
@@ -34,6 +35,8 @@ from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.masking import Limits, Masking
 from mlip_autopipec.stages.publish import Evaluate, check, read_grades, write_grades
 from mlip_autopipec.stages.train import (
+    NO_BASELINE,
+    Baseline,
     Prediction,
     Trained,
     TrainingSettings,
@@ -41,6 +44,7 @@ from mlip_autopipec.stages.train import (
     count_active_rows,
     hashes,
     train,
+    wanted_overlay,
 )
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
@@ -135,6 +139,7 @@ class Fitter:
         self.registry = Registry(self.run.potentials)
         self._rows = KeptRows(Dataset(self.run.dataset))
         self._designs: DesignCache | None = None
+        self._baseline = NO_BASELINE
         self._masking = Masking(job.training.train_mask, job.training.force_limit)
         self._judge = GateJudge(
             self.registry,
@@ -183,15 +188,18 @@ class Fitter:
                 rows, unusable = self._admitted(rows, isolated)
                 rows, without = usable(rows, designs)
                 unusable |= without
-                trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent)
+                baseline = self._baseline_of(rows, designs.basis)
+                trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent, baseline)
                 unusable |= odd
-                if job.training.baseline == "zbl":
-                    put_core(folder, self._judge.shortest.of(rows, masked=True), isolated)
+                core: dict[str, Any] = {}
+                if job.training.baseline != "none":
+                    distances = self._judge.shortest.of(rows, masked=True)
+                    core = {"baseline": put_core(folder, distances, isolated, baseline.overlay)}
                 predictions, say = trained.predictions, None
                 trainer, fault = request.trainer or job.training.trainer, ""
                 if trainer == "pacemaker":
                     try:
-                        predictions, designs = self._refined(rows, isolated, designs, folder)
+                        predictions, designs = self._refined(rows, isolated, designs, folder, baseline)
                         say = _said_by(folder / "potential.yaml", evaluation_by(job.engine))
                     except EngineError as error:
                         if request.trainer:  # the last fit is for this alone
@@ -200,8 +208,8 @@ class Fitter:
                 facts, sets = self._finished(rows, limits, designs, folder, request.parent)
                 chosen = samples(rows, predictions, forces_entered=job.training.teaches_forces)
                 check(folder, chosen, isolated, evaluation_by(job.engine))
-                new = NewVersion(folder, rows, trained.fit.coefficients, sets, say)
-                facts |= {"trainer": trainer, **({"not_refined": fault} if fault else {})}
+                new = NewVersion(folder, rows, trained.fit.coefficients, sets, say, baseline)
+                facts |= {"trainer": trainer, **core, **({"not_refined": fault} if fault else {})}
                 if reasons := self._judge.judge(new, held, isolated, request.current, designs):
                     facts["candidate"] = reasons
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
@@ -214,6 +222,7 @@ class Fitter:
         designs: DesignCache,
         folder: Path,
         parent: str | None,
+        baseline: Baseline,
     ) -> tuple[Trained, list[DatasetRow], Limits | None, dict[str, str]]:
         """Fit, and again without the labels that contradict all others.
 
@@ -232,8 +241,9 @@ class Fitter:
         while True:
             masked, limits = self._masking.masked(rows)
             trained = train(
-                masked, designs.basis, settings, isolated, folder, design_of=designs, growing=designs.growing
-            )
+                masked, designs.basis, settings, isolated, folder,
+                design_of=designs, growing=designs.growing, baseline=baseline,
+            )  # fmt: skip
             found = contradicting(masked, judged - set(odd), trained, settings, isolated, designs)
             if not found:
                 return trained, masked, limits, {task: f"{LEFT_OUT}{reason}" for task, reason in odd.items()}
@@ -245,8 +255,20 @@ class Fitter:
                 )
             rows = [row for row in rows if row.task_id not in odd]
 
+    def _baseline_of(self, rows: Sequence[DatasetRow], basis: LinearBasis) -> Baseline:
+        """Return what MD will add to the fit of these rows; the same one as last time if it is the same."""
+        overlay = wanted_overlay(self.job.training, basis.elements, self._judge.shortest.of(rows), basis.cutoff)
+        if (self._baseline.overlay, self._baseline.elements) != (overlay, basis.elements):
+            self._baseline = Baseline(overlay, basis.elements)
+        return self._baseline
+
     def _refined(
-        self, rows: Sequence[DatasetRow], isolated: dict[str, float], designs: DesignCache, folder: Path
+        self,
+        rows: Sequence[DatasetRow],
+        isolated: dict[str, float],
+        designs: DesignCache,
+        folder: Path,
+        baseline: Baseline,
     ) -> tuple[dict[str, Prediction], DesignCache]:
         """Let pacemaker refine the linear fit in `folder`; return what it says of the rows, and their design rows."""
         from mlip_autopipec.daemons.refining import refined
@@ -254,7 +276,7 @@ class Fitter:
         work = self.run.attempts / WORK
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        found = refined(rows, self.job.training, isolated, folder, work)
+        found = refined(rows, self.job.training, isolated, folder, work, baseline)
         return found.predictions, designs if found.basis is None else DesignCache(found.basis)
 
     def _known_to(self, version: str | None) -> dict[str, int]:

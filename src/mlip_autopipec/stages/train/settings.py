@@ -92,6 +92,22 @@ class EnergyWindow(BaseModel):
     )
 
 
+class LennardJonesSettings(BaseModel):
+    """Lennard-Jones of one pair of elements: 4 epsilon ((sigma/r)^12 - (sigma/r)^6)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epsilon: float = Field(gt=0, le=1e4, description="eV")
+    sigma: float = Field(gt=0, le=15, description="A")
+    # A longer cutoff adds attraction, which ACE can learn as well.
+    cutoff: float | None = Field(
+        None,
+        gt=0,
+        le=15,
+        description="A; null: its minimum 2^(1/6) sigma, so that it only repels; at a longer one the force jumps",
+    )
+
+
 class TrainingSettings(BasisSettings):
     """The fit, and when to refit."""
 
@@ -141,10 +157,25 @@ class TrainingSettings(BasisSettings):
         description="atoms of carved cells that teach: radius: those within embedding.cutoff; sane: all but contacts "
         "and forces beyond what those have; none: all, up to force_limit. Their energies weigh masked_energy_weight",
     )
-    baseline: Literal["none", "zbl"] = Field(
+    baseline: Literal["none", "zbl", "lj"] = Field(
         "none",
-        description="zbl: nuclear repulsion takes over from ACE below 0.79 of the shortest trained distance; "
-        "none: nothing does, only gamma warns there",
+        description="what pushes atoms apart below 0.79 of the shortest trained distance, where ACE is switched off: "
+        "zbl: repulsion of bare nuclei; lj: Lennard-Jones; none: nothing, only gamma warns there",
+    )
+    baseline_form: Literal["in-file", "overlay"] | None = Field(
+        None,
+        description="in-file: potential.yaml has it in its own keys, and it is felt only there; overlay: LAMMPS' pair "
+        "style is added to ACE (hybrid/overlay), which learns the rest; null: in-file for zbl, overlay for lj",
+    )
+    zbl_cutoffs: tuple[float, float] | None = Field(
+        None,
+        description="A, of baseline zbl as overlay: where it begins to fade out, and where it is 0; null: 1/2 and 2/3 "
+        "of training.cutoff",
+    )
+    lj_pairs: dict[str, LennardJonesSettings] = Field(
+        default_factory=dict,
+        description="of baseline lj: pair, like Al-Cu -> its numbers; of others epsilon is 0.1 eV, sigma the shortest "
+        "trained distance, of untrained pairs 0.85 of the sum of covalent radii",
     )
     ridge: float | None = Field(
         None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
@@ -187,6 +218,23 @@ class TrainingSettings(BasisSettings):
                     f"{group}: {factor} is not between 0 and 1e8; `autopipe dataset drop` leaves labels out"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _one_baseline(self) -> Self:
+        if self.baseline == "lj" and self.baseline_form == "in-file":
+            raise ValueError("baseline_form: potential files have no keys for lj: leave it out, or write overlay")
+        if self.lj_pairs and self.baseline != "lj":
+            raise ValueError(f"lj_pairs: has no meaning with baseline: {self.baseline}; write baseline: lj")
+        if self.zbl_cutoffs and (self.baseline, self.form_of_baseline) != ("zbl", "overlay"):
+            raise ValueError("zbl_cutoffs: only of baseline: zbl with baseline_form: overlay")
+        return self
+
+    @property
+    def form_of_baseline(self) -> Literal["none", "in-file", "overlay"]:
+        """Where the baseline stands: in the potential file's keys, or in a pair style that is added."""
+        if self.baseline == "none":
+            return "none"
+        return self.baseline_form or ("overlay" if self.baseline == "lj" else "in-file")
 
     @property
     def teaches_forces(self) -> bool:
