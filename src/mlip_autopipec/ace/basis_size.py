@@ -20,10 +20,10 @@ from mlip_autopipec.ace.generator import (
     standard_configuration,
 )
 from mlip_autopipec.ace.records import Configuration
-from mlip_autopipec.ace.smooth_radial import neighbour_distance, surroundings, with_smooth_radial
+from mlip_autopipec.ace.smooth_radial import Surroundings, neighbour_distance, surroundings, with_smooth_radial
 from mlip_autopipec.core.errors import ModelError
 
-RUNGS = tuple(range(4, 17))
+RUNGS = tuple(range(1, 17))
 """Largest degree of triples."""
 DEFAULT_RUNG = 15
 N_PAIR_FUNCTIONS = 15
@@ -91,11 +91,10 @@ def choose_basis(
     elements = tuple(sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}))
     around = surroundings(structures, LONGEST_CUTOFF if cutoff is None else cutoff)
     if cutoff is None:
-        distance = neighbour_distance(around, NEIGHBOURS)
-        cutoff = round(min(max(distance, SHORTEST_CUTOFF, 1.5 * around.shortest), LONGEST_CUTOFF), 1)
+        cutoff = _cutoff_of(around)
         around = surroundings(structures, cutoff)
     affordable = max(n_rows // ROWS_PER_FUNCTION, 1)
-    taken = _highest(elements, cutoff, affordable, rung)
+    taken = highest_rung(elements, cutoff, affordable, rung)
     configuration = with_smooth_radial(rung_configuration(elements, taken, cutoff), around, SMOOTHING * cutoff)
     return Choice(
         configuration=configuration,
@@ -106,6 +105,22 @@ def choose_basis(
         n_functions=count_functions(configuration),
         limited_by="rung" if taken == rung else "data",
     )
+
+
+def dense_cutoff(structures: Sequence[Atoms]) -> float:
+    """Return the cutoff within which half of the atoms have `NEIGHBOURS` neighbours, A.
+
+    Raises
+    ------
+    DataError
+        No atom has a neighbour.
+    """
+    return _cutoff_of(surroundings(structures, LONGEST_CUTOFF))
+
+
+def _cutoff_of(around: Surroundings) -> float:
+    distance = neighbour_distance(around, NEIGHBOURS)
+    return round(min(max(distance, SHORTEST_CUTOFF, 1.5 * around.shortest), LONGEST_CUTOFF), 1)
 
 
 def rung_configuration(elements: Sequence[str], rung: int, cutoff: float) -> Configuration:
@@ -145,7 +160,7 @@ def count_functions(configuration: Configuration) -> int:
     return sum(len(block.functions) for block in configuration.blocks)
 
 
-def _highest(elements: Sequence[str], cutoff: float, affordable: int, rung: int) -> int:
+def highest_rung(elements: Sequence[str], cutoff: float, affordable: int, rung: int) -> int:
     """Return the highest rung up to `rung` with no more functions than affordable, at least the lowest one."""
     best = RUNGS[0]
     # From below: high rungs of many elements have millions of functions.

@@ -18,9 +18,11 @@ from typing import Any, Literal
 from mlip_autopipec.ace.growing import GrownSet, grown_set
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError
+from mlip_autopipec.core.files import write_text
 from mlip_autopipec.core.interfaces import LinearBasis
+from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
 from mlip_autopipec.daemons.adoption import adopt, known_elements
-from mlip_autopipec.daemons.bases import make_basis, warm_up
+from mlip_autopipec.daemons.bases import basis_of, make_basis, warm_up
 from mlip_autopipec.daemons.contradictions import contradicting, not_finite
 from mlip_autopipec.daemons.designs import DesignCache, usable
 from mlip_autopipec.daemons.gate import evaluation_by, samples
@@ -37,12 +39,15 @@ from mlip_autopipec.stages.publish import Evaluate, check, read_grades, write_gr
 from mlip_autopipec.stages.train import (
     NO_BASELINE,
     Baseline,
+    Functions,
     Prediction,
     Trained,
     TrainingSettings,
     active_rows,
+    chosen_functions,
     count_active_rows,
     hashes,
+    kept_functions,
     train,
     wanted_overlay,
 )
@@ -140,6 +145,7 @@ class Fitter:
         self._rows = KeptRows(Dataset(self.run.dataset))
         self._designs: DesignCache | None = None
         self._baseline = NO_BASELINE
+        self._chosen: str | None = None  # the functions of the design rows, where labels chose them
         self._masking = Masking(job.training.train_mask, job.training.force_limit)
         self._judge = GateJudge(
             self.registry,
@@ -184,17 +190,21 @@ class Fitter:
             if request.given is not None:
                 facts = adopt(rows, isolated, *request.given, folder, job.engine)
             else:
-                designs = self._designs_of(elements)
                 rows, unusable = self._admitted(rows, isolated)
+                functions = self._functions_for(rows, elements, request.parent)
+                designs = self._designs_of(elements) if functions is None else self._designs_by(functions)
                 rows, without = usable(rows, designs)
                 unusable |= without
                 baseline = self._baseline_of(rows, designs.basis)
                 trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent, baseline)
                 unusable |= odd
                 core: dict[str, Any] = {}
+                if functions is not None:
+                    core = {"functions": functions.told}
+                    _tell(folder, functions)
                 if job.training.baseline != "none":
                     distances = self._judge.shortest.of(rows, masked=True)
-                    core = {"baseline": put_core(folder, distances, isolated, baseline.overlay)}
+                    core["baseline"] = put_core(folder, distances, isolated, baseline.overlay)
                 predictions, say = trained.predictions, None
                 trainer, fault = request.trainer or job.training.trainer, ""
                 if trainer == "pacemaker":
@@ -303,7 +313,7 @@ class Fitter:
             # npt walkers wait until there is one.
             "stress_labels": sum(row.stress is not None and row.whole for row in rows),
             **dict(hashes(settings, basis.elements)),
-            **_origin_of_functions(designs, self._designs, self.job.potential, folder),
+            **_origin_of_functions(designs, self._designs, self.job.potential, folder, self._chosen),
             "train_mask": {"kind": settings.train_mask, "limits": limits and limits.to_dict()},
         }
         selected = self._select(rows, designs, facts, parent)
@@ -371,14 +381,43 @@ class Fitter:
             self._designs = DesignCache(make_basis(self.job.training, elements, self.job.potential))
         return self._designs
 
+    def _functions_for(
+        self, rows: Sequence[DatasetRow], elements: Sequence[str], parent: str | None
+    ) -> Functions | None:
+        """Return the functions that the labels choose, on from those of `parent`; None if they have no say."""
+        if not self.job.training.labels_decide or self.job.potential is not None:
+            return None
+        try:
+            kept = parent and kept_functions(self.registry.path(parent), self.registry.manifest(parent))
+        except AutopipeError:  # damaged or gone: the trainer says so
+            kept = None
+        return chosen_functions(self.job.training, rows, elements, kept or None)
+
+    def _designs_by(self, functions: Functions) -> DesignCache:
+        """Return the design rows of chosen functions; other ones than last time begin from nothing."""
+        if self._designs is None or self._chosen != functions.text:
+            self._designs = DesignCache(basis_of(self.job.training, functions.configuration))
+            self._judge.forget()
+            self._chosen = functions.text
+        return self._designs
+
 
 def _origin_of_functions(
-    designs: DesignCache, own: DesignCache | None, given: Path | None, folder: Path
+    designs: DesignCache, own: DesignCache | None, given: Path | None, folder: Path, chosen: str | None
 ) -> dict[str, str]:
     """Return `basis_of`, where the functions are not those of the settings: active sets of others begin anew."""
     if designs is not own:
         return {"basis_of": hashlib.sha256((folder / "potential.yaml").read_bytes()).hexdigest()}
+    if chosen is not None:
+        return {"basis_of": hashlib.sha256(chosen.encode()).hexdigest()}
     return {"basis_of": str(given)} if given is not None else {}
+
+
+def _tell(folder: Path, functions: Functions) -> None:
+    """Keep chosen functions in the work folder, and their reason in `train_config.yaml`."""
+    functions.write(folder)
+    described = read_mapping(folder / "train_config.yaml") | {"basis": functions.told}
+    write_text(folder / "train_config.yaml", dump_mapping(described))
 
 
 def _said_by(potential: Path, evaluate: Evaluate) -> Callable[[DatasetRow], Prediction]:

@@ -134,6 +134,10 @@ class GateJudge:
             self._remember(new)
         return reasons
 
+    def forget(self) -> None:
+        """Forget the coefficients of earlier versions: the functions are others from now on."""
+        self._made.clear()
+
     def _remember(self, new: NewVersion) -> None:
         name = hashlib.sha256((new.folder / "potential.yaml").read_bytes()).hexdigest()
         self._made[name] = replace(new, rows=())

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from mlip_autopipec.ace.basis import make_basis
+from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.formats.yace_reading import read_yace
+from mlip_autopipec.ace.formats.yace_writing import write_yace
 from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.ace.formats.yaml_writing import write_yaml
 from mlip_autopipec.ace.overlay import LennardJones, Overlay, overlay_text, read_overlay
-from mlip_autopipec.cli.main import main
 from mlip_autopipec.core.conventions import reorder_voigt
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.neighbours import neighbourhood
@@ -150,8 +152,7 @@ def test_commands_for_ml_pace():
 
 
 def convert(folder: Path) -> None:
-    files = [str(folder / f"potential.{ending}") for ending in ("yaml", "yace")]
-    main(["potential", "convert", *files], standalone_mode=False)
+    write_yace(to_products(make_basis(read_yaml(folder / "potential.yaml"))), folder / "potential.yace")
 
 
 @BOTH

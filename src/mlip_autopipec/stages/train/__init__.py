@@ -7,6 +7,7 @@ Reads: rows of `dataset.db`. Writes: `potential.yaml`, `potential.yace`, `metric
 from mlip_autopipec.stages.train.active import active_rows, count_active_rows
 from mlip_autopipec.stages.train.errors import Prediction, errors, predict
 from mlip_autopipec.stages.train.fit import UNCERTAINTY, Trained, check_elements, describe, hashes, stiffness, train
+from mlip_autopipec.stages.train.functions import Functions, chosen_functions, kept_functions
 from mlip_autopipec.stages.train.overlay import NO_BASELINE, Baseline, wanted_overlay
 from mlip_autopipec.stages.train.settings import BasisSettings, EnergyWindow, TrainingSettings
 from mlip_autopipec.stages.train.weights import RowWeights, Weighting, labelled_design, relative_energy
@@ -17,6 +18,7 @@ __all__ = [
     "Baseline",
     "BasisSettings",
     "EnergyWindow",
+    "Functions",
     "Prediction",
     "RowWeights",
     "Trained",
@@ -24,10 +26,12 @@ __all__ = [
     "Weighting",
     "active_rows",
     "check_elements",
+    "chosen_functions",
     "count_active_rows",
     "describe",
     "errors",
     "hashes",
+    "kept_functions",
     "labelled_design",
     "predict",
     "relative_energy",

@@ -78,20 +78,13 @@ def train(
     weighting, added = Weighting(rows, settings, isolated), baseline.overlay
     triangle = growing.triangle(
         [
-            (
-                row.task_id,
-                row.edition,
-                row.learned.tobytes(),
-                relative_energy(row, isolated),
-                weighting.key(row),
-                baseline.overlay,
-            )
+            (row.task_id, row.edition, row.learned.tobytes(), relative_energy(row, isolated), weighting.key(row), added)
             for row in rows
         ],
         lambda place: weighting.parts(rows[place], design_of(rows[place]), baseline),
         weighting.scales,
     )
-    result = solve(triangle, stiffness(basis, settings), ridge=settings.ridge)
+    result = solve(triangle, stiffness(basis, settings), ridge=settings.ridge, length_power=settings.length_power)
     basis.write(result.coefficients, isolated, folder)
     predictions = {row.task_id: predict(design_of(row), result.coefficients).on(baseline(row)) for row in rows}
     seen = label_range(rows, isolated)

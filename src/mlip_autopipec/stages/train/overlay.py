@@ -16,8 +16,9 @@ from mlip_autopipec.stages.train.errors import Prediction
 from mlip_autopipec.stages.train.settings import TrainingSettings
 from mlip_autopipec.store.dataset import DatasetRow
 
-# Of the potential's cutoff: beyond the first neighbours, who ZBL is not meant for; ACE learns what it adds to them.
-_ZBL_CUTOFFS: Final = (0.5, 2.0 / 3.0)
+# Of the shortest trained distance, where ZBL ends: it is harder than most bonds, and what ACE learns to take off from
+# it goes on below that distance, as a pull.
+_ZBL_INNER: Final = 0.8
 # eV; at 0.79 of sigma the wall is 5 eV high, at 0.59 it is 200: more than ACE has there to pull with.
 _EPSILON: Final = 0.1
 # A; in such steps a shorter trained distance counts, since every change of the baseline changes all targets.
@@ -79,8 +80,7 @@ def wanted_overlay(
         return None
     try:
         if settings.baseline == "zbl":
-            inner, outer = settings.zbl_cutoffs or tuple(round(part * reach, 3) for part in _ZBL_CUTOFFS)
-            overlay = Overlay(zbl=(inner, outer))
+            overlay = Overlay(zbl=settings.zbl_cutoffs or _zbl_cutoffs(elements, shortest))
         else:
             overlay = Overlay(pairs=_pairs(settings, sorted(elements), shortest))
         check_overlay(overlay, reach)
@@ -88,6 +88,18 @@ def wanted_overlay(
         key = "zbl_cutoffs" if settings.baseline == "zbl" else "lj_pairs"
         raise ConfigError(f"training.{key}: {error}", "correct it, or leave it out") from error
     return overlay
+
+
+def _zbl_cutoffs(elements: Sequence[str], shortest: Mapping[Pair, float]) -> tuple[float, float]:
+    """Return A: LAMMPS' zbl has one pair of cutoffs for all pairs, so the pair that is farthest apart decides."""
+    outer = max(_nearest(first, second, shortest) for first in elements for second in elements)
+    return round(_ZBL_INNER * outer, 9), outer
+
+
+def _nearest(first: str, second: str, shortest: Mapping[Pair, float]) -> float:
+    """Return the shortest trained distance of two elements, rounded down, or what stands for it, A."""
+    pair = (first, second) if first <= second else (second, first)
+    return round(_STEP * math.floor(shortest.get(pair, untrained_distance(*pair)) / _STEP), 9)
 
 
 def _pairs(
@@ -99,8 +111,7 @@ def _pairs(
         for second in elements[place:]:
             pair = given.get((first, second))
             if pair is None:
-                nearest = shortest.get((first, second), untrained_distance(first, second))
-                epsilon, sigma, cutoff = _EPSILON, round(_STEP * math.floor(nearest / _STEP), 9), None
+                epsilon, sigma, cutoff = _EPSILON, _nearest(first, second, shortest), None
             else:
                 epsilon, sigma, cutoff = pair.epsilon, pair.sigma, pair.cutoff
             found.append(LennardJones((first, second), epsilon, sigma, cutoff or _MINIMUM * sigma))
