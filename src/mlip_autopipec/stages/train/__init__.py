@@ -4,7 +4,7 @@ Reads: rows of `dataset.db`. Writes: `potential.yaml`, `potential.yace`, `metric
 `train_config.yaml` into a work folder. Next: `publish`.
 """
 
-from mlip_autopipec.stages.train.active import active_rows, count_active_rows
+from mlip_autopipec.stages.train.active import active_rows
 from mlip_autopipec.stages.train.errors import Prediction, errors, predict
 from mlip_autopipec.stages.train.fit import UNCERTAINTY, Trained, check_elements, describe, hashes, stiffness, train
 from mlip_autopipec.stages.train.functions import Functions, chosen_functions, kept_functions
@@ -27,7 +27,6 @@ __all__ = [
     "active_rows",
     "check_elements",
     "chosen_functions",
-    "count_active_rows",
     "describe",
     "errors",
     "hashes",
