@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ase import Atoms
 
@@ -160,12 +161,17 @@ def count_functions(configuration: Configuration) -> int:
     return sum(len(block.functions) for block in configuration.blocks)
 
 
+@lru_cache(maxsize=64)
+def _count_of_rung(elements: tuple[str, ...], rung: int, cutoff: float) -> int:
+    return count_functions(rung_configuration(elements, rung, cutoff))
+
+
 def highest_rung(elements: Sequence[str], cutoff: float, affordable: int, rung: int) -> int:
     """Return the highest rung up to `rung` with no more functions than affordable, at least the lowest one."""
     best = RUNGS[0]
     # From below: high rungs of many elements have millions of functions.
     for candidate in range(RUNGS[0], rung + 1):
-        if count_functions(rung_configuration(elements, candidate, cutoff)) > affordable:
+        if _count_of_rung(tuple(elements), candidate, cutoff) > affordable:
             break
         best = candidate
     return best

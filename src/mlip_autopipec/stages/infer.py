@@ -172,8 +172,8 @@ def _fit(material: Material, engine: str) -> list[Inferred]:
     told = f"{len(material.elements)} element(s): functions grow with powers of it"
     radius = (3.0 * NEIGHBOURS * material.volume_per_atom / (4.0 * math.pi)) ** (1.0 / 3.0)
     sphere = (
-        f"by the density of the first fit's labels: {NEIGHBOURS} neighbours of half of their atoms; a sphere of so many "
-        f"at {material.volume_per_atom:.3g} A^3 each has {radius:.1f} A"
+        f"by the density of the first fit's labels: {NEIGHBOURS} neighbours of half of their atoms (so many atoms of "
+        f"{material.volume_per_atom:.3g} A^3 fill a sphere of {radius:.1f} A)"
     )
     new = 3 if engine == "teacher" else 5
     cheap = "a teacher's come at once" if engine == "teacher" else "a fit is cheap beside them"
