@@ -90,13 +90,13 @@ class Weighting:
         )
 
     def parts(
-        self, row: DatasetRow, design: Design, baseline: Callable[[DatasetRow], Prediction]
+        self, row: DatasetRow, design: Design, baseline: Callable[[DatasetRow], Prediction] | None = None
     ) -> Iterator[tuple[Part | None, LabelledDesign]]:
         """Yield the rows of a label with its own factors, and which part of the set each belongs to.
 
         Its weights follow from what it says, its targets are what `baseline` leaves of that.
         """
-        own, known = self._own(row), baseline(row)
+        own, known = self._own(row), baseline(row) if baseline is not None else None
         if not self.whole_set:
             yield None, labelled_design(row, design, own, self._isolated, known)
             return
