@@ -1,7 +1,8 @@
 """How many functions, which ones, how far they see: chosen from the training structures, for any element.
 
-Functions are taken by degree, the sum over their factors of (n - 1) + l. A rung of the ladder says up to which degree,
-by rank. Pairs and triples carry nearly everything (measured on DFT data of Mo and Si: `scripts/bench zuo2020`).
+Functions are taken by degree, the sum over their factors of (n - 1) + l / 2. A rung of the ladder says up to which
+degree, by rank. Half of l, and how far each rank goes, are what makes functions of equal degree contribute alike to the
+forces of a fit (measured on DFT data of Mo and Si: `scripts/bench zuo2020`).
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from mlip_autopipec.ace.generator import (
     RadialSettings,
     standard_configuration,
 )
-from mlip_autopipec.ace.records import Configuration
+from mlip_autopipec.ace.records import Configuration, FunctionSpec
 from mlip_autopipec.ace.smooth_radial import Surroundings, neighbour_distance, surroundings, with_smooth_radial
 from mlip_autopipec.core.errors import ModelError
 
-RUNGS = tuple(range(1, 17))
-"""Largest degree of triples."""
-DEFAULT_RUNG = 15
+RUNGS = tuple(range(11))
+"""Largest degree of triples (rank 3)."""
+DEFAULT_RUNG = 9
 N_PAIR_FUNCTIONS = 15
 NEIGHBOURS = 40
 """An atom's cutoff holds so many neighbours: beyond the second shell of bcc, the third of diamond, the third of fcc."""
 SHORTEST_CUTOFF, LONGEST_CUTOFF = 4.0, 8.0
-SMOOTHING = 0.5
-"""Length over which radial functions may change, in cutoffs."""
+SMOOTHING, FADING = 0.5, 0.5
+"""Lengths over which radial functions may change, and over which distant neighbours matter less, in cutoffs."""
 ROWS_PER_FUNCTION = 15
 """A function more than the data carry costs accuracy elsewhere, and time everywhere."""
 ENERGY_WEIGHT, FORCE_WEIGHT = 7500.0, 1.0
@@ -40,9 +41,9 @@ ENERGY_WEIGHT, FORCE_WEIGHT = 7500.0, 1.0
 RANK_STIFFNESS, LENGTH_POWER = 10.0**0.5, 0.5
 """The prior; see `linear.solve`. All constants are from cross-validation on train, none from test."""
 # Degree by rank beyond that of triples, largest l, largest n.
-_EXTRA = {2: 2, 3: 0, 4: -9, 5: -11}
-_LARGEST_L = {2: 8, 3: 5, 4: 3, 5: 2}
-_LARGEST_N = {2: 10, 3: 7, 4: 4, 5: 3}
+_EXTRA = {2: 3, 3: 0, 4: -4, 5: -6}
+_LARGEST_L = {2: 10, 3: 6, 4: 4, 5: 2}
+_LARGEST_N = {2: 10, 3: 7, 4: 5, 5: 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +93,12 @@ def choose_basis(
     elements = tuple(sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}))
     around = surroundings(structures, LONGEST_CUTOFF if cutoff is None else cutoff)
     if cutoff is None:
-        cutoff = _cutoff_of(around)
+        cutoff = cutoff_within(around, NEIGHBOURS)
         around = surroundings(structures, cutoff)
     affordable = max(n_rows // ROWS_PER_FUNCTION, 1)
     taken = highest_rung(elements, cutoff, affordable, rung)
-    configuration = with_smooth_radial(rung_configuration(elements, taken, cutoff), around, SMOOTHING * cutoff)
+    plain = rung_configuration(elements, taken, cutoff)
+    configuration = with_smooth_radial(plain, around, SMOOTHING * cutoff, FADING * cutoff)
     return Choice(
         configuration=configuration,
         rung=taken,
@@ -116,11 +118,12 @@ def dense_cutoff(structures: Sequence[Atoms]) -> float:
     DataError
         No atom has a neighbour.
     """
-    return _cutoff_of(surroundings(structures, LONGEST_CUTOFF))
+    return cutoff_within(surroundings(structures, LONGEST_CUTOFF), NEIGHBOURS)
 
 
-def _cutoff_of(around: Surroundings) -> float:
-    distance = neighbour_distance(around, NEIGHBOURS)
+def cutoff_within(around: Surroundings, count: int) -> float:
+    """Return the cutoff within which half of the atoms have `count` neighbours, A, in sensible limits."""
+    distance = neighbour_distance(around, count)
     return round(min(max(distance, SHORTEST_CUTOFF, 1.5 * around.shortest), LONGEST_CUTOFF), 1)
 
 
@@ -137,7 +140,7 @@ def rung_configuration(elements: Sequence[str], rung: int, cutoff: float) -> Con
     ranks = [rank for rank in degrees if rank > 1]
     limits = FunctionLimits(
         (N_PAIR_FUNCTIONS, *(min(_LARGEST_N[rank], int(degrees[rank]) + 1) for rank in ranks)),
-        (0, *(min(_LARGEST_L[rank], LARGEST_L[rank - 1], int(degrees[rank])) for rank in ranks)),
+        (0, *(min(_LARGEST_L[rank], LARGEST_L[rank - 1], int(2 * degrees[rank])) for rank in ranks)),
     )
     whole = standard_configuration(BasisRecipe(tuple(elements), {"ALL": limits}, {"ALL": RadialSettings(cutoff)}))
     return replace(
@@ -145,11 +148,16 @@ def rung_configuration(elements: Sequence[str], rung: int, cutoff: float) -> Con
         blocks=tuple(
             replace(
                 block,
-                functions=tuple(f for f in block.functions if sum(f.ns) - f.rank + sum(f.ls) <= degrees[f.rank]),
+                functions=tuple(f for f in block.functions if degree(f) <= degrees[f.rank]),
             )
             for block in whole.blocks
         ),
     )
+
+
+def degree(function: FunctionSpec) -> float:
+    """Return the sum over the factors of (n - 1) + l / 2."""
+    return sum(function.ns) - function.rank + sum(function.ls) / 2
 
 
 def _check_rung(rung: int) -> None:

@@ -3,11 +3,13 @@
 Among all combinations R = sum_k v_k g_k of a long radial basis those are taken, separately for each angular momentum,
 for which the training set's sums A have the largest variance compared with the roughness of R,
 
-    maximise  v.C_l.v / v.S.v,   C_l = mean over atoms of sum_m A_klm A*_k'lm,   S = integral g g' + h^2 dg/dr dg'/dr.
+    maximise  v.C_l.v / v.S.v,   C_l = mean over atoms of sum_m A_klm A*_k'lm,
+    S = integral e^(2 r / s) (g g' + h^2 dg/dr dg'/dr) dr.
 
 Without h these are the optimal contractions of Goscinski, Musil, Pozdnyakov, Nigam and Ceriotti (2021),
 doi:10.1063/5.0057229. With it, steep functions, which tell little about atoms between the training distances, come
-last, so that a ridge on the coefficients of the potential is a prior for smooth energies.
+last, so that a ridge on the coefficients of the potential is a prior for smooth energies. The weight, which grows with
+the distance, is a prior too: distant neighbours matter less, and near ones get the finer functions.
 """
 
 from __future__ import annotations
@@ -98,7 +100,13 @@ def variances(around: Surroundings, bond: Bond, lmax: int) -> FloatArray:
 
 
 def smooth_coefficients(
-    around: Surroundings, bond: Bond, nradmax: int, lmax: int, smoothing: float, bending: float = 0.1
+    around: Surroundings,
+    bond: Bond,
+    nradmax: int,
+    lmax: int,
+    smoothing: float,
+    fading: float = np.inf,
+    bending: float = 0.1,
 ) -> FloatArray:
     """Return radial coefficients (nradmax, lmax + 1, nradbase), the most telling function first.
 
@@ -108,6 +116,8 @@ def smooth_coefficients(
         Its radial basis; nradbase at least `nradmax`.
     smoothing
         h, A.
+    fading
+        s, A.
     bending
         Dimensionless; functions of angular momentum l are divided by sqrt(1 + bending l (l + 1)), which the ridge
         feels as a price of angular roughness.
@@ -124,6 +134,8 @@ def smooth_coefficients(
         raise DataError(f"the cutoff {bond.rcut:g} A is below the shortest distance {around.shortest:g} A")
     grid = np.linspace(start, bond.rcut, _GRID_POINTS)
     g, slope = radial_basis(bond, grid)
+    weight = np.exp((grid - start) / fading)[:, None]
+    g, slope = weight * g, weight * slope
     roughness = (g.T @ g + smoothing**2 * slope.T @ slope) * (grid[1] - grid[0])
     # A long basis is almost dependent.
     roughness += 1e-12 * np.trace(roughness) / bond.nradbase * np.eye(bond.nradbase)
@@ -137,13 +149,15 @@ def smooth_coefficients(
     return coefficients
 
 
-def with_smooth_radial(configuration: Configuration, around: Surroundings, smoothing: float) -> Configuration:
-    """Return the configuration with the radial functions of all pairs fitted to the surroundings; h in A."""
+def with_smooth_radial(
+    configuration: Configuration, around: Surroundings, smoothing: float, fading: float = np.inf
+) -> Configuration:
+    """Return the configuration with the radial functions of all pairs fitted to the surroundings; h and s in A."""
     blocks = []
     for block in configuration.blocks:
         bond = block.bond
         if bond is not None and bond.nradmax:
-            fitted = smooth_coefficients(around, bond, bond.nradmax, bond.lmax, smoothing)
+            fitted = smooth_coefficients(around, bond, bond.nradmax, bond.lmax, smoothing, fading)
             bond = replace(bond, radcoefficients=fitted)
         blocks.append(replace(block, bond=bond))
     return replace(configuration, blocks=tuple(blocks))

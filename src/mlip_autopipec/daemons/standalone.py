@@ -13,9 +13,9 @@ from mlip_autopipec.ace.basis_size import (
     FORCE_WEIGHT,
     LENGTH_POWER,
     RANK_STIFFNESS,
-    Choice,
     choose_basis,
 )
+from mlip_autopipec.ace.cutoff_search import best_cutoff
 from mlip_autopipec.ace.fitting import AceBasis
 from mlip_autopipec.ace.growing import GrowingSet, GrownSet
 from mlip_autopipec.ace.linear import RowReducer, solve
@@ -43,7 +43,7 @@ from mlip_autopipec.stages.train import (
 from mlip_autopipec.store.dataset import DatasetRow
 
 # Largest degree of triples; the data may afford less.
-RUNGS: Final[Mapping[str, int]] = {"small": 8, "auto": DEFAULT_RUNG, "large": 16}
+RUNGS: Final[Mapping[str, int]] = {"small": 6, "auto": DEFAULT_RUNG, "large": 10}
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,18 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
     DataError, ModelError, EngineError
         There is no fit, or its files fail the checks that every version passes.
     """
-    choice = choose_basis(
-        [row.atoms for row in rows],
-        sum(3 * int(row.learned.sum()) + row.whole for row in rows),
-        rung=RUNGS[wanted.basis],
+    weighting = Weighting(rows, _settings(wanted), isolated)
+    distances = ShortestPairs().of(rows, masked=True)
+    structures = [row.atoms for row in rows]
+    search = best_cutoff(
+        structures, lambda place, design: labelled_design(rows[place], design, weighting.of(rows[place]), isolated)
     )
+    n_rows = sum(3 * int(row.learned.sum()) + row.whole for row in rows)
+    choice = choose_basis(structures, n_rows, rung=RUNGS[wanted.basis], cutoff=search.cutoff)
     basis = AceBasis(choice.configuration)
-    settings = _settings(choice, wanted)
+    settings = _settings(wanted, choice.cutoff)
     check_elements(rows, basis, isolated)
     designs = DesignCache(basis)
-    weighting = Weighting(rows, settings, isolated)
-    distances = ShortestPairs().of(rows, masked=True)
     overlay = wanted_overlay(settings, basis.elements, distances, basis.cutoff)
     baseline = Baseline(overlay, basis.elements)
     reducer = RowReducer(basis.n_coefficients)
@@ -94,7 +95,8 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
     said = {row.task_id: predict(designs(row), result.coefficients).on(baseline(row)) for row in rows}
     write_json(folder / "metrics.json", {**errors(rows, said, isolated), "fit": asdict(result.report)})
     chosen = {"size": wanted.basis, "limited_by": choice.limited_by, "cutoff": choice.cutoff, "rung": choice.rung,
-              "functions": choice.n_functions, "shortest_distance": choice.shortest}  # fmt: skip
+              "functions": choice.n_functions, "shortest_distance": choice.shortest,
+              "errors_by_cutoff": search.errors}  # fmt: skip
     described = {**describe(settings, basis, isolated), "basis": chosen}
     write_text(folder / "train_config.yaml", dump_mapping(described))
     if wanted.baseline != "none":
@@ -112,9 +114,9 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
     return chosen
 
 
-def _settings(choice: Choice, wanted: Wanted) -> TrainingSettings:
+def _settings(wanted: Wanted, cutoff: float | None = None) -> TrainingSettings:
     return TrainingSettings(
-        cutoff=choice.cutoff,
+        cutoff=cutoff,
         energy_weight=ENERGY_WEIGHT,
         force_weight=FORCE_WEIGHT,
         rank_stiffness=RANK_STIFFNESS,

@@ -101,6 +101,18 @@ def test_smoothing_makes_functions_smoother():
     assert steepness(2.5) < 0.8 * steepness(0.1)
 
 
+def test_fading_makes_functions_short_sighted():
+    around, bond = surroundings(rattled(), CUTOFF), bond_of(configuration())
+    grid = np.linspace(around.shortest, CUTOFF, 500)
+    g, _ = radial_basis(bond, grid)
+
+    def mean_distance(fading):
+        squares = (g @ smooth_coefficients(around, bond, 3, 2, 2.5, fading).reshape(-1, bond.nradbase).T) ** 2
+        return np.sum(grid[:, None] * squares) / np.sum(squares)
+
+    assert mean_distance(1.0) < mean_distance(2.5) < mean_distance(np.inf) - 0.1
+
+
 def test_every_pair_of_an_alloy_gets_the_functions():
     frames = rattled(2)
     for atoms in frames:
