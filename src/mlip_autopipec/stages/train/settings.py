@@ -132,7 +132,7 @@ class TrainingSettings(BasisSettings):
         "for 15 force components), more as labels come, up to largest_rung: a fit from the start each time",
     )
     largest_rung: int = Field(
-        9,
+        6,
         ge=RUNGS[0],
         le=RUNGS[-1],
         description="dimensionless degree of triples at which functions: ladder ends; higher ones are more accurate, "
