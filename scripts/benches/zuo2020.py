@@ -123,13 +123,13 @@ def folds_of(frames: Sequence[Atoms]) -> np.ndarray:
     return fold
 
 
-def fitted(parts: Iterable[Triangle], basis: AceBasis) -> Fit:
-    """Fit the rows of some folds with the recipe's prior, its strength by the evidence."""
+def fitted(parts: Iterable[Triangle], basis: AceBasis, ridge: float | None) -> Fit:
+    """Fit the rows of some folds with the recipe's prior."""
     reducer = RowReducer(basis.n_coefficients)
     for part in parts:
         reducer.merge(part)
     stiffness = RANK_STIFFNESS ** (np.array(basis.ranks) - 1.0)
-    return solve(reducer.triangle(), stiffness, length_power=LENGTH_POWER)
+    return solve(reducer.triangle(), stiffness, ridge=ridge, length_power=LENGTH_POWER)
 
 
 def searched(frames: Sequence[Atoms]) -> tuple[CutoffSearch, FittedReferences, float]:
@@ -163,7 +163,7 @@ def train(
             reducers[fold[index]].add(*labelled(frames[index], design, references.energies).rows())
     parts = [reducer.triangle() for reducer in reducers]
     clock.append(time.perf_counter())
-    result = fitted(parts, basis)
+    result = fitted(parts, basis, choice.ridge)
     clock.append(time.perf_counter())
     basis.write(result.coefficients, references.energies, folder)
     spent = dict(zip(("basis", "rows", "solve"), np.diff(clock).tolist(), strict=True))
@@ -173,7 +173,7 @@ def train(
 def cross_validate(run: Run, frames: Sequence[Atoms]) -> Errors:
     """Return the errors on frames that the fit did not see."""
     coefficients = [
-        fitted((part for k, part in enumerate(run.parts) if k != left_out), run.basis).coefficients
+        fitted((part for k, part in enumerate(run.parts) if k != left_out), run.basis, run.choice.ridge).coefficients
         for left_out in range(FOLDS)
     ]
     found = []

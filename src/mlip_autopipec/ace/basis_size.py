@@ -38,6 +38,9 @@ ROWS_PER_FUNCTION = 15
 """A function more than the data carry costs accuracy elsewhere, and time everywhere."""
 ENERGY_WEIGHT, FORCE_WEIGHT = 7500.0, 1.0
 """Of squared energy errors (eV^2 per atom) and squared force components ((eV/A)^2); see `linear`."""
+RIDGE = 10.0**-10.5
+"""Of fits that have the labels for all functions of their rung. The evidence, which takes all errors for noise of one
+size, would choose 10**-8.25 for DFT data of hot and cold Mo: errors of energies grow by 21 %, of forces by 8 %."""
 RANK_STIFFNESS, LENGTH_POWER = 10.0**0.5, 0.5
 """The prior; see `linear.solve`. All constants are from cross-validation on train, none from test."""
 # Degree by rank beyond that of triples, largest l, largest n.
@@ -66,6 +69,11 @@ class Choice:
     shortest: float
     n_functions: int
     limited_by: str
+
+    @property
+    def ridge(self) -> float | None:
+        """`RIDGE`, or None if the data are few: then the evidence knows better."""
+        return RIDGE if self.limited_by == "rung" else None
 
 
 def choose_basis(

@@ -91,7 +91,9 @@ def _error(
     energies: list[float] = []
     forces: list[FloatArray] = []
     for left_out in range(_FOLDS):
-        coefficients = solve(_joined(parts, left_out), stiffness, length_power=LENGTH_POWER).coefficients
+        coefficients = solve(
+            _joined(parts, left_out), stiffness, ridge=choice.ridge, length_power=LENGTH_POWER
+        ).coefficients
         for label in (label for label, number in zip(labels, fold, strict=True) if number == left_out):
             if label.energy_weight > 0:
                 energies.append(abs(float(label.design.energy @ coefficients) - label.energy) / len(label.learned))

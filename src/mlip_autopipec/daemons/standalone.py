@@ -13,6 +13,7 @@ from mlip_autopipec.ace.basis_size import (
     FORCE_WEIGHT,
     LENGTH_POWER,
     RANK_STIFFNESS,
+    Choice,
     choose_basis,
 )
 from mlip_autopipec.ace.cutoff_search import best_cutoff
@@ -82,7 +83,7 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
     n_rows = sum(3 * int(row.learned.sum()) + row.whole for row in rows)
     choice = choose_basis(structures, n_rows, rung=RUNGS[wanted.basis], cutoff=search.cutoff)
     basis = AceBasis(choice.configuration)
-    settings = _settings(wanted, choice.cutoff)
+    settings = _settings(wanted, choice)
     check_elements(rows, basis, isolated)
     designs = DesignCache(basis)
     overlay = wanted_overlay(settings, basis.elements, distances, basis.cutoff)
@@ -90,7 +91,7 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
     reducer = RowReducer(basis.n_coefficients)
     for row in rows:
         reducer.add(*labelled_design(row, designs(row), weighting.of(row), isolated, baseline(row)).rows())
-    result = solve(reducer.triangle(), stiffness(basis, settings), length_power=LENGTH_POWER)
+    result = solve(reducer.triangle(), stiffness(basis, settings), ridge=settings.ridge, length_power=LENGTH_POWER)
     basis.write(result.coefficients, isolated, folder)
     said = {row.task_id: predict(designs(row), result.coefficients).on(baseline(row)) for row in rows}
     write_json(folder / "metrics.json", {**errors(rows, said, isolated), "fit": asdict(result.report)})
@@ -114,9 +115,10 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
     return chosen
 
 
-def _settings(wanted: Wanted, cutoff: float | None = None) -> TrainingSettings:
+def _settings(wanted: Wanted, choice: Choice | None = None) -> TrainingSettings:
     return TrainingSettings(
-        cutoff=cutoff,
+        cutoff=choice and choice.cutoff,
+        ridge=choice and choice.ridge,
         energy_weight=ENERGY_WEIGHT,
         force_weight=FORCE_WEIGHT,
         rank_stiffness=RANK_STIFFNESS,
