@@ -1,6 +1,6 @@
 """How far functions see, by what the labels say: the cutoff at which a small basis errs least on labels left out.
 
-Elements differ: 20 neighbours are best for liquid and solid molybdenum, 40 for silicon (`scripts/bench zuo2020`). Which
+Elements differ: 28 neighbours are best for liquid and solid molybdenum, 40 for silicon (`scripts/bench zuo2020`). Which
 of two cutoffs is better hardly depends on the number of functions, so few are enough to tell.
 """
 

@@ -102,21 +102,22 @@ def test_the_rung_changes_only_beyond_a_margin_and_falls_where_labels_are_too_fe
 def test_versions_of_a_run_get_more_functions_as_labels_come(tmp_path):
     loop = world_with(tmp_path, 6, **LADDER)
     loop.fit()
-    give(loop, range(2))
+    give(loop, range(1))
     loop.fit()
-    give(loop, range(2, 6))
+    give(loop, range(1, 6))
     loop.fit()
     first, second, third = (loop.registry.path(version) for version in loop.registry.versions())
     manifests = [read_json(folder / "manifest.json") for folder in (first, second, third)]
     told = [manifest["functions"] for manifest in manifests]
     assert told[0] == told[1]
-    assert (told[0]["rung"], told[2]["rung"]) == (2, 3)
+    assert (told[0]["rung"], told[2]["rung"]) == (0, 2)
     assert told[0]["functions"] < told[2]["functions"]
     assert (first / "basis.yaml").read_bytes() == (second / "basis.yaml").read_bytes()
     assert "the labels carry 76 functions" in read_mapping(third / "train_config.yaml")["basis"]["why"]["functions"]
     # gammas of old and new functions do not compare, and it is known that they do not.
     assert basis_of(manifests[0]) == basis_of(manifests[1]) != basis_of(manifests[2])
-    assert manifests[2]["active_set"]["Al"] == told[2]["functions"]
+    # Of few labels, functions of high l are too alike for a row each.
+    assert told[0]["functions"] < manifests[2]["active_set"]["Al"] <= told[2]["functions"]
     evaluator = make_evaluator(third)
     trained = Dataset(loop.world.run.dataset).rows()
     assert max(evaluator.evaluate(neighbourhood(r.atoms, 8.0, ("Al",)), gamma=True).gamma.max() for r in trained) < 1.05
@@ -128,7 +129,7 @@ def test_versions_of_a_run_get_more_functions_as_labels_come(tmp_path):
     assert (answer.folder / "potential.yaml").read_bytes() == (third / "potential.yaml").read_bytes()
     # Without the labels that it grew by, it shrinks again.
     fewer = anew.fitter(FitRequest(tuple(manifests[0]["task_ids"]), None, "v0003", (), "v0003"))
-    assert fewer.facts["functions"]["rung"] == 2
+    assert fewer.facts["functions"]["rung"] == 0
 
 
 def test_gamma_of_an_earlier_version_is_graded_in_the_functions_of_a_later_one_with_a_baseline(tmp_path):
