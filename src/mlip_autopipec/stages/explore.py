@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import ase.io
 import numpy as np
@@ -44,6 +44,10 @@ class SurrogateSettings(BaseModel):
     dtype: Literal["float32", "float64"] = Field(
         "float32", description="mace: precision; MD needs no more than float32"
     )
+    batch: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = Field(
+        "auto",
+        description="mace: trajectories that a worker moves at once; auto: 32 on a GPU, else one by one through ASE",
+    )
     calculator: str | None = Field(None, description="ase: dotted path of a class, e.g. ase.calculators.emt.EMT")
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the calculator (ase, lj), ASE's units"
@@ -57,6 +61,8 @@ class SurrogateSettings(BaseModel):
                 raise ValueError(f"explore.surrogate.{key}: missing; kind {self.kind} needs it")
             if given and self.kind not in kinds:
                 raise ValueError(f"explore.surrogate.{key}: belongs to kind {' or '.join(kinds)}, this is {self.kind}")
+        if self.batch not in ("auto", 1) and self.kind != "mace":
+            raise ValueError(f"explore.surrogate.batch: belongs to kind mace, this is {self.kind}")
         if self.kwargs and self.kind not in ("ase", "lj"):
             raise ValueError(f"explore.surrogate.kwargs: belongs to kind ase or lj, this is {self.kind}")
         return self

@@ -123,11 +123,10 @@ def test_a_killed_child_costs_an_attempt_and_the_next_goes_on(tmp_path: Path) ->
     publish_trajectories(run, config, "test", SystemClock())
     with worker(run, config) as made:
         work(made, lambda: made.status()[1].get("step", "0") != "0")
-        job, child = made._job, made._child
-        assert job is not None
+        (job,), child = made.trajectories.jobs, made.trajectories._child
         assert child is not None
         os.kill(child.pid, signal.SIGKILL)
-        work(made, lambda: made._job is None)
+        work(made, lambda: not made.trajectories.jobs)
         assert explore_queue(run, config.queue, worker="test").counts()["delayed"] == 1
         assert any(job.folder.iterdir())
 
@@ -139,7 +138,7 @@ def test_a_drained_worker_gives_its_trajectory_back_with_its_checkpoint(tmp_path
         work(made, lambda: made.status()[1].get("step", "0") != "0")
         made.drain()
         made.step(time.monotonic())
-        work(made, lambda: made._job is None, 60)
+        work(made, lambda: not made.trajectories.jobs, 60)
     queue = explore_queue(run, config.queue, worker="test")
     assert queue.state(task_id) == "pending"
     assert list(run.attempt(task_id).glob("*/checkpoint.npz"))
