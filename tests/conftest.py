@@ -13,7 +13,17 @@ import pytest
 os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Whole loops are several processes each: one at a time, beside the other tests (`pytest -n 2 --dist loadgroup`).
+_LOOPS = pytest.mark.xdist_group("loops")
+
 _IN_CI = os.environ.get("CI") == "true"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep whole loops in one of the processes that pytest-xdist spreads the tests over."""
+    for item in items:
+        if item.get_closest_marker("flow"):
+            item.add_marker(_LOOPS)
 
 
 def missing(what: str) -> None:

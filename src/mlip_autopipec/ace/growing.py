@@ -6,8 +6,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mlip_autopipec.ace.linear import LabelledDesign, RowReducer, Triangle
-from mlip_autopipec.ace.maxvol import ActiveSet, active_set, continued
+from mlip_autopipec.ace.maxvol import TOLERANCE, ActiveSet, active_set
+from mlip_autopipec.ace.rowblocks import RowBlocks
+from mlip_autopipec.ace.seenrows import SeenRows
 from mlip_autopipec.core.interfaces import FloatArray
 
 # Each continuation starts from the last one's inverse: from time to time all begins anew, before rounding gathers.
@@ -80,23 +84,49 @@ class GrownSet:
     n_selected: int
 
 
-def grown_set(
-    before: GrownSet | None, n_rows: int, new_rows: Callable[[], FloatArray], all_rows: Callable[[], FloatArray]
-) -> GrownSet:
-    """Return the active set of all rows: on from `before`, or selected anew.
+class GrowingSet:
+    """The active set of one element from fit to fit."""
 
-    Parameters
-    ----------
-    before
-        Of rows that are the first of all; None selects anew, as it is done whenever the rows have doubled.
-    n_rows
-        Number of all rows.
-    new_rows, all_rows
-        Give the rows (n, k) that `before` has not seen, and all; called only where they are needed.
-    """
-    if before is None or n_rows > _MOST_GROWTH * before.n_selected:
-        return GrownSet(active_set(all_rows()), n_rows, n_rows)
-    if n_rows == before.n_seen:
-        return before
-    active = continued(before.active, new_rows(), all_rows, n_old=before.n_seen)
-    return GrownSet(active, n_rows, before.n_selected)
+    def __init__(self) -> None:
+        self._labels: list[Hashable] = []
+        self._seen: SeenRows | None = None
+
+    def of(self, before: GrownSet | None, rows: RowBlocks, labels: Sequence[Hashable] = ()) -> GrownSet:
+        """Return the active set of all rows: on from `before`, or selected anew.
+
+        Parameters
+        ----------
+        before
+            Of rows that are the first of all; None selects anew, as it is done whenever the rows have doubled.
+        rows
+            All rows. What a call before has seen of them is not read again, but for the few that change the set.
+        labels
+            What the rows come from, in order: others than those of the call before have other rows.
+        """
+        n_rows = rows.n_rows
+        if before is not None and before.n_seen == n_rows:
+            return before
+        if before is not None and n_rows <= _MOST_GROWTH * before.n_selected:
+            known = self._known(before, labels)
+            self._labels = list(labels)
+            new = rows.at(np.arange(before.n_seen, n_rows))
+            if before.active.spans(new):
+                return GrownSet(self._continued(before.active, known, new, rows), n_rows, before.n_selected)
+        active = active_set(rows)
+        self._labels, self._seen = list(labels), SeenRows(active, rows)
+        return GrownSet(active, n_rows, n_rows)
+
+    def _known(self, before: GrownSet, labels: Sequence[Hashable]) -> SeenRows | None:
+        """Return what is remembered, if it is of that set and those rows."""
+        seen = self._seen
+        if seen is None or len(seen) != before.n_seen or self._labels != list(labels[: len(self._labels)]):
+            return None
+        return seen if np.array_equal(seen.active.inverse, before.active.inverse) else None
+
+    def _continued(self, active: ActiveSet, seen: SeenRows | None, new: FloatArray, rows: RowBlocks) -> ActiveSet:
+        if seen is not None:
+            seen.append(new)
+        elif active.gamma(new).max(initial=0.0) > TOLERANCE:
+            seen = SeenRows(active, rows)
+        self._seen = seen
+        return active if seen is None else seen.settled(rows.at)

@@ -31,8 +31,8 @@ doi:10.1137/100788926); then passes exchange rows until one of them finds nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -48,8 +48,8 @@ Rows: TypeAlias = FloatArray | Iterable[FloatArray]
 # where 3.4 A was seen: 7 at 1e-4, 10 at 1e-5, 18 at 1e-6) but counts ever smaller differences between functions.
 RESOLUTION = 1e-5
 
-# Swap until no row would enlarge the volume by more than this factor; 1.001 is what the field uses.
-_TOLERANCE = 1.001
+# Exchange until no row would enlarge the volume by more than this factor; 1.001 is what the field uses.
+TOLERANCE = 1.001
 _MOST_SWEEPS = 100
 # Rows with a smaller grade are hardly ever outside after a few exchanges.
 _NEAR = 0.7
@@ -78,12 +78,24 @@ class ActiveSet:
         """Return the extrapolation grade (n,) of `rows` (n, k), dimensionless; above 1 is extrapolation."""
         return grade(rows, self.inverse)
 
+    def spans(self, rows: FloatArray) -> bool:
+        """Tell whether `rows` (n, k) have nothing in the directions that the data did not resolve.
+
+        Raises
+        ------
+        ValueError
+            `rows` are not finite.
+        """
+        if not np.isfinite(rows).all():
+            raise ValueError("rows: expected finite numbers")
+        return bool(grade(rows, self.inverse[:, len(self.rows) :]).max(initial=0.0) <= TOLERANCE)
+
 
 def grade(rows: FloatArray, inverse: FloatArray) -> FloatArray:
     """Return max_j |(rows @ inverse)_j| (n,)."""
     if len(rows) == 0:
         return np.zeros(0)
-    grades: FloatArray = np.abs(rows @ inverse).max(axis=1)
+    grades: FloatArray = np.abs(rows @ inverse).max(axis=1, initial=0.0)
     return grades
 
 
@@ -121,75 +133,30 @@ def active_set(rows: Rows, *, resolution: float = RESOLUTION) -> ActiveSet:
     return ActiveSet(picked, np.ascontiguousarray(np.concatenate([found, rest], axis=1)), chosen)
 
 
-def extended(active: ActiveSet, rows: Rows, *, resolution: float = RESOLUTION) -> ActiveSet:
-    """Return the active set after new `rows` came, without reading the old ones again.
-
-    Rows inside (gamma <= 1.001) change nothing. Otherwise the selection starts from the present rows; an old row that
-    was not selected is then a combination of these with coefficients below 1, and its new gamma may slightly exceed 1.
-
-    Returns
-    -------
-    ActiveSet
-        Its indices count the present rows first, then the new ones.
-
-    Raises
-    ------
-    ValueError
-        As for `active_set`.
-    """
-    if all(active.gamma(block).max(initial=0.0) <= _TOLERANCE for block in _blocks(rows)):
-        return replace(active, indices=np.arange(len(active.rows)))
-    return active_set([active.rows, *([rows] if isinstance(rows, np.ndarray) else rows)], resolution=resolution)
-
-
-def continued(active: ActiveSet, new: FloatArray, everything: Callable[[], Rows], *, n_old: int) -> ActiveSet:
-    """Return the active set of old and `new` rows, on from that of the old ones: gamma <= 1.001 on all of them.
-
-    Parameters
-    ----------
-    active
-        Of the old rows.
-    new
-        (m, k) rows, beside `active` all that is looked at where none of them lies outside.
-    everything
-        Gives all rows, the `n_old` old ones first.
-
-    Raises
-    ------
-    ValueError
-        As for `active_set`.
-    """
-    if not np.isfinite(new).all():
-        raise ValueError("rows: expected finite numbers")
-    resolved, rest = np.split(active.inverse, [len(active.rows)], axis=1)
-    if len(new) and np.abs(new @ rest).max(initial=0.0) > _TOLERANCE:
-        return active_set(everything())  # a direction that was below the resolution
-    graded = np.abs(new @ resolved).max(axis=1, initial=0.0)
-    if graded.max(initial=0.0) <= _TOLERANCE:
-        return active
-    # The new rows among themselves first, so that the passes over all have little left to exchange.
-    near = graded > _NEAR
-    start = (active.indices.copy(), active.rows.copy(), resolved)
-    start = _settled(*start, n_old + np.flatnonzero(near), new[near])[:3]
-    picked, chosen, found = _exchanged(everything(), *start)
-    return ActiveSet(picked, np.ascontiguousarray(np.concatenate([found, rest], axis=1)), chosen)
-
-
 def maxvol(matrix: FloatArray) -> IndexArray:
     """Return r rows of `matrix` (n, r), of full column rank, whose determinant no single exchange enlarges by 0.1 %."""
     return _select(matrix, np.eye(matrix.shape[1]))[0]
 
 
-def _blocks(rows: Rows) -> Iterator[FloatArray]:
-    """Yield (m, k) arrays of limited size; at least one, perhaps without rows."""
+def blocks(rows: Rows) -> Iterator[FloatArray]:
+    """Yield (m, k) arrays of limited size, small ones together; at least one, perhaps without rows."""
     if isinstance(rows, Iterator):
         raise ValueError("rows are read several times: give a list of blocks or an array, not a generator")
+    gathered: list[FloatArray] = []
     for part in [rows] if isinstance(rows, np.ndarray) else rows:
         if part.ndim != 2:
             raise ValueError("rows: expected two-dimensional arrays")
         step = max(1, _BLOCK // max(1, part.shape[1]))
-        for first in range(0, max(1, len(part)), step):
+        if sum(map(len, gathered)) + len(part) > step and gathered:
+            yield np.concatenate(gathered)
+            gathered = []
+        if len(part) <= step:
+            gathered.append(np.asarray(part, dtype=float))
+            continue
+        for first in range(0, len(part), step):
             yield np.asarray(part[first : first + step], dtype=float)
+    if gathered:
+        yield np.concatenate(gathered)
 
 
 def _summary(rows: Rows) -> tuple[FloatArray, FloatArray, int]:
@@ -198,7 +165,7 @@ def _summary(rows: Rows) -> tuple[FloatArray, FloatArray, int]:
     The triangle has the singular values of the rows; dividing its columns is as good as dividing theirs.
     """
     sizes, triangle, n_rows = np.zeros(0), np.zeros((0, 0)), 0
-    for block in _blocks(rows):
+    for block in blocks(rows):
         if not np.isfinite(block).all():
             raise ValueError("rows: expected finite numbers")
         if not len(sizes):
@@ -235,7 +202,7 @@ def _reach(rows: Rows, directions: FloatArray, spread: FloatArray, threshold: fl
     unclear = (reach <= threshold) & (spread > threshold)
     if unclear.any():
         largest = np.zeros(int(unclear.sum()))
-        for block in _blocks(rows):
+        for block in blocks(rows):
             largest = np.maximum(largest, np.abs(block @ directions[:, unclear]).max(axis=0, initial=0.0))
         reach[unclear] = largest
     return reach
@@ -258,13 +225,13 @@ def _exchanged(
     """Exchange rows until no further one would enlarge the volume; spoils `picked` and `chosen`."""
     for _ in range(_MOST_SWEEPS):
         numbers, near = _nearly_outside(rows, whitening @ np.linalg.inv(chosen @ whitening))
-        picked, chosen, _, settled = _settled(picked, chosen, whitening, numbers, near)
+        picked, chosen, _, settled = settle(picked, chosen, whitening, numbers, near)
         if settled:
             break
     return picked, chosen, whitening @ np.linalg.inv(chosen @ whitening)
 
 
-def _settled(
+def settle(
     picked: IndexArray, chosen: FloatArray, whitening: FloatArray, numbers: IndexArray, near: FloatArray
 ) -> tuple[IndexArray, FloatArray, FloatArray, bool]:
     """Exchange with the rows `near` until they settle; the last says whether nothing had to be exchanged."""
@@ -285,7 +252,7 @@ def _nearly_outside(rows: Rows, grading: FloatArray) -> tuple[IndexArray, FloatA
     """Return indices and rows with the largest grades: those outside, and those that exchanges may put there."""
     numbers, near, largest, first = np.zeros(0, dtype=np.int64), np.zeros((0, len(grading))), np.zeros(0), 0
     most = max(1, _BLOCK // max(1, len(grading)))
-    for block in _blocks(rows):
+    for block in blocks(rows):
         grades = np.abs(block @ grading).max(axis=1, initial=0.0)
         found = np.flatnonzero(grades > _NEAR)
         numbers, near = np.concatenate([numbers, first + found]), np.concatenate([near, block[found]])
@@ -301,7 +268,7 @@ def _pivots(rows: Rows, whitening: FloatArray) -> tuple[IndexArray, FloatArray]:
     """Return indices and rows of a first choice: a tournament of each block against the best so far."""
     rank = whitening.shape[1]
     picked, chosen, first = np.zeros(0, dtype=np.int64), np.zeros((0, len(whitening))), 0
-    for block in _blocks(rows) if rank else ():
+    for block in blocks(rows) if rank else ():
         numbers = np.concatenate([picked, np.arange(first, first + len(block))])
         stacked = np.concatenate([chosen, block])
         order = np.arange(len(stacked))
@@ -321,7 +288,7 @@ def _exchanges(grades: FloatArray) -> Iterator[tuple[int, int]]:
     while grades.size:
         row, place = (int(x) for x in np.unravel_index(int(np.abs(grades).argmax()), grades.shape))
         pivot = grades[row, place]
-        if not abs(pivot) > _TOLERANCE:
+        if not abs(pivot) > TOLERANCE:
             return
         yield place, row
         change = grades[row].copy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -85,12 +84,12 @@ def largest_force(forces: ArrayLike, force_mask: Sequence[int]) -> float:
     return float(np.linalg.norm(learned, axis=1).max())
 
 
-def energy_per_atom(energy: float, symbols: Sequence[str], isolated: Mapping[str, float]) -> float | None:
+def energy_per_atom(energy: float, composition: Mapping[str, int], isolated: Mapping[str, float]) -> float | None:
     """Return eV per atom relative to isolated atoms; None where an isolated atom's energy is not known."""
-    counts = Counter(symbols)
-    if not set(counts) <= set(isolated):
+    if not composition.keys() <= isolated.keys():
         return None
-    return (energy - sum(isolated[symbol] * count for symbol, count in counts.items())) / len(symbols)
+    free = sum(isolated[symbol] * count for symbol, count in composition.items())
+    return (energy - free) / sum(composition.values())
 
 
 def check_force(name: str, forces: ArrayLike, force_mask: Sequence[int], limit: float) -> None:

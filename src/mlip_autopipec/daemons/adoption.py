@@ -61,7 +61,7 @@ def adopt(
     evaluate = evaluation_by(engine)
     said = {}
     for row in rows:
-        if unknown := sorted(set(row.atoms.get_chemical_symbols()) - set(elements)):
+        if unknown := sorted(row.composition.keys() - set(elements)):
             raise ModelError(f"{potential}: does not know {unknown[0]}, which start.dataset contains")
         result = evaluate(folder / "potential.yaml", folder / "potential.asi", row.atoms)
         said[row.task_id] = Prediction(result.energy, result.forces)

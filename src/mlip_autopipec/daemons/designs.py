@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlip_autopipec.ace.growing import GrowingRows
+from mlip_autopipec.ace.growing import GrowingRows, GrowingSet
 from mlip_autopipec.core.errors import ModelError
 from mlip_autopipec.core.interfaces import Design, LinearBasis
 from mlip_autopipec.store.dataset import DatasetRow
@@ -21,6 +21,7 @@ class DesignCache:
     def __init__(self, basis: LinearBasis, limit: int = _CACHE_BYTES) -> None:
         self.basis = basis
         self.growing = GrowingRows(basis.n_coefficients)
+        self._growing_sets: dict[str, GrowingSet] = {}
         self._limit = limit
         self._kept: dict[str, Design] = {}
         self._size = 0
@@ -33,6 +34,10 @@ class DesignCache:
                 self._kept[row.task_id] = found
                 self._size += _size(found)
         return found
+
+    def growing_set(self, element: str) -> GrowingSet:
+        """Return the active set of an element that goes on from fit to fit."""
+        return self._growing_sets.setdefault(element, GrowingSet())
 
 
 def usable(rows: Sequence[DatasetRow], designs: DesignCache) -> tuple[list[DatasetRow], dict[str, str]]:

@@ -46,7 +46,7 @@ def evidence_of(run: RunDirectory, training: TrainingSettings) -> dict[str, Evid
         raise NotFoundError(
             f"{run.root}: no label of a seed", "give a run that autopipe init made, and that has labels"
         )
-    basis = make_basis(training, sorted({symbol for row in rows for symbol in row.atoms.get_chemical_symbols()}))
+    basis = make_basis(training, sorted({symbol for row in rows for symbol in row.composition}))
     found: list[Projections] = [
         {element: values for element, (_, values) in basis.projections(row.atoms).items()} for row in rows
     ]

@@ -11,11 +11,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from mlip_autopipec.ace.growing import GrownSet, grown_set
+from mlip_autopipec.ace.growing import GrownSet
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError
 from mlip_autopipec.daemons.adoption import adopt, known_elements
@@ -38,7 +37,6 @@ from mlip_autopipec.stages.train import (
     Trained,
     TrainingSettings,
     active_rows,
-    count_active_rows,
     hashes,
     train,
 )
@@ -169,7 +167,7 @@ class Fitter:
         held = [row for row in everything if row.task_id in judging]
         if asked := sorted(row.task_id for row in rows if row.config_type == AUDIT):
             raise DataError(f"label {asked[0]}: an audit, which no fit may see", "this is a bug: report it")
-        found = {*self.job.elements, *(symbol for row in rows for symbol in row.atoms.get_chemical_symbols())}
+        found = {*self.job.elements, *(symbol for row in rows for symbol in row.composition)}
         elements = sorted(found)
         job = self.job
         priced = sorted(found.union(known_elements(request.given[0]) if request.given else ()))
@@ -297,34 +295,26 @@ class Fitter:
 
         They depend on files only, so that a trainer that was killed in between goes on with the same ones.
         """
-        settings, basis = self.job.training, designs.basis
-        before, seen = self._parent_sets(facts, parent)
-        new = [row for row in rows if row.task_id not in seen]
-        counts = count_active_rows(rows, settings)
-        # Of all elements at once, and only if one needs them.
-        of_new = cache(lambda: active_rows(new, basis, settings, designs))
-        of_all = cache(lambda: active_rows(rows, basis, settings, designs))
+        before = self._parent_sets(facts, parent)
+        blocks = active_rows(rows, designs.basis, self.job.training, designs)
+        labels = [(row.task_id, row.edition) for row in rows]
+        return {element: designs.growing_set(element).of(before.get(element), blocks[element], labels)
+                for element in blocks}  # fmt: skip
 
-        def grown(element: str) -> GrownSet:
-            found = before.get(element)
-            return grown_set(found, counts[element], lambda: of_new()[element], lambda: of_all()[element])
-
-        return {element: grown(element) for element in basis.elements}
-
-    def _parent_sets(self, facts: Mapping[str, Any], parent: str | None) -> tuple[dict[str, GrownSet], set[str]]:
+    def _parent_sets(self, facts: Mapping[str, Any], parent: str | None) -> dict[str, GrownSet]:
         if parent is None:
-            return {}, set()
+            return {}
         try:
             manifest = self.registry.manifest(parent)
         except AutopipeError:  # damaged or gone: the trainer says so
-            return {}, set()
+            return {}
         seen = list(manifest.get("task_ids", ()))
         keys = ("config_hash", "basis_hash", "basis_of", "train_mask")
         same = all(manifest.get(key) == facts.get(key) for key in keys)
         editions = {task: edition for task, edition in facts["editions"].items() if task in set(seen)}
         if not same or manifest.get("editions") != editions or seen != facts["task_ids"][: len(seen)]:
-            return {}, set()
-        return read_grades(self.registry.path(parent)), set(seen)
+            return {}
+        return read_grades(self.registry.path(parent))
 
     def _admitted(
         self, rows: Sequence[DatasetRow], isolated: dict[str, float]

@@ -59,7 +59,7 @@ class MomentWatch:
 
 
 def _kind(row: DatasetRow) -> tuple[str, frozenset[str]]:
-    return str(row.origin.get("walker")), frozenset(row.atoms.get_chemical_symbols())
+    return str(row.origin.get("walker")), frozenset(row.composition)
 
 
 def _step(row: DatasetRow) -> float:

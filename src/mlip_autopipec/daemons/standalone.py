@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,7 +17,7 @@ from mlip_autopipec.ace.basis_size import (
     choose_basis,
 )
 from mlip_autopipec.ace.fitting import AceBasis
-from mlip_autopipec.ace.growing import GrownSet, grown_set
+from mlip_autopipec.ace.growing import GrowingSet, GrownSet
 from mlip_autopipec.ace.linear import RowReducer, solve
 from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.yamlfile import dump_mapping
@@ -31,7 +30,6 @@ from mlip_autopipec.stages.train import (
     Weighting,
     active_rows,
     check_elements,
-    count_active_rows,
     describe,
     errors,
     labelled_design,
@@ -114,10 +112,5 @@ def _settings(choice: Choice, wanted: Wanted) -> TrainingSettings:
 
 
 def _active_sets(rows: Sequence[DatasetRow], settings: TrainingSettings, designs: DesignCache) -> dict[str, GrownSet]:
-    counts = count_active_rows(rows, settings)
-    of_all = cache(lambda: active_rows(rows, designs.basis, settings, designs))
-
-    def grown(element: str) -> GrownSet:
-        return grown_set(None, counts[element], lambda: of_all()[element], lambda: of_all()[element])
-
-    return {element: grown(element) for element in designs.basis.elements}
+    found = active_rows(rows, designs.basis, settings, designs)
+    return {element: GrowingSet().of(None, blocks) for element, blocks in found.items()}

@@ -123,7 +123,7 @@ def left_out(
     if not use_changed_smearing and (told := row.flags.get("changed_smearing")):
         return f"{told}, and training.use_changed_smearing is false"
     try:
-        per_atom = energy_per_atom(row.energy, row.atoms.get_chemical_symbols(), isolated)
+        per_atom = energy_per_atom(row.energy, row.composition, isolated)
         check_energy(f"label {row.task_id}", per_atom, window)
     except DataError as error:
         return str(error)

@@ -7,6 +7,7 @@ Reads: a task that was claimed from `queue/dft`, labels of like structures. Writ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,7 +102,7 @@ class Judge:
         )
 
     def _per_atom(self, task: Task, label: Label) -> float | None:
-        return energy_per_atom(label.energy, task.structure["species"], self.isolated)
+        return energy_per_atom(label.energy, Counter(task.structure["species"]), self.isolated)
 
 
 def label_task(

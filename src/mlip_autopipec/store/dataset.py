@@ -10,8 +10,10 @@ import contextlib
 import itertools
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +76,17 @@ class DatasetRow:
         """True if the label masks no atom, as in a cell that was not carved: whatever a fit makes of it."""
         return all(self.force_mask)
 
-    @property
+    @cached_property
     def learned(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(N,) bool, the atoms whose forces are learned."""
-        return np.asarray(self.force_mask if self.taught is None else self.taught, dtype=bool)
+        """(N,) bool, the atoms whose forces are learned; read only."""
+        found = np.asarray(self.force_mask if self.taught is None else self.taught, dtype=bool)
+        found.flags.writeable = False
+        return found
+
+    @cached_property
+    def composition(self) -> dict[str, int]:
+        """Number of atoms of each element."""
+        return dict(Counter(self.atoms.get_chemical_symbols()))
 
 
 class Dataset:

@@ -18,7 +18,7 @@ KEY = "label_range"
 
 def label_range(rows: Sequence[DatasetRow], isolated: Mapping[str, float]) -> LabelRange | None:
     """Return the range of all rows; None without rows, or if an isolated atom's energy (eV) is not known."""
-    energies = [energy_per_atom(row.energy, row.atoms.get_chemical_symbols(), isolated) for row in rows]
+    energies = [energy_per_atom(row.energy, row.composition, isolated) for row in rows]
     known = [energy for energy in energies if energy is not None]
     forces = [largest_force(row.forces, row.force_mask) for row in rows if row.learned.any()]
     return LabelRange.of(known, forces) if known and forces else None

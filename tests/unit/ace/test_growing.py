@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlip_autopipec.ace.growing import GrowingRows, grown_set
+from mlip_autopipec.ace.growing import GrowingRows, GrowingSet
 from mlip_autopipec.ace.linear import LabelledDesign, RowReducer
 from mlip_autopipec.ace.maxvol import active_set
+from mlip_autopipec.ace.rowblocks import RowBlocks
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.core.interfaces import Design
 
@@ -106,27 +107,44 @@ def _raise():
     raise RuntimeError("no rows")
 
 
-def never():
-    raise AssertionError("was not needed")
+class Reading:
+    """Rows in blocks of five; counts how often each block is read."""
+
+    def __init__(self, rows):
+        self.rows, self.reads = rows, np.zeros(len(rows) // 5, dtype=int)
+
+    def first(self, n):
+        return RowBlocks([5] * (n // 5), self._block)
+
+    def _block(self, place):
+        self.reads[place] += 1
+        return self.rows[5 * place : 5 * place + 5]
+
+
+def in_block(rows):
+    return RowBlocks([len(rows)], lambda _: rows)
 
 
 def test_rows_inside_change_nothing_and_the_old_ones_are_not_read():
-    rng = np.random.default_rng(1)
-    old = rng.normal(size=(200, 6))
-    before = grown_set(None, 200, never, lambda: old)
+    old = np.random.default_rng(1).normal(size=(200, 6))
+    reading = Reading(np.concatenate([old, 0.5 * old[:20]]))
+    before = GrowingSet().of(None, reading.first(200))
     assert (before.n_seen, before.n_selected) == (200, 200)
     assert before.active.inverse.tobytes() == active_set(old).inverse.tobytes()
-    after = grown_set(before, 220, lambda: 0.5 * old[:20], never)
+    reading.reads[:] = 0
+    after = GrowingSet().of(before, reading.first(220))  # in another process
     assert (after.n_seen, after.n_selected) == (220, 200)
     assert after.active.inverse.tobytes() == before.active.inverse.tobytes()
+    assert not reading.reads[:40].any()
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_rows_outside_are_taken_in_and_all_stay_known(seed):
     rng = np.random.default_rng(seed)
     rows = np.concatenate([rng.normal(size=(300, 8)), 2 * rng.normal(size=(20, 8))])
-    before = grown_set(None, 300, never, lambda: rows[:300])
-    after = grown_set(before, 320, lambda: rows[300:], lambda: rows)
+    growing = GrowingSet()
+    before = growing.of(None, in_block(rows[:300]))
+    after = growing.of(before, RowBlocks([300, 20], lambda place: (rows[:300], rows[300:])[place]))
     assert before.active.gamma(rows[300:]).max() > 1.5
     assert after.active.gamma(rows).max() <= 1.0011
     assert rows[after.active.indices].tobytes() == after.active.rows.tobytes()
@@ -136,30 +154,64 @@ def test_rows_outside_are_taken_in_and_all_stay_known(seed):
     assert volumes[0] > volumes[1] - 0.7
 
 
+def test_many_refits_read_little_and_go_the_way_of_processes_that_begin_anew():
+    rng = np.random.default_rng(11)
+    rows = rng.normal(size=(1900, 30)) * rng.lognormal(0.0, 0.4, size=(1900, 1))
+    rows[1500] *= 1e6  # an explosion
+    reading = Reading(rows)
+    growing = GrowingSet()
+    found = growing.of(None, reading.first(1000))
+    reading.reads[:] = 0
+    for n in range(1020, 1900, 40):
+        anew = GrowingSet().of(found, RowBlocks([n], lambda _, n=n: rows[:n]))
+        found = growing.of(found, reading.first(n))
+        assert found.active.inverse.tobytes() == anew.active.inverse.tobytes()
+        assert found.active.gamma(rows[:n]).max() <= 1.0011
+    assert found.n_selected == 1000
+    assert reading.reads[:200].sum() < 600  # of 22 times 200
+
+
+def test_other_rows_are_not_taken_for_those_that_were_seen():
+    rows = np.random.default_rng(4).normal(size=(300, 6))
+    rows[200:250] *= 2.0
+    rows[250:] *= 3.0
+    growing = GrowingSet()
+    before = growing.of(None, in_block(rows[:200]), ["a"])
+    growing.of(before, in_block(rows[:250]), ["a", "b"])  # was not published
+    other = np.concatenate([rows[:200], rows[250:]])
+    found = growing.of(before, in_block(other), ["a", "c"])
+    assert found.active.gamma(other).max() <= 1.0011
+    assert found.active.inverse.tobytes() == GrowingSet().of(before, in_block(other)).active.inverse.tobytes()
+
+
 def test_a_direction_that_nobody_had_begins_anew():
     rng = np.random.default_rng(7)
     rows = rng.normal(size=(110, 5))
     rows[:100, 4] = 0.0
-    before = grown_set(None, 100, never, lambda: rows[:100])
+    growing = GrowingSet()
+    before = growing.of(None, in_block(rows[:100]))
     assert len(before.active.indices) == 4
-    after = grown_set(before, 110, lambda: rows[100:], lambda: rows)
+    after = growing.of(before, in_block(rows))
     assert len(after.active.indices) == 5
     assert after.active.gamma(rows).max() <= 1.0011
 
 
 def test_all_are_selected_anew_when_they_have_doubled():
-    rng = np.random.default_rng(2)
-    rows = rng.normal(size=(401, 6))
-    before = grown_set(None, 200, never, lambda: rows[:200])
-    kept = grown_set(before, 400, lambda: rows[200:400], lambda: rows[:400])
+    rows = np.random.default_rng(2).normal(size=(401, 6))
+    growing = GrowingSet()
+    before = growing.of(None, in_block(rows[:200]))
+    kept = growing.of(before, in_block(rows[:400]))
     assert kept.n_selected == 200
-    anew = grown_set(kept, 401, never, lambda: rows)
+    anew = growing.of(kept, in_block(rows))
     assert anew.n_selected == 401
     assert anew.active.gamma(rows).max() <= 1.001
 
 
 def test_nothing_new_changes_nothing():
-    rows = np.random.default_rng(3).normal(size=(50, 4))
-    before = grown_set(None, 50, never, lambda: rows)
-    after = grown_set(before, 50, never, never)
+    reading = Reading(np.random.default_rng(3).normal(size=(50, 4)))
+    growing = GrowingSet()
+    before = growing.of(None, reading.first(50))
+    reading.reads[:] = 0
+    after = growing.of(before, reading.first(50))
     assert after.active.inverse.tobytes() == before.active.inverse.tobytes()
+    assert not reading.reads.any()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlip_autopipec.ace import maxvol as module
-from mlip_autopipec.ace.maxvol import active_set, extended, maxvol
+from mlip_autopipec.ace.maxvol import active_set, maxvol
 
 
 def random_rows(n, k, seed=0, decades=6):
@@ -127,35 +127,6 @@ def test_rank_deficient_blocks_are_measured_together(monkeypatch):
     active = active_set(rows)
     assert len(active.indices) == 8
     assert active.gamma(rows).max() <= 1.0011
-
-
-def test_new_rows_inside_change_nothing():
-    rows = random_rows(300, 10)
-    active = active_set(rows)
-    again = extended(active, 0.9 * rows)
-    np.testing.assert_array_equal(again.inverse, active.inverse)
-    np.testing.assert_array_equal(again.indices, np.arange(10))
-
-
-def test_new_rows_outside_come_in_and_old_ones_stay_nearly_inside():
-    rows, new = random_rows(300, 10), 1.5 * random_rows(300, 10, seed=5)[:40]
-    active = active_set(rows)
-    grown = extended(active, [new[:15], new[15:]])
-    assert grown.gamma(new).max() <= 1.0011
-    assert grown.gamma(active.rows).max() <= 1.0011
-    assert grown.gamma(rows).max() < 2
-    stack = np.concatenate([active.rows, new])
-    np.testing.assert_array_equal(grown.rows, stack[grown.indices])
-    assert np.linalg.slogdet(grown.inverse)[1] < np.linalg.slogdet(active.inverse)[1]
-
-
-def test_a_new_direction_joins_a_rank_deficient_set():
-    rng = np.random.default_rng(1)
-    basis = rng.normal(size=(4, 6))
-    active = active_set(rng.normal(size=(50, 3)) @ basis[:3])
-    grown = extended(active, rng.normal(size=(20, 4)) @ basis)
-    assert len(active.indices) == 3
-    assert len(grown.indices) == 4
 
 
 _CHILD = """

@@ -54,7 +54,7 @@ def test_nve_keeps_its_energy(version: Path, record_property) -> None:
             totals.append((now["potential_energy"] + now["kinetic_energy"]) / len(atoms))
             temperatures.append(now["temperature"])
     drift = np.polyfit(np.linspace(0, 1, len(totals)), totals, 1)[0]
-    record_property("nve_drift_eV_per_atom_in_20_ps", drift)
+    record_property("nve_drift_eV_per_atom_in_20_ps", float(drift))
     print(f"drift {drift:.2e} eV/atom in 20 ps, spread {np.std(totals):.2e}, {np.mean(temperatures):.0f} K")
     assert 500 < np.mean(temperatures) < 700
     assert abs(drift) < 1e-5

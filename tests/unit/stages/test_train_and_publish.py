@@ -12,8 +12,9 @@ from ase import Atoms
 from ase.build import bulk
 from pydantic import ValidationError
 
-from mlip_autopipec.ace.growing import grown_set
+from mlip_autopipec.ace.growing import GrowingSet
 from mlip_autopipec.ace.maxvol import active_set
+from mlip_autopipec.ace.rowblocks import RowBlocks
 from mlip_autopipec.cli.liquid2d import SIGMA, liquid_frames
 from mlip_autopipec.core.errors import DataError, ModelError
 from mlip_autopipec.core.files import read_json
@@ -27,7 +28,6 @@ from mlip_autopipec.stages.train import (
     UNCERTAINTY,
     TrainingSettings,
     active_rows,
-    count_active_rows,
     predict,
     train,
 )
@@ -100,7 +100,7 @@ def made(rows, basis, design_of, tmp_path_factory):
 
 
 def graded(folder, rows):
-    sets = {e: grown_set(None, len(values), None, lambda values=values: values) for e, values in rows.items()}
+    sets = {element: GrowingSet().of(None, blocks) for element, blocks in rows.items()}
     write_grades(folder, sets)
     return sets
 
@@ -181,13 +181,12 @@ def test_carved_cells_teach_forces_of_learned_atoms_only(rows, basis, design_of,
         fits.append(train(data, basis, SETTINGS, ISOLATED, tmp_path, design_of=design_of))
     assert (fits[0].fit.coefficients == fits[1].fit.coefficients).all()
     assert fits[0].fit.report.n_rows == 10 * 9 * 3
-    assert len(active_rows(carved, basis, SETTINGS, design_of)["Ar"]) == 10 * 9
-    assert count_active_rows(carved, SETTINGS) == {"Ar": 10 * 9}
+    blocks = active_rows(carved, basis, SETTINGS, design_of)["Ar"]
+    assert (blocks.n_rows, [len(block) for block in blocks]) == (10 * 9, [9] * 10)
     assert read_json(tmp_path / "metrics.json")["energy_rmse_mev"] is None
     weighted = SETTINGS.model_copy(update={"masked_energy_weight": 1.0})
     train(carved, basis, weighted, ISOLATED, tmp_path, design_of=design_of)
-    assert len(active_rows(carved, basis, weighted, design_of)["Ar"]) == 10 * 36
-    assert count_active_rows(carved, weighted) == {"Ar": 10 * 36}
+    assert active_rows(carved, basis, weighted, design_of)["Ar"].n_rows == 10 * 36
 
 
 def test_energies_count_from_isolated_atoms(rows, basis, design_of, tmp_path):
@@ -227,7 +226,8 @@ def test_the_gate_stops_a_yace_that_differs(copy, made, rows):
 
 
 def test_the_gate_stops_an_active_set_of_other_rows(copy, made, rows, basis, design_of):
-    graded(copy, {"Ar": 0.1 * active_rows(rows, basis, SETTINGS, design_of)["Ar"]})
+    own = active_rows(rows, basis, SETTINGS, design_of)["Ar"]
+    graded(copy, {"Ar": RowBlocks([own.n_rows], lambda _: 0.1 * np.concatenate(list(own)))})
     with pytest.raises(ModelError, match="trained on"):
         check(copy, samples(rows, made[1].predictions, forces_entered=True), ISOLATED, evaluation_by("ace"))
 

@@ -4,7 +4,7 @@ Reads: rows of `dataset.db`. Writes: `potential.yaml`, `potential.yace`, `metric
 `train_config.yaml` into a work folder. Next: `publish`.
 """
 
-from mlip_autopipec.stages.train.active import active_rows, count_active_rows
+from mlip_autopipec.stages.train.active import active_rows
 from mlip_autopipec.stages.train.errors import Prediction, errors, predict
 from mlip_autopipec.stages.train.fit import UNCERTAINTY, Trained, check_elements, describe, hashes, stiffness, train
 from mlip_autopipec.stages.train.settings import BasisSettings, EnergyWindow, TrainingSettings
@@ -21,7 +21,6 @@ __all__ = [
     "Weighting",
     "active_rows",
     "check_elements",
-    "count_active_rows",
     "describe",
     "errors",
     "hashes",

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase import Atoms
+from ase.data import atomic_numbers
 
+from mlip_autopipec.ace.rowblocks import RowBlocks
 from mlip_autopipec.core.interfaces import Design, FloatArray, LinearBasis
 from mlip_autopipec.stages.train.settings import TrainingSettings
 from mlip_autopipec.store.dataset import DatasetRow
@@ -18,24 +20,28 @@ def active_rows(
     basis: LinearBasis,
     settings: TrainingSettings,
     design_of: Callable[[DatasetRow], Design],
-) -> dict[str, FloatArray]:
+) -> dict[str, RowBlocks]:
     """Return per element (n, k) the B-projections of the atoms whose force, or whose cell's energy, entered the fit.
 
-    An element without such an atom is left out.
+    A block is what one structure has; its design is asked for when the block is read.
     """
-    found: dict[str, list[FloatArray]] = {element: [] for element in basis.elements}
-    for row in rows:
-        entered = _entered(row, settings)
-        for element, (members, values) in design_of(row).projections.items():
-            found[element].append(values[entered[members]])
-    return {element: np.concatenate(values) for element, values in found.items() if values}
+    entered = [_entered(row, settings) for row in rows]
 
+    def blocks(element: str) -> RowBlocks:
+        found = [here[row.atoms.numbers == atomic_numbers[element]] for row, here in zip(rows, entered, strict=True)]
+        having = [place for place, mask in enumerate(found) if mask.any()]
+        if not having:  # nothing of this element was learned yet: any environment of it is new
+            _, values = basis.projections(Atoms(element))[element]
+            return RowBlocks([0], lambda _: values[:0])
 
-def count_active_rows(rows: Sequence[DatasetRow], settings: TrainingSettings) -> dict[str, int]:
-    """Return per element how many rows `active_rows` gives."""
-    entered = [row.atoms.numbers[_entered(row, settings)] for row in rows] or [np.zeros(0, dtype=int)]
-    numbers, counts = np.unique(np.concatenate(entered), return_counts=True)
-    return {chemical_symbols[number]: int(count) for number, count in zip(numbers, counts, strict=True)}
+        def block(k: int) -> FloatArray:
+            place = having[k]
+            _, values = design_of(rows[place]).projections[element]
+            return values if found[place].all() else values[found[place]]
+
+        return RowBlocks([int(found[place].sum()) for place in having], block)
+
+    return {element: blocks(element) for element in basis.elements}
 
 
 def _entered(row: DatasetRow, settings: TrainingSettings) -> np.ndarray[Any, np.dtype[np.bool_]]:

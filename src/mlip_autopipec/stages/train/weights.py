@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from mlip_autopipec.ace.linear import LabelledDesign
 from mlip_autopipec.core.interfaces import Design, FloatArray
@@ -180,5 +179,4 @@ def labelled_design(
 
 def relative_energy(row: DatasetRow, isolated: Mapping[str, float]) -> float:
     """Return the label's energy minus that of its atoms one by one, eV."""
-    counts = np.bincount(row.atoms.numbers)
-    return row.energy - sum(isolated[chemical_symbols[kind]] * int(counts[kind]) for kind in np.flatnonzero(counts))
+    return row.energy - sum(isolated[symbol] * count for symbol, count in row.composition.items())
