@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import ase.io
 import numpy as np
@@ -23,6 +23,7 @@ from mlip_autopipec.store.task import Task
 
 # Labels that MD waits for come first: gamma is at least 1 there.
 SEED_PRIORITY = 0.0
+_MOST_AT_ONCE = 10_000
 
 
 class SurrogateSettings(BaseModel):
@@ -44,7 +45,7 @@ class SurrogateSettings(BaseModel):
     dtype: Literal["float32", "float64"] = Field(
         "float32", description="mace: precision; MD needs no more than float32"
     )
-    batch: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = Field(
+    batch: Literal["auto"] | int = Field(
         "auto",
         description="mace: trajectories that a worker moves at once; auto: 32 on a GPU, else one by one through ASE",
     )
@@ -52,6 +53,14 @@ class SurrogateSettings(BaseModel):
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the calculator (ase, lj), ASE's units"
     )
+
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _some_or_auto(cls, value: Any) -> Any:
+        # Of a union, the library would name each half and why it is not that.
+        if value != "auto" and not (type(value) is int and 1 <= value <= _MOST_AT_ONCE):
+            raise ValueError(f"needs auto, or a number from 1 to {_MOST_AT_ONCE}, found {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:

@@ -1,4 +1,9 @@
-"""Langevin dynamics of several trajectories at once, for a surrogate that computes many structures in one go."""
+"""Langevin dynamics of several trajectories at once, for a surrogate that computes many structures in one go.
+
+torch-sim 0.3.0, the newest for Python 3.11, was measured first: one stream of random numbers for the whole batch (so no
+trajectory could be gone on with alone), one periodicity for all, and at constant pressure an ideal gas whose volume
+hardly fluctuates, by two forward passes a step.
+"""
 
 from __future__ import annotations
 
