@@ -13,17 +13,17 @@ import pytest
 os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Whole loops are several processes each: one at a time, beside the other tests (`pytest -n 2 --dist loadgroup`).
-_LOOPS = pytest.mark.xdist_group("loops")
-
 _IN_CI = os.environ.get("CI") == "true"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep whole loops in one of the processes that pytest-xdist spreads the tests over."""
+    """Say what stays together where `pytest -n 2 --dist loadgroup` spreads the tests over processes.
+
+    A file, whose tests share fixtures; and all whole loops, which are several processes each: one at a time.
+    """
     for item in items:
-        if item.get_closest_marker("flow"):
-            item.add_marker(_LOOPS)
+        item.add_marker(pytest.mark.xdist_group("loops" if item.get_closest_marker("flow") else str(item.path)))
 
 
 def missing(what: str) -> None:
