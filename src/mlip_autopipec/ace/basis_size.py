@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ase import Atoms
 
@@ -20,11 +21,13 @@ from mlip_autopipec.ace.generator import (
     standard_configuration,
 )
 from mlip_autopipec.ace.records import Configuration
-from mlip_autopipec.ace.smooth_radial import neighbour_distance, surroundings, with_smooth_radial
+from mlip_autopipec.ace.smooth_radial import Surroundings, neighbour_distance, surroundings, with_smooth_radial
 from mlip_autopipec.core.errors import ModelError
 
-RUNGS = tuple(range(4, 17))
+RUNGS = tuple(range(1, 17))
 """Largest degree of triples."""
+LOWEST_RUNG = 4
+"""Of a fit that is made once: a file with few labels gets so many functions all the same."""
 DEFAULT_RUNG = 15
 N_PAIR_FUNCTIONS = 15
 NEIGHBOURS = 40
@@ -67,7 +70,12 @@ class Choice:
 
 
 def choose_basis(
-    structures: Sequence[Atoms], n_rows: int, *, rung: int = DEFAULT_RUNG, cutoff: float | None = None
+    structures: Sequence[Atoms],
+    n_rows: int,
+    *,
+    rung: int = DEFAULT_RUNG,
+    lowest: int = LOWEST_RUNG,
+    cutoff: float | None = None,
 ) -> Choice:
     """Choose a basis for all elements of `structures`.
 
@@ -77,6 +85,8 @@ def choose_basis(
         Number of energies and force components that will be fitted.
     rung
         Highest rung that may be taken; a lower one is if the rows are few.
+    lowest
+        Rung that is taken however few they are.
     cutoff
         A; None: the median distance to neighbour number `NEIGHBOURS`.
 
@@ -91,11 +101,10 @@ def choose_basis(
     elements = tuple(sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}))
     around = surroundings(structures, LONGEST_CUTOFF if cutoff is None else cutoff)
     if cutoff is None:
-        distance = neighbour_distance(around, NEIGHBOURS)
-        cutoff = round(min(max(distance, SHORTEST_CUTOFF, 1.5 * around.shortest), LONGEST_CUTOFF), 1)
+        cutoff = _cutoff_of(around)
         around = surroundings(structures, cutoff)
     affordable = max(n_rows // ROWS_PER_FUNCTION, 1)
-    taken = _highest(elements, cutoff, affordable, rung)
+    taken = highest_rung(elements, cutoff, affordable, rung, min(lowest, rung))
     configuration = with_smooth_radial(rung_configuration(elements, taken, cutoff), around, SMOOTHING * cutoff)
     return Choice(
         configuration=configuration,
@@ -106,6 +115,22 @@ def choose_basis(
         n_functions=count_functions(configuration),
         limited_by="rung" if taken == rung else "data",
     )
+
+
+def dense_cutoff(structures: Sequence[Atoms]) -> float:
+    """Return the cutoff within which half of the atoms have `NEIGHBOURS` neighbours, A.
+
+    Raises
+    ------
+    DataError
+        No atom has a neighbour.
+    """
+    return _cutoff_of(surroundings(structures, LONGEST_CUTOFF))
+
+
+def _cutoff_of(around: Surroundings) -> float:
+    distance = neighbour_distance(around, NEIGHBOURS)
+    return round(min(max(distance, SHORTEST_CUTOFF, 1.5 * around.shortest), LONGEST_CUTOFF), 1)
 
 
 def rung_configuration(elements: Sequence[str], rung: int, cutoff: float) -> Configuration:
@@ -145,12 +170,17 @@ def count_functions(configuration: Configuration) -> int:
     return sum(len(block.functions) for block in configuration.blocks)
 
 
-def _highest(elements: Sequence[str], cutoff: float, affordable: int, rung: int) -> int:
+@lru_cache(maxsize=64)
+def _count_of_rung(elements: tuple[str, ...], rung: int, cutoff: float) -> int:
+    return count_functions(rung_configuration(elements, rung, cutoff))
+
+
+def highest_rung(elements: Sequence[str], cutoff: float, affordable: int, rung: int, lowest: int = RUNGS[0]) -> int:
     """Return the highest rung up to `rung` with no more functions than affordable, at least the lowest one."""
-    best = RUNGS[0]
+    best = lowest
     # From below: high rungs of many elements have millions of functions.
-    for candidate in range(RUNGS[0], rung + 1):
-        if count_functions(rung_configuration(elements, candidate, cutoff)) > affordable:
+    for candidate in range(lowest, rung + 1):
+        if _count_of_rung(tuple(elements), candidate, cutoff) > affordable:
             break
         best = candidate
     return best

@@ -13,7 +13,7 @@ import numpy as np
 
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.terms import Potential
-from mlip_autopipec.core.interfaces import Evaluation, Evaluator, Neighbourhood
+from mlip_autopipec.core.interfaces import Evaluation, Evaluator, Neighbourhood, PairStyle
 
 # Just outside of the inner cutoff the functions are almost zero.
 _MARGIN = 0.05
@@ -59,6 +59,11 @@ class SightedEvaluator:
     @property
     def has_gamma(self) -> bool:
         return self._evaluator.has_gamma
+
+    @property
+    def overlay(self) -> PairStyle | None:
+        """What is added to ACE."""
+        return getattr(self._evaluator, "overlay", None)
 
     def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation:
         """Evaluate one frame; raises as the evaluator that it is given does."""

@@ -30,6 +30,7 @@ def to_products(basis: Basis, isolated_energies: Mapping[str, float] | None = No
             _species_functions(functions, basis.embeddings[mu].ndensity) for mu, functions in enumerate(basis.functions)
         ),
         spline_step=basis.configuration.spline_step,
+        overlay=basis.configuration.overlay,
     )
 
 

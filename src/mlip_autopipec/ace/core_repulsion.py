@@ -13,8 +13,8 @@ from mlip_autopipec.ace.records import Bond, FloatArray
 
 # e^2 / (4 pi epsilon_0) in eV A, as the files' evaluators have it.
 _COULOMB = 14.399645351950543
-_ZBL_STRENGTHS = np.array([0.18175, 0.50986, 0.28022, 0.02817])
-_ZBL_DECAYS = np.array([3.19980, 0.94229, 0.40290, 0.20162])
+STRENGTHS = np.array([0.18175, 0.50986, 0.28022, 0.02817])
+DECAYS = np.array([3.19980, 0.94229, 0.40290, 0.20162])
 _EXPONENT_LIMIT = 50.0
 
 
@@ -44,10 +44,10 @@ def _exponential(bond: Bond, r: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _zbl(bond: Bond, r: FloatArray, z_i: int, z_j: int) -> tuple[FloatArray, FloatArray]:
-    screening = 0.46850 / (z_i**0.23 + z_j**0.23)
+    screening = screening_length(z_i, z_j)
     width, rcut = bond.dcut, bond.rcut
-    v, dv, _ = _screened(r, screening)
-    end, dend, ddend = (float(part[0]) for part in _screened(np.array([rcut]), screening))
+    v, dv, _ = screened(r, screening)
+    end, dend, ddend = (float(part[0]) for part in screened(np.array([rcut]), screening))
     # The polynomial takes value and two derivatives to zero at rcut.
     shift = -end + width * dend / 2.0 - width**2 * ddend / 12.0
     a = (-3.0 * dend + width * ddend) / width**2
@@ -59,9 +59,14 @@ def _zbl(bond: Bond, r: FloatArray, z_i: int, z_j: int) -> tuple[FloatArray, Flo
     return strength * (v + smooth) * switch, strength * ((dv + dsmooth) * switch + (v + smooth) * dswitch)
 
 
-def _screened(r: FloatArray, screening: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+def screening_length(z_i: int, z_j: int) -> float:
+    """Return the length that ZBL scales distances with, A."""
+    return float(0.46850 / (z_i**0.23 + z_j**0.23))
+
+
+def screened(r: FloatArray, screening: float) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return phi(r/a)/r with first and second derivative."""
-    decays = _ZBL_DECAYS / screening
-    terms = _ZBL_STRENGTHS * np.exp(-decays * r[:, None])
+    decays = DECAYS / screening
+    terms = STRENGTHS * np.exp(-decays * r[:, None])
     phi, dphi, ddphi = terms.sum(1), -(terms * decays).sum(1), (terms * decays**2).sum(1)
     return phi / r, dphi / r - phi / r**2, ddphi / r - 2.0 * dphi / r**2 + 2.0 * phi / r**3

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlip_autopipec.ace.grade_tables import check_active_set
 from mlip_autopipec.ace.lanes.evaluator import LaneEvaluator
+from mlip_autopipec.ace.overlay import Overlay
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.reference.evaluator import ReferenceEvaluator
 from mlip_autopipec.ace.terms import Potential
@@ -28,7 +29,7 @@ class Path(Protocol):
 
 
 class AceEvaluator:
-    """Evaluates an ACE potential; implements `core.interfaces.Evaluator`.
+    """Evaluates an ACE potential, with its overlay if it has one; implements `core.interfaces.Evaluator`.
 
     Parameters
     ----------
@@ -92,10 +93,17 @@ class AceEvaluator:
             raise ModelError("gamma needs an active set", "give the .asi file of the potential")
         self._check(frame)
         try:
-            return self._path.evaluate(frame, gamma=gamma)
+            evaluation = self._path.evaluate(frame, gamma=gamma)
         except ModelError as error:
             # Potential and species are in order, so it is the frame: MD goes back to a snapshot then.
             raise Crashed(error.message, error.hint) from error
+        overlay = self.potential.overlay
+        return evaluation if overlay is None else overlay.added(evaluation, frame, self.elements)
+
+    @property
+    def overlay(self) -> Overlay | None:
+        """What is added to ACE."""
+        return self.potential.overlay
 
     def projections(self, frame: Neighbourhood) -> FloatArray:
         """Return B-projections (N, largest number of functions); row i is valid up to its species' number.

@@ -196,6 +196,8 @@ def _make_gradients(tables: ReferenceTables, longest: int) -> Gradients:
 
 def refuse_nonlinear(configuration: Configuration) -> None:
     """Raise `ModelError` if the energy is not linear in the coefficients."""
+    if configuration.overlay is not None:
+        raise ModelError(f"stands on an overlay ({configuration.overlay.style}), without which it must be fitted anew")
     for block in configuration.blocks:
         name = " ".join(block.elements)
         if block.embedding and set(block.embedding.parameters) != {1.0}:

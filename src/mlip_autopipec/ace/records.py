@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mlip_autopipec.ace.overlay import Overlay
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
@@ -137,12 +141,14 @@ class Configuration:
     ----------
     auxdata : kept as text, kind -> name -> scalar or list
     spline_step : width of the bins of the look-up splines, A
+    overlay : a pair style that is added to the potential; it stands in the file's metadata
     """
 
     blocks: tuple[Block, ...]
     spline_step: float = DEFAULT_SPLINE_STEP
     metadata: Mapping[str, str] = field(default_factory=dict)
     auxdata: Mapping[str, Mapping[str, str | list[str]]] = field(default_factory=dict)
+    overlay: Overlay | None = None
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -182,6 +188,7 @@ class ProductPotential:
     embeddings : per species
     bonds : (mu_i, mu_j) -> Bond, all ordered pairs
     functions : per central species, in file order
+    overlay : a pair style that is added to the potential
     """
 
     elements: tuple[str, ...]
@@ -190,6 +197,7 @@ class ProductPotential:
     bonds: Mapping[tuple[int, int], Bond]
     functions: tuple[tuple[ProductFunction, ...], ...]
     spline_step: float = DEFAULT_SPLINE_STEP
+    overlay: Overlay | None = None
 
     @property
     def cutoff(self) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlip_autopipec.ace.basis import Basis, CoupledFunction
+from mlip_autopipec.ace.overlay import Overlay
 from mlip_autopipec.ace.records import Bond, Embedding, FloatArray, ProductFunction, ProductPotential
 
 Slot = tuple[int, int, int, int]
@@ -58,6 +59,7 @@ class Potential:
     isolated_energies : (n_species,) eV
     bonds : (mu_i, mu_j) -> Bond
     terms : per central species
+    overlay : a pair style that is added
     """
 
     elements: tuple[str, ...]
@@ -66,6 +68,7 @@ class Potential:
     bonds: dict[tuple[int, int], Bond]
     terms: tuple[SpeciesTerms, ...]
     spline_step: float
+    overlay: Overlay | None = None
 
     @property
     def cutoff(self) -> float:
@@ -92,6 +95,7 @@ def from_basis(basis: Basis, isolated_energies: Sequence[float] | None = None) -
         bonds=dict(basis.bonds),
         terms=tuple(_basis_terms(f, basis.embeddings[mu].ndensity) for mu, f in enumerate(basis.functions)),
         spline_step=basis.configuration.spline_step,
+        overlay=basis.configuration.overlay,
     )
 
 
@@ -107,6 +111,7 @@ def from_products(potential: ProductPotential) -> Potential:
             for mu, functions in enumerate(potential.functions)
         ),
         spline_step=potential.spline_step,
+        overlay=potential.overlay,
     )
 
 

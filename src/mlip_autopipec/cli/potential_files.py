@@ -68,6 +68,8 @@ def info(potential: str, run_folder: Path, as_json: bool) -> None:
             for name, pair in facts["pairs"].items()
         ),
     )  # fmt: skip
+    if facts["overlay"]:
+        click.echo(f"overlay, which MD adds (pair_style hybrid/overlay): {facts['overlay']}")
     found = facts.get("active_set")
     sizes = ", ".join(f"{element} {size}" for element, size in found["sizes"].items()) if found else ""
     click.echo(

@@ -78,6 +78,20 @@ class Evaluator(Protocol):
     def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation: ...
 
 
+class PairStyle(Protocol):
+    """A pair style of LAMMPS that is added to a potential (`hybrid/overlay`)."""
+
+    def commands(self, kinds: Sequence[str]) -> tuple[str, list[str]]:
+        """Return the style with its arguments, and its further commands.
+
+        Parameters
+        ----------
+        kinds
+            Element of each atom type, in order; "NULL" for types that the potential does not know.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Label:
     """Reference energy, forces and stress of one structure.

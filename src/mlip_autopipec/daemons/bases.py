@@ -16,13 +16,17 @@ from mlip_autopipec.core.interfaces import LinearBasis
 from mlip_autopipec.stages.train import TrainingSettings
 
 
-def make_basis(training: TrainingSettings, elements: Sequence[str], potential: Path | None = None) -> LinearBasis:
+def make_basis(
+    training: TrainingSettings, elements: Sequence[str], potential: Path | None = None, *, baseline: bool = False
+) -> LinearBasis:
     """Return the basis that `training` describes.
 
     Parameters
     ----------
     potential
         .yaml whose functions are taken instead; those of other elements than `elements` are left out.
+    baseline
+        `potential` may have one: its functions are what they are for gamma.
 
     Raises
     ------
@@ -34,7 +38,18 @@ def make_basis(training: TrainingSettings, elements: Sequence[str], potential: P
     if potential is None:
         configuration = training.basis.configuration(elements)
     else:
-        configuration = _functions_of(potential, elements)
+        configuration = _functions_of(potential, elements, baseline=baseline)
+    return basis_of(training, configuration)
+
+
+def basis_of(training: TrainingSettings, configuration: Configuration) -> LinearBasis:
+    """Return functions as a basis by the engine of the fit.
+
+    Raises
+    ------
+    EngineError
+        The engine is not installed.
+    """
     if training.engine == "ace":
         from mlip_autopipec.ace.fitting import AceBasis
 
@@ -56,12 +71,13 @@ def warm_up(basis: LinearBasis) -> None:
         basis.projections(pair)
 
 
-def _functions_of(potential: Path, elements: Sequence[str]) -> Configuration:
+def _functions_of(potential: Path, elements: Sequence[str], *, baseline: bool) -> Configuration:
+    from mlip_autopipec.ace.baseline import without_baseline
     from mlip_autopipec.ace.fitting import blank, refuse_nonlinear
 
     found = read_yaml(potential)
     try:
-        configuration = blank(found, elements)
+        configuration = blank(without_baseline(found) if baseline else found, elements)
         refuse_nonlinear(configuration)
     except ModelError as error:
         hint = "leave start.potential out and let the run fit its own"

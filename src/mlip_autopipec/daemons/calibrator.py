@@ -185,7 +185,7 @@ class Calibrator:
         from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 
         file = self._registry.path(version) / "potential.yaml"
-        return make_basis(self._training, read_yaml(file).elements, file)
+        return make_basis(self._training, read_yaml(file).elements, file, baseline=True)
 
     def _basis_name(self, version: str) -> str:
         if version not in self._bases:

@@ -57,12 +57,14 @@ class Demand:
         self._unfinished = unfinished
         self._contained: set[str] = set()  # ids in the newest version
         self._editions: dict[str, int] = {}  # of those whose label was made again
+        self._stands_on = ""  # the baseline of the newest version
+        self._kept_baseline = False  # no fit with the wanted one succeeds
         self._quiet_since: float | None = None
         self._retries = Retries()
 
     def read_versions(self) -> None:
         """Read what the newest version contains; one whose manifest is damaged is set aside, and fitted again."""
-        self.version, self._contained, self._editions = None, set(), {}
+        self.version, self._contained, self._editions, self._stands_on = None, set(), {}, self._wanted_baseline()
         for version in reversed(self._registry.versions()):
             try:
                 manifest = self._registry.manifest(version)
@@ -71,6 +73,8 @@ class Demand:
                 continue
             self.version, self._contained = version, set(manifest["task_ids"])
             self._editions = manifest.get("editions", {})
+            if manifest.get("trainer") != "given":  # that is what the user brought
+                self._stands_on = _baseline(**manifest.get("baseline", {}))
             return
 
     def new(self) -> set[str]:
@@ -78,6 +82,16 @@ class Demand:
         intake = self._intake
         relabelled = {i for i, n in intake.editions.items() if n > self._editions.get(i, 0)}
         return ((intake.labels - self._contained) | relabelled) & intake.trainable
+
+    def other_baseline(self) -> str:
+        """Say if the newest version stands on another baseline than `training` wants: it must be fitted anew."""
+        wanted = self._wanted_baseline()
+        if self.version is None or self._kept_baseline or self._stands_on == wanted:
+            return ""
+        return f"{self.version} was fitted with baseline {self._stands_on}, training.baseline is {wanted}: fitted anew"
+
+    def _wanted_baseline(self) -> str:
+        return _baseline(self._settings.baseline, self._settings.form_of_baseline)
 
     def lost(self) -> str:
         """Say which labels of the newest version are nowhere any more: nobody wants the next one from fewer."""
@@ -101,6 +115,9 @@ class Demand:
             self.waiting_for = f"{when}, or new labels"
             return False
         if first and self._has_given:
+            return True
+        if reason := self.other_baseline():
+            logger.warning("%s", reason)
             return True
         if not first and not new:
             self.waiting_for = "new labels"
@@ -151,7 +168,14 @@ class Demand:
         logger.error("no new version: %s", self.error)
         if result.traceback:
             logger.debug("%s", result.traceback)
-        if hopeless:
+        if hopeless and not new_ids:
+            self._kept_baseline = True
+        elif hopeless:
             # Walkers wait for these labels: they have to hear that none of them will come.
             self._intake.refuse_all(dict.fromkeys(new_ids, f"{NO_FIT}{self.error}"))
             self.error = f"{len(new_ids)} new label(s) were left out, since every fit with them failed: {self.error}"
+
+
+def _baseline(kind: str = "none", form: str = "none", **_: object) -> str:
+    """Return the name of a baseline, as a manifest or the settings have it."""
+    return kind if kind == "none" else f"{kind} ({form})"

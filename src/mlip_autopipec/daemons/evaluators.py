@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlip_autopipec.core.errors import ModelError
-from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.core.interfaces import Evaluator, PairStyle
 
 if TYPE_CHECKING:
     from mlip_autopipec.stages.watch import Engine
@@ -68,7 +68,12 @@ def make_evaluator(folder: Path, engine: Engine = "ace", threads: int = 1) -> Ev
         )
     from mlip_autopipec.engines.lammps.native import NativePotential
 
-    return NativePotential(evaluator, (potential, active_set))
+    return NativePotential(evaluator, (potential, active_set), overlay=overlay_of(evaluator))
+
+
+def overlay_of(evaluator: Evaluator) -> PairStyle | None:
+    """Return the pair style that an evaluator adds to ACE, which LAMMPS must be told of; None if there is none."""
+    return getattr(evaluator, "overlay", None)
 
 
 def load_evaluator(
@@ -83,15 +88,17 @@ def load_evaluator(
     EngineError
         The engine is not installed.
     """
-    if engine == "pyace":
-        from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
-
-        return PyaceEvaluator(potential, active_set)
     from mlip_autopipec.ace.evaluator import AceEvaluator
     from mlip_autopipec.ace.formats.asi import read_asi
     from mlip_autopipec.ace.loading import load_potential
 
     loaded = load_potential(potential)
+    if engine == "pyace":
+        from mlip_autopipec.ace.overlay import OverlaidEvaluator
+        from mlip_autopipec.engines.pacemaker.evaluator import PyaceEvaluator
+
+        alone = PyaceEvaluator(potential, active_set)
+        return alone if loaded.overlay is None else OverlaidEvaluator(alone, loaded.overlay)
     inverses = None if active_set is None else read_asi(active_set)
     try:
         return AceEvaluator(loaded, inverses, threads=threads)

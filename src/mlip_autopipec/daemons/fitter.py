@@ -17,8 +17,11 @@ from typing import Any, Literal
 from mlip_autopipec.ace.growing import GrownSet
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError
+from mlip_autopipec.core.files import write_text
+from mlip_autopipec.core.interfaces import LinearBasis
+from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
 from mlip_autopipec.daemons.adoption import adopt, known_elements
-from mlip_autopipec.daemons.bases import make_basis, warm_up
+from mlip_autopipec.daemons.bases import basis_of, make_basis, warm_up
 from mlip_autopipec.daemons.contradictions import contradicting, not_finite
 from mlip_autopipec.daemons.designs import DesignCache, usable
 from mlip_autopipec.daemons.gate import evaluation_by, samples
@@ -33,12 +36,18 @@ from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.masking import Limits, Masking
 from mlip_autopipec.stages.publish import Evaluate, check, read_grades, write_grades
 from mlip_autopipec.stages.train import (
+    NO_BASELINE,
+    Baseline,
+    Functions,
     Prediction,
     Trained,
     TrainingSettings,
     active_rows,
+    chosen_functions,
     hashes,
+    kept_functions,
     train,
+    wanted_overlay,
 )
 from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
@@ -133,6 +142,8 @@ class Fitter:
         self.registry = Registry(self.run.potentials)
         self._rows = KeptRows(Dataset(self.run.dataset))
         self._designs: DesignCache | None = None
+        self._baseline = NO_BASELINE
+        self._chosen: str | None = None  # the functions of the design rows, where labels chose them
         self._masking = Masking(job.training.train_mask, job.training.force_limit)
         self._judge = GateJudge(
             self.registry,
@@ -177,19 +188,26 @@ class Fitter:
             if request.given is not None:
                 facts = adopt(rows, isolated, *request.given, folder, job.engine)
             else:
-                designs = self._designs_of(elements)
                 rows, unusable = self._admitted(rows, isolated)
+                functions = self._functions_for(rows, elements, request.parent)
+                designs = self._designs_of(elements) if functions is None else self._designs_by(functions)
                 rows, without = usable(rows, designs)
                 unusable |= without
-                trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent)
+                baseline = self._baseline_of(rows, designs.basis)
+                trained, rows, limits, odd = self._sound_fit(rows, isolated, designs, folder, request.parent, baseline)
                 unusable |= odd
-                if job.training.baseline == "zbl":
-                    put_core(folder, self._judge.shortest.of(rows, masked=True), isolated)
+                core: dict[str, Any] = {}
+                if functions is not None:
+                    core = {"functions": functions.told}
+                    _tell(folder, functions)
+                if job.training.baseline != "none":
+                    distances = self._judge.shortest.of(rows, masked=True)
+                    core["baseline"] = put_core(folder, distances, isolated, baseline.overlay)
                 predictions, say = trained.predictions, None
                 trainer, fault = request.trainer or job.training.trainer, ""
                 if trainer == "pacemaker":
                     try:
-                        predictions, designs = self._refined(rows, isolated, designs, folder)
+                        predictions, designs = self._refined(rows, isolated, designs, folder, baseline)
                         say = _said_by(folder / "potential.yaml", evaluation_by(job.engine))
                     except EngineError as error:
                         if request.trainer:  # the last fit is for this alone
@@ -198,8 +216,8 @@ class Fitter:
                 facts, sets = self._finished(rows, limits, designs, folder, request.parent)
                 chosen = samples(rows, predictions, forces_entered=job.training.teaches_forces)
                 check(folder, chosen, isolated, evaluation_by(job.engine))
-                new = NewVersion(folder, rows, trained.fit.coefficients, sets, say)
-                facts |= {"trainer": trainer, **({"not_refined": fault} if fault else {})}
+                new = NewVersion(folder, rows, trained.fit.coefficients, sets, say, baseline)
+                facts |= {"trainer": trainer, **core, **({"not_refined": fault} if fault else {})}
                 if reasons := self._judge.judge(new, held, isolated, request.current, designs):
                     facts["candidate"] = reasons
         facts |= {"created": iso_time(time.time()), "seconds": round(time.monotonic() - begin, 3)}
@@ -212,6 +230,7 @@ class Fitter:
         designs: DesignCache,
         folder: Path,
         parent: str | None,
+        baseline: Baseline,
     ) -> tuple[Trained, list[DatasetRow], Limits | None, dict[str, str]]:
         """Fit, and again without the labels that contradict all others.
 
@@ -230,8 +249,9 @@ class Fitter:
         while True:
             masked, limits = self._masking.masked(rows)
             trained = train(
-                masked, designs.basis, settings, isolated, folder, design_of=designs, growing=designs.growing
-            )
+                masked, designs.basis, settings, isolated, folder,
+                design_of=designs, growing=designs.growing, baseline=baseline,
+            )  # fmt: skip
             found = contradicting(masked, judged - set(odd), trained, settings, isolated, designs)
             if not found:
                 return trained, masked, limits, {task: f"{LEFT_OUT}{reason}" for task, reason in odd.items()}
@@ -243,8 +263,20 @@ class Fitter:
                 )
             rows = [row for row in rows if row.task_id not in odd]
 
+    def _baseline_of(self, rows: Sequence[DatasetRow], basis: LinearBasis) -> Baseline:
+        """Return what MD will add to the fit of these rows; the same one as last time if it is the same."""
+        overlay = wanted_overlay(self.job.training, basis.elements, self._judge.shortest.of(rows), basis.cutoff)
+        if (self._baseline.overlay, self._baseline.elements) != (overlay, basis.elements):
+            self._baseline = Baseline(overlay, basis.elements)
+        return self._baseline
+
     def _refined(
-        self, rows: Sequence[DatasetRow], isolated: dict[str, float], designs: DesignCache, folder: Path
+        self,
+        rows: Sequence[DatasetRow],
+        isolated: dict[str, float],
+        designs: DesignCache,
+        folder: Path,
+        baseline: Baseline,
     ) -> tuple[dict[str, Prediction], DesignCache]:
         """Let pacemaker refine the linear fit in `folder`; return what it says of the rows, and their design rows."""
         from mlip_autopipec.daemons.refining import refined
@@ -252,7 +284,7 @@ class Fitter:
         work = self.run.attempts / WORK
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        found = refined(rows, self.job.training, isolated, folder, work)
+        found = refined(rows, self.job.training, isolated, folder, work, baseline)
         return found.predictions, designs if found.basis is None else DesignCache(found.basis)
 
     def _known_to(self, version: str | None) -> dict[str, int]:
@@ -279,7 +311,7 @@ class Fitter:
             # npt walkers wait until there is one.
             "stress_labels": sum(row.stress is not None and row.whole for row in rows),
             **dict(hashes(settings, basis.elements)),
-            **_origin_of_functions(designs, self._designs, self.job.potential, folder),
+            **_origin_of_functions(designs, self._designs, self.job.potential, folder, self._chosen),
             "train_mask": {"kind": settings.train_mask, "limits": limits and limits.to_dict()},
         }
         selected = self._select(rows, designs, facts, parent)
@@ -339,14 +371,43 @@ class Fitter:
             self._designs = DesignCache(make_basis(self.job.training, elements, self.job.potential))
         return self._designs
 
+    def _functions_for(
+        self, rows: Sequence[DatasetRow], elements: Sequence[str], parent: str | None
+    ) -> Functions | None:
+        """Return the functions that the labels choose, on from those of `parent`; None if they have no say."""
+        if not self.job.training.labels_decide or self.job.potential is not None:
+            return None
+        try:
+            kept = parent and kept_functions(self.registry.path(parent), self.registry.manifest(parent))
+        except AutopipeError:  # damaged or gone: the trainer says so
+            kept = None
+        return chosen_functions(self.job.training, rows, elements, kept or None)
+
+    def _designs_by(self, functions: Functions) -> DesignCache:
+        """Return the design rows of chosen functions; other ones than last time begin from nothing."""
+        if self._designs is None or self._chosen != functions.text:
+            self._designs = DesignCache(basis_of(self.job.training, functions.configuration))
+            self._judge.forget()
+            self._chosen = functions.text
+        return self._designs
+
 
 def _origin_of_functions(
-    designs: DesignCache, own: DesignCache | None, given: Path | None, folder: Path
+    designs: DesignCache, own: DesignCache | None, given: Path | None, folder: Path, chosen: str | None
 ) -> dict[str, str]:
     """Return `basis_of`, where the functions are not those of the settings: active sets of others begin anew."""
     if designs is not own:
         return {"basis_of": hashlib.sha256((folder / "potential.yaml").read_bytes()).hexdigest()}
+    if chosen is not None:
+        return {"basis_of": hashlib.sha256(chosen.encode()).hexdigest()}
     return {"basis_of": str(given)} if given is not None else {}
+
+
+def _tell(folder: Path, functions: Functions) -> None:
+    """Keep chosen functions in the work folder, and their reason in `train_config.yaml`."""
+    functions.write(folder)
+    described = read_mapping(folder / "train_config.yaml") | {"basis": functions.told}
+    write_text(folder / "train_config.yaml", dump_mapping(described))
 
 
 def _said_by(potential: Path, evaluate: Evaluate) -> Callable[[DatasetRow], Prediction]:

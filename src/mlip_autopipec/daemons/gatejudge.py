@@ -34,7 +34,7 @@ from mlip_autopipec.stages.gate import (
     squeezed_pairs,
 )
 from mlip_autopipec.stages.publish import Evaluate
-from mlip_autopipec.stages.train import Prediction, predict, relative_energy
+from mlip_autopipec.stages.train import NO_BASELINE, Baseline, Prediction, predict, relative_energy
 from mlip_autopipec.store.dataset import DatasetRow
 from mlip_autopipec.store.gatereport import read_checks, report_file
 from mlip_autopipec.store.registry import Registry
@@ -57,6 +57,7 @@ class NewVersion:
     coefficients : (K,) eV
     sets : active set per element
     say : what it says of a label, if its coefficients are not those of a linear fit
+    baseline : what is added to the functions
     """
 
     folder: Path
@@ -64,6 +65,11 @@ class NewVersion:
     coefficients: FloatArray
     sets: Mapping[str, GrownSet]
     say: Callable[[DatasetRow], Prediction] | None = None
+    baseline: Baseline = NO_BASELINE
+
+    def predict(self, row: DatasetRow, design: Design) -> Prediction:
+        """Return what it says of a label, by its coefficients."""
+        return predict(design, self.coefficients).on(self.baseline(row))
 
 
 class GateJudge:
@@ -113,10 +119,7 @@ class GateJudge:
         if new.say is not None:
             self._made.clear()  # its radial functions may be others: old coefficients must not meet the new rows
         designs = _of_known_elements(held, design_of)
-        ours = {
-            task: new.say(row) if new.say else predict(design, new.coefficients)
-            for task, (row, design) in designs.items()
-        }
+        ours = {task: new.say(row) if new.say else new.predict(row, design) for task, (row, design) in designs.items()}
         checks = [
             self._held_out(designs, ours, isolated, current, refined=new.say is not None),
             _gamma_rank(_graded(designs, ours, new.sets)),
@@ -130,6 +133,10 @@ class GateJudge:
         if new.say is None:
             self._remember(new)
         return reasons
+
+    def forget(self) -> None:
+        """Forget the coefficients of earlier versions: the functions are others from now on."""
+        self._made.clear()
 
     def _remember(self, new: NewVersion) -> None:
         name = hashlib.sha256((new.folder / "potential.yaml").read_bytes()).hexdigest()
@@ -173,7 +180,7 @@ class GateJudge:
         except AutopipeError:  # damaged: the trainer mends it
             return {}
         if made is not None:
-            return {task: predict(design, made.coefficients) for task, (_, design) in designs.items()}
+            return {task: made.predict(row, design) for task, (row, design) in designs.items()}
         said = {}
         for task, (row, _) in designs.items():
             try:

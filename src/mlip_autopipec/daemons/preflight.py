@@ -130,12 +130,12 @@ def _check_program(config: Config) -> None:
 
 def _warnings(config: Config, structure: Atoms) -> list[str]:
     warnings = []
-    reach = config.embedding.cutoff + config.embedding.buffer_size
+    reach, seen = config.embedding.cutoff + config.embedding.buffer_size, config.training.cutoff
     # Otherwise the buffer grows until the centre's grade in the cell is that in the frame.
-    if config.embedding.max_core_force_error is None and reach < config.training.basis.cutoff:
+    if config.embedding.max_core_force_error is None and seen is not None and reach < seen:
         warnings.append(
             f"embedding.cutoff + embedding.buffer_size is {reach:g} A, less than the potential's cutoff "
-            f"{config.training.basis.cutoff:g} A: a carved cell does not repeat the centre's whole environment"
+            f"{seen:g} A: a carved cell does not repeat the centre's whole environment"
         )
     for plan in walker_plans(config.otf):
         if plan.ensemble == "npt" and plan.density_bounds is None:

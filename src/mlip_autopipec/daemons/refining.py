@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlip_autopipec.ace.baseline import without_baseline
 from mlip_autopipec.ace.basis import make_basis
 from mlip_autopipec.ace.conversion import to_products
 from mlip_autopipec.ace.fitting import AceBasis, blank
@@ -25,7 +26,15 @@ from mlip_autopipec.engines.pacemaker.dataframe import Labelled
 from mlip_autopipec.engines.pacemaker.refining import START, Refined, refine
 from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
 from mlip_autopipec.runtime.tether import tethered
-from mlip_autopipec.stages.train import Prediction, TrainingSettings, Weighting, errors, relative_energy
+from mlip_autopipec.stages.train import (
+    NO_BASELINE,
+    Baseline,
+    Prediction,
+    TrainingSettings,
+    Weighting,
+    errors,
+    relative_energy,
+)
 from mlip_autopipec.store.dataset import DatasetRow
 
 _LINEAR = Embedding(kind="FinnisSinclairShiftedScaled", parameters=(1.0, 1.0))
@@ -51,6 +60,7 @@ def refined(
     isolated: Mapping[str, float],
     folder: Path,
     work: Path,
+    baseline: Baseline = NO_BASELINE,
 ) -> Refinement:
     """Refine the linear potential of a work folder; replace its files by those of the result.
 
@@ -60,6 +70,8 @@ def refined(
         With `potential.yaml`, `metrics.json` and `train_config.yaml` of the linear fit.
     work
         Empty folder for pacemaker; it stays.
+    baseline
+        What MD adds to ACE; pacemaker sees what it leaves of the labels.
 
     Raises
     ------
@@ -70,23 +82,30 @@ def refined(
     linear = read_yaml(folder / "potential.yaml")
     write_yaml(with_densities(linear, wanted.embedding_exponents), work / START)
     cutoff = make_basis(linear).cutoff
-    made = refine(labelled(rows, settings, isolated), cutoff, wanted, work, tethered([]))
+    made = refine(labelled(rows, settings, isolated, baseline), cutoff, wanted, work, tethered([]))
     if missing := [row.task_id for row in rows if row.task_id not in made.predictions]:
         raise OutputUnreadable(f"pacemaker says nothing of label {missing[0]}", f"see {work}")
     found = read_yaml(made.potential)
     # The same fit is the same file, whenever it was made.
-    found = replace(found, metadata={key: said for key, said in found.metadata.items() if "time" not in key})
+    metadata = {key: said for key, said in found.metadata.items() if "time" not in key}
+    found = replace(found, metadata=metadata, overlay=linear.overlay)
     products = to_products(make_basis(found), isolated)
     write_yaml(found, folder / "potential.yaml")
     write_yace(products, folder / "potential.yace")
-    said = {task: Prediction(*prediction) for task, prediction in made.predictions.items()}
+    said = {row.task_id: Prediction(*made.predictions[row.task_id]).on(baseline(row)) for row in rows}
     _describe(rows, said, isolated, made, wanted, folder)
-    basis = AceBasis(_linear(blank(found, found.elements))) if wanted.trainable == "all" else None
-    return Refinement(said, basis)
+    functions = with_densities(without_baseline(blank(found, found.elements)), (1.0,))
+    return Refinement(said, AceBasis(functions) if wanted.trainable == "all" else None)
 
 
-def labelled(rows: Sequence[DatasetRow], settings: TrainingSettings, isolated: Mapping[str, float]) -> list[Labelled]:
-    """Return rows with the weights that the linear fit gives them: masked atoms weigh 0.
+def labelled(
+    rows: Sequence[DatasetRow],
+    settings: TrainingSettings,
+    isolated: Mapping[str, float],
+    baseline: Baseline = NO_BASELINE,
+) -> list[Labelled]:
+    """Return rows, or what a baseline leaves of them, with the weights that the linear fit gives them: masked atoms
+    weigh 0.
 
     The linear fit divides the squared error of a cell's energy by its number of atoms N, pacemaker by N squared: its
     weight has another N, or large cells would count less than they did.
@@ -96,14 +115,15 @@ def labelled(rows: Sequence[DatasetRow], settings: TrainingSettings, isolated: M
         Labelled(
             name=row.task_id,
             atoms=row.atoms,
-            energy=row.energy,
-            energy_corrected=relative_energy(row, isolated),
-            forces=row.forces,
+            energy=row.energy - known.energy,
+            energy_corrected=relative_energy(row, isolated) - known.energy,
+            forces=row.forces - known.forces,
             energy_weight=weights.energy * len(row.atoms),
             force_weights=weights.forces,
         )
         for row in rows
         for weights in [weighting.of(row)]
+        for known in [baseline(row)]
     ]
 
 
@@ -121,17 +141,6 @@ def with_densities(linear: Configuration, exponents: Sequence[float]) -> Configu
         for block in linear.blocks
     ]
     return replace(linear, blocks=tuple(blocks))
-
-
-def _linear(found: Configuration) -> Configuration:
-    """Return the functions alone: one density, and no core, which leaves them as they are for gamma."""
-    blocks = [
-        replace(b, bond=replace(b.bond, prehc=0.0, inner_cutoff_type="density", r_in=0.0, delta_in=0.0))
-        if b.bond is not None and b.bond.has_core
-        else b
-        for b in found.blocks
-    ]
-    return with_densities(replace(found, blocks=tuple(blocks)), (1.0,))
 
 
 def _describe(

@@ -23,9 +23,12 @@ from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.daemons.designs import DesignCache
 from mlip_autopipec.daemons.gate import evaluation_by, samples
+from mlip_autopipec.daemons.squeezing import ShortestPairs
 from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
+from mlip_autopipec.stages.baseline import put_core
 from mlip_autopipec.stages.publish import check, write_grades
 from mlip_autopipec.stages.train import (
+    Baseline,
     TrainingSettings,
     Weighting,
     active_rows,
@@ -35,6 +38,7 @@ from mlip_autopipec.stages.train import (
     labelled_design,
     predict,
     stiffness,
+    wanted_overlay,
 )
 from mlip_autopipec.store.dataset import DatasetRow
 
@@ -51,11 +55,14 @@ class Wanted:
     trainer : `pacemaker` refines what `linear` makes
     basis : one of `RUNGS`
     pacemaker : of that trainer
+    baseline, form : as `training.baseline` and `training.baseline_form`
     """
 
     trainer: Literal["linear", "pacemaker"] = "linear"
     basis: str = "auto"
     pacemaker: PacemakerSettings = field(default_factory=PacemakerSettings)
+    baseline: Literal["none", "zbl", "lj"] = "none"
+    form: Literal["in-file", "overlay"] | None = None
 
 
 def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: Wanted, folder: Path) -> dict[str, Any]:
@@ -76,23 +83,28 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
     check_elements(rows, basis, isolated)
     designs = DesignCache(basis)
     weighting = Weighting(rows, settings, isolated)
+    distances = ShortestPairs().of(rows, masked=True)
+    overlay = wanted_overlay(settings, basis.elements, distances, basis.cutoff)
+    baseline = Baseline(overlay, basis.elements)
     reducer = RowReducer(basis.n_coefficients)
     for row in rows:
-        reducer.add(*labelled_design(row, designs(row), weighting.of(row), isolated).rows())
+        reducer.add(*labelled_design(row, designs(row), weighting.of(row), isolated, baseline(row)).rows())
     result = solve(reducer.triangle(), stiffness(basis, settings), length_power=LENGTH_POWER)
     basis.write(result.coefficients, isolated, folder)
-    said = {row.task_id: predict(designs(row), result.coefficients) for row in rows}
+    said = {row.task_id: predict(designs(row), result.coefficients).on(baseline(row)) for row in rows}
     write_json(folder / "metrics.json", {**errors(rows, said, isolated), "fit": asdict(result.report)})
     chosen = {"size": wanted.basis, "limited_by": choice.limited_by, "cutoff": choice.cutoff, "rung": choice.rung,
               "functions": choice.n_functions, "shortest_distance": choice.shortest}  # fmt: skip
     described = {**describe(settings, basis, isolated), "basis": chosen}
     write_text(folder / "train_config.yaml", dump_mapping(described))
+    if wanted.baseline != "none":
+        put_core(folder, distances, isolated, overlay)
     if wanted.trainer == "pacemaker":
         from mlip_autopipec.daemons.refining import refined
 
         work = folder / "pacemaker"
         work.mkdir()
-        found = refined(rows, settings, isolated, folder, work)
+        found = refined(rows, settings, isolated, folder, work, baseline)
         said = found.predictions
         designs = designs if found.basis is None else DesignCache(found.basis)
     write_grades(folder, _active_sets(rows, settings, designs))
@@ -108,6 +120,8 @@ def _settings(choice: Choice, wanted: Wanted) -> TrainingSettings:
         rank_stiffness=RANK_STIFFNESS,
         trainer=wanted.trainer,
         pacemaker=wanted.pacemaker,
+        baseline=wanted.baseline,
+        baseline_form=wanted.form,
     )
 
 

@@ -290,7 +290,7 @@ class TrainerWorker:
             self._failed(fit, Result(error=error), now)
             return
         self.intake.refuse_all(answer.unusable)
-        if fit.parent is not None and not fit.is_final and set(fit.new_ids) <= set(answer.unusable):
+        if fit.parent is not None and fit.new_ids and not fit.is_final and set(fit.new_ids) <= set(answer.unusable):
             # Nothing is left that the walkers' version does not know: they stay where they are.
             shutil.rmtree(answer.folder, ignore_errors=True)
         else:

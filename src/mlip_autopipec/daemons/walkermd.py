@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip_autopipec.core.interfaces import Evaluator
+from mlip_autopipec.daemons.evaluators import overlay_of
 from mlip_autopipec.stages.watch import OtfSettings, WalkerPlan
 
 if TYPE_CHECKING:
@@ -57,9 +58,8 @@ def write_script(
     from mlip_autopipec.engines.lammps.native import NativePotential
     from mlip_autopipec.engines.lammps.script import Watch, write_whole_script
 
-    potential = NativePotential(
-        evaluator, ((version / "potential.yaml").resolve(), (version / "potential.asi").resolve())
-    )
+    files = ((version / "potential.yaml").resolve(), (version / "potential.asi").resolve())
+    potential = NativePotential(evaluator, files, overlay=overlay_of(evaluator))
     watch = Watch(otf.check_frequency, otf.uncertainty_threshold)
     write_whole_script(folder, start, settings, potential, watch, plan.steps)
 

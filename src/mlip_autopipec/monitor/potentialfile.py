@@ -12,6 +12,7 @@ from mlip_autopipec.ace.formats.asi import read_asi
 from mlip_autopipec.ace.formats.yace_reading import read_yace
 from mlip_autopipec.ace.formats.yaml_reading import read_yaml
 from mlip_autopipec.ace.grade_tables import check_active_set
+from mlip_autopipec.ace.overlay import Overlay, overlay_text
 from mlip_autopipec.ace.records import Bond, Embedding
 from mlip_autopipec.ace.terms import from_basis
 from mlip_autopipec.core.errors import ModelError
@@ -37,13 +38,15 @@ def describe(path: Path, active_set: Path | None = None) -> dict[str, Any]:
         ranks = [[f.rank for f in functions] for functions in products.functions]
         energies = dict(zip(products.elements, products.isolated_energies, strict=True))
         facts = _facts(products.elements, ranks, products.embeddings, products.bonds)
-        return {"file": str(path), "format": "C-tilde (.yace)"} | facts | {"isolated_energies_ev": energies}
+        more = {"isolated_energies_ev": energies, "overlay": _told(products.overlay)}
+        return {"file": str(path), "format": "C-tilde (.yace)"} | facts | more
     if path.suffix not in (".yaml", ".yml"):
         raise ModelError(f"{path}: not a potential file", "its name must end in .yaml or .yace")
     basis = make_basis(read_yaml(path))
     facts = _facts(basis.elements, [[f.rank for f in fs] for fs in basis.functions], basis.embeddings, basis.bonds)
     # The format has no place for isolated-atom energies.
-    result = {"file": str(path), "format": "B-basis (.yaml)"} | facts | {"isolated_energies_ev": None}
+    more = {"isolated_energies_ev": None, "overlay": _told(basis.configuration.overlay)}
+    result = {"file": str(path), "format": "B-basis (.yaml)"} | facts | more
     if active_set is not None:
         inverses = read_asi(active_set)
         try:
@@ -53,6 +56,10 @@ def describe(path: Path, active_set: Path | None = None) -> dict[str, Any]:
         sizes = {element: len(inverses[element]) for element in basis.elements}
         result["active_set"] = {"file": str(active_set), "kind": "linear" if linear else "non-linear", "sizes": sizes}
     return result
+
+
+def _told(overlay: Overlay | None) -> str | None:
+    return None if overlay is None else overlay_text(overlay)
 
 
 def _facts(

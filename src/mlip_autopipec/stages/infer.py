@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mlip_autopipec.ace.basis_size import NEIGHBOURS
 from mlip_autopipec.core.dftsettings import METAL_KSPACING
 from mlip_autopipec.core.magnetism import MAGNETIC
 from mlip_autopipec.structures.seeds.generator import nearest_distance
@@ -24,10 +25,6 @@ _ALUMINIUM: Final = (26.98, 2.0)
 # Of the melting point: a crystal, a hot one, far beyond melting: superheated crystals stand 1.2 to 1.3 for long.
 _TEMPERATURES: Final = (0.3, 0.75, 1.6)
 _ROOM_K: Final = 300.0
-# Atoms within the potential's cutoff: beyond the third shell of fcc and diamond.
-_NEIGHBOURS: Final = 45
-_SHORTEST_CUTOFF: Final = 4.5
-_LONGEST_CUTOFF: Final = 7.0
 # Elements whose compounds order antiferromagnetically (most oxides and halides of 3d metals), chromium and manganese.
 _ANTIFERRO: Final = frozenset({"Cr", "Mn"})
 
@@ -171,18 +168,17 @@ def _cells(material: Material) -> list[Inferred]:
 
 
 def _fit(material: Material, engine: str) -> list[Inferred]:
-    radius = (3.0 * _NEIGHBOURS * material.volume_per_atom / (4.0 * math.pi)) ** (1.0 / 3.0)
-    cutoff = round(min(_LONGEST_CUTOFF, max(_SHORTEST_CUTOFF, radius)), 1)
     numbers, momenta = _functions(len(material.elements))
     told = f"{len(material.elements)} element(s): functions grow with powers of it"
+    radius = (3.0 * NEIGHBOURS * material.volume_per_atom / (4.0 * math.pi)) ** (1.0 / 3.0)
     sphere = (
-        f"sphere of {_NEIGHBOURS} atoms at {material.volume_per_atom:.3g} A^3 each, between {_SHORTEST_CUTOFF:g} and "
-        f"{_LONGEST_CUTOFF:g} A"
+        f"by the density of the first fit's labels: {NEIGHBOURS} neighbours of half of their atoms (so many atoms of "
+        f"{material.volume_per_atom:.3g} A^3 fill a sphere of {radius:.1f} A)"
     )
     new = 3 if engine == "teacher" else 5
     cheap = "a teacher's come at once" if engine == "teacher" else "a fit is cheap beside them"
     return [
-        Inferred("training.cutoff", cutoff, sphere),
+        Inferred("training.cutoff", None, sphere),
         Inferred("training.nradmax_by_orders", list(numbers), told, beside=("lmax_by_orders",)),
         Inferred("training.lmax_by_orders", list(momenta), told, beside=("nradmax_by_orders",)),
         Inferred("training.min_new_labels", new, f"labels that may wait for a refit: {cheap}"),

@@ -105,6 +105,23 @@ def test_a_new_label_is_in_the_next_version_at_once_when_no_task_is_open(tmp_pat
     assert row.force_mask == (1, 1, 1, 0, 0, 0, 1, 1, 1)
 
 
+def test_another_baseline_after_a_restart_is_a_fit_of_the_same_labels_and_one_only(tmp_path, caplog):
+    world = World(tmp_path, [labelled(s) for s in range(6)])
+    with trainer(world) as worker:
+        steps_until(worker, lambda: versions(world))
+    changed = world.config.training.model_copy(update={"baseline": "lj"})
+    world.config = world.config.model_copy(update={"training": changed})
+    with trainer(world) as worker:
+        steps_until(worker, lambda: len(versions(world)) == 2)
+        steps_for(worker, 0.5)
+    assert versions(world) == ["v0001", "v0002"]
+    first, second = (Registry(world.run.potentials).manifest(version) for version in versions(world))
+    assert second["task_ids"] == first["task_ids"]
+    assert (second["new_task_ids"], second["parent"]) == ([], "v0001")
+    assert (second["baseline"]["kind"], second["baseline"]["form"]) == ("lj", "overlay")
+    assert "v0001 was fitted with baseline none, training.baseline is lj (overlay): fitted anew" in caplog.text
+
+
 def test_it_waits_for_open_tasks_unless_enough_labels_have_come(tmp_path):
     world = World(tmp_path, [labelled(s) for s in range(6)])
     with trainer(world) as worker:

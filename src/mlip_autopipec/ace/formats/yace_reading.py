@@ -22,6 +22,7 @@ from mlip_autopipec.ace.formats.bond_reading import (
     slot_problem,
 )
 from mlip_autopipec.ace.formats.node import Node, read_text
+from mlip_autopipec.ace.overlay import OVERLAY, Overlay, read_overlay
 from mlip_autopipec.ace.records import (
     EMBEDDING_KINDS,
     Bond,
@@ -67,7 +68,16 @@ def parse_yace(text: str, source: str = "<text>") -> ProductPotential:
             for mu, node in enumerate(functions)
         ),
         spline_step=step,
+        overlay=_overlay(root, elements, max(bond.rcut for bond in bonds.values())),
     )
+
+
+def _overlay(root: Node, elements: tuple[str, ...], reach: float) -> Overlay | None:
+    text = root.find(OVERLAY)
+    try:
+        return None if text is None else read_overlay(text.text(), elements, reach)
+    except ValueError as error:
+        raise root.error(str(error), OVERLAY) from error
 
 
 def _per_species(node: Node, n_elements: int) -> list[Node]:

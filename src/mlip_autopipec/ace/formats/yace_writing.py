@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from mlip_autopipec.ace.formats import flow
+from mlip_autopipec.ace.overlay import OVERLAY, overlay_text
 from mlip_autopipec.ace.records import Bond, Embedding, ProductFunction, ProductPotential
 
 
@@ -20,6 +21,7 @@ def yace_text(potential: ProductPotential) -> str:
         f"elements: {flow.words(potential.elements)}",
         f"E0: {flow.reals(potential.isolated_energies)}",
         f"deltaSplineBins: {flow.real(potential.spline_step)}",
+        *([] if potential.overlay is None else [f"{OVERLAY}: {flow.string(overlay_text(potential.overlay))}"]),
         "embeddings:",
         *(f"  {mu}: {_embedding_text(embedding)}" for mu, embedding in enumerate(potential.embeddings)),
         "bonds:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from mlip_autopipec.ace.coupling import coupling_problem
 from mlip_autopipec.ace.formats.bond_reading import (
@@ -19,6 +20,7 @@ from mlip_autopipec.ace.formats.bond_reading import (
     slot_problem,
 )
 from mlip_autopipec.ace.formats.node import Node, read_text
+from mlip_autopipec.ace.overlay import OVERLAY, read_overlay
 from mlip_autopipec.ace.records import (
     EMBEDDING_KINDS,
     Block,
@@ -59,7 +61,18 @@ def parse_yaml(text: str, source: str = "<text>") -> Configuration:
         else {},
     )
     check_configuration(configuration, root)
-    return configuration
+    return _overlaid(configuration, metadata) if metadata and OVERLAY in configuration.metadata else configuration
+
+
+def _overlaid(configuration: Configuration, metadata: Node) -> Configuration:
+    """Take the overlay out of the metadata."""
+    rest = dict(configuration.metadata)
+    reach = max(block.bond.rcut for block in configuration.blocks if block.bond is not None)
+    try:
+        overlay = read_overlay(rest.pop(OVERLAY), configuration.elements, reach)
+    except ValueError as error:
+        raise metadata.error(str(error), OVERLAY) from error
+    return replace(configuration, metadata=rest, overlay=overlay)
 
 
 def _auxiliary(node: Node) -> dict[str, str | list[str]]:

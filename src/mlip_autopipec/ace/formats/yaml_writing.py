@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from mlip_autopipec.ace.formats import flow
+from mlip_autopipec.ace.overlay import OVERLAY, overlay_text
 from mlip_autopipec.ace.records import Block, Bond, Configuration, Embedding, FunctionSpec
 
 
@@ -17,9 +18,12 @@ def write_yaml(configuration: Configuration, path: str | os.PathLike[str]) -> No
 def yaml_text(configuration: Configuration) -> str:
     """Return the text of a `.yaml` potential."""
     lines: list[str] = []
-    if configuration.metadata:
+    metadata = dict(configuration.metadata)
+    if configuration.overlay is not None:
+        metadata[OVERLAY] = overlay_text(configuration.overlay)
+    if metadata:
         lines.append("metadata:")
-        lines += [f"  {flow.string(key)}: {flow.string(text)}" for key, text in sorted(configuration.metadata.items())]
+        lines += [f"  {flow.string(key)}: {flow.string(text)}" for key, text in sorted(metadata.items())]
     if configuration.auxdata:
         lines.append("auxdata:")
         for kind, values in configuration.auxdata.items():

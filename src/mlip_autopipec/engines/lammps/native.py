@@ -10,7 +10,7 @@ import numpy as np
 
 from mlip_autopipec.core.conventions import reorder_voigt
 from mlip_autopipec.core.errors import ConfigError, Crashed, EngineError
-from mlip_autopipec.core.interfaces import Evaluation, Evaluator, FloatArray, Neighbourhood
+from mlip_autopipec.core.interfaces import Evaluation, Evaluator, FloatArray, Neighbourhood, PairStyle
 from mlip_autopipec.engines.lammps.forces import EXPLOSION_ADVICE, Forces
 from mlip_autopipec.engines.lammps.library import has_style
 from mlip_autopipec.engines.lammps.state import owned, present_step
@@ -32,6 +32,7 @@ class NativePotential:
     style : LAMMPS' pair style
     grade : its per-atom quantity that is gamma
     trigger : 1 if the style computes it only on the steps for which `fix pair` asks
+    overlay : pair style that LAMMPS adds
     """
 
     evaluator: Evaluator
@@ -39,6 +40,7 @@ class NativePotential:
     style: str = PACE
     grade: str = "gamma"
     trigger: int = 1
+    overlay: PairStyle | None = None
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -182,8 +184,15 @@ class NativeForces(Forces):
 def pair_commands(potential: NativePotential, type_elements: tuple[str, ...]) -> list[str]:
     """Return the pair style and its files; types of elements that it does not know must have no atoms."""
     files = " ".join(f'"{file}"' for file in potential.files)
-    kinds = " ".join(e if e in potential.elements else "NULL" for e in type_elements)
-    return [f"pair_style {potential.style}", f"pair_coeff * * {files} {kinds}"]
+    kinds = [e if e in potential.elements else "NULL" for e in type_elements]
+    if potential.overlay is None:
+        return [f"pair_style {potential.style}", f"pair_coeff * * {files} {' '.join(kinds)}"]
+    added, coefficients = potential.overlay.commands(kinds)
+    return [
+        f"pair_style hybrid/overlay {potential.style} {added}",
+        f"pair_coeff * * {potential.style} {files} {' '.join(kinds)}",
+        *coefficients,
+    ]
 
 
 def watch_commands(potential: NativePotential, every: int, threshold: float) -> list[str]:

@@ -20,9 +20,13 @@ class Prediction:
     energy: float
     forces: FloatArray
 
+    def on(self, baseline: Prediction) -> Prediction:
+        """Return the sum with what the baseline says."""
+        return Prediction(self.energy + baseline.energy, self.forces + baseline.forces)
+
 
 def predict(design: Design, coefficients: FloatArray) -> Prediction:
-    """Return energy and forces of one structure."""
+    """Return energy and forces of one structure, without a baseline."""
     return Prediction(float(design.energy @ coefficients), design.forces @ coefficients)
 
 

@@ -19,6 +19,7 @@ from mlip_autopipec.core.files import write_json, write_text
 from mlip_autopipec.core.interfaces import Design, FloatArray, LinearBasis
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.stages.train.errors import Prediction, errors, predict
+from mlip_autopipec.stages.train.overlay import NO_BASELINE, Baseline
 from mlip_autopipec.stages.train.settings import TrainingSettings
 from mlip_autopipec.stages.train.weights import Weighting, relative_energy
 from mlip_autopipec.store.dataset import DatasetRow
@@ -50,6 +51,7 @@ def train(
     *,
     design_of: Callable[[DatasetRow], Design],
     growing: GrowingRows | None = None,
+    baseline: Baseline = NO_BASELINE,
 ) -> Trained:
     """Fit all rows and write the potential with its metrics and settings.
 
@@ -63,6 +65,8 @@ def train(
         ``basis.design`` of a row's structure, or a cache of it; called more than once for each row.
     growing
         What earlier fits with the same basis and settings have reduced; None: nothing.
+    baseline
+        What MD adds to ACE: only the rest of the labels is learned. Predictions are of both together.
 
     Raises
     ------
@@ -71,18 +75,18 @@ def train(
     """
     check_elements(rows, basis, isolated)
     growing = growing or GrowingRows(basis.n_coefficients)
-    weighting = Weighting(rows, settings, isolated)
+    weighting, added = Weighting(rows, settings, isolated), baseline.overlay
     triangle = growing.triangle(
         [
-            (row.task_id, row.edition, row.learned.tobytes(), relative_energy(row, isolated), weighting.key(row))
+            (row.task_id, row.edition, row.learned.tobytes(), relative_energy(row, isolated), weighting.key(row), added)
             for row in rows
         ],
-        lambda place: weighting.parts(rows[place], design_of(rows[place])),
+        lambda place: weighting.parts(rows[place], design_of(rows[place]), baseline),
         weighting.scales,
     )
-    result = solve(triangle, stiffness(basis, settings), ridge=settings.ridge)
+    result = solve(triangle, stiffness(basis, settings), ridge=settings.ridge, length_power=settings.length_power)
     basis.write(result.coefficients, isolated, folder)
-    predictions = {row.task_id: predict(design_of(row), result.coefficients) for row in rows}
+    predictions = {row.task_id: predict(design_of(row), result.coefficients).on(baseline(row)) for row in rows}
     seen = label_range(rows, isolated)
     metrics = {**errors(rows, predictions, isolated), KEY: seen and seen.to_dict(), "fit": asdict(result.report)}
     write_json(folder / "metrics.json", metrics)

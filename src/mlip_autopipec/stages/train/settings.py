@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlip_autopipec.ace.basis_size import LENGTH_POWER, RUNGS
 from mlip_autopipec.ace.generator import (
     LARGEST_L,
     BasisRecipe,
@@ -19,6 +20,8 @@ from mlip_autopipec.engines.pacemaker.settings import PacemakerSettings
 
 # Six bodies around an atom are more than any published potential has.
 _LARGEST_RANK = 6
+# A, before there are labels that say how dense the material is.
+_UNDECIDED = 6.0
 
 
 class BasisSettings(BaseModel):
@@ -26,7 +29,13 @@ class BasisSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cutoff: float = Field(6.0, gt=1, le=15, description="A; neighbours farther away are not seen; 2 shells of a metal")
+    cutoff: float | None = Field(
+        6.0,
+        gt=1,
+        le=15,
+        description="A; neighbours farther away are not seen; null: by the density of the labels of the first fit, so "
+        "that half of the atoms see 40 neighbours",
+    )
     radial_basis: Literal["ChebExpCos", "ChebPow", "SBessel"] = Field(
         "ChebExpCos", description="family of radial functions, pacemaker's names; ChebExpCos resolves short distances"
     )
@@ -60,13 +69,19 @@ class BasisSettings(BaseModel):
                 )
         return self
 
-    def configuration(self, elements: Sequence[str]) -> Configuration:
+    def configuration(self, elements: Sequence[str], cutoff: float | None = None) -> Configuration:
         """Return the functions between `elements`, all coefficients zero.
 
         No inner cutoff: one would make the functions vanish at short distances and blind the extrapolation grade there.
+
+        Parameters
+        ----------
+        cutoff
+            A, in place of a `cutoff` that labels will decide.
         """
         limits = FunctionLimits(self.nradmax_by_orders, self.lmax_by_orders)
-        radial = RadialSettings(rcut=self.cutoff, radbase=self.radial_basis, radparameters=(self.radial_decay,))
+        rcut = self.cutoff or cutoff or _UNDECIDED
+        radial = RadialSettings(rcut=rcut, radbase=self.radial_basis, radparameters=(self.radial_decay,))
         linear = Embedding(kind="FinnisSinclairShiftedScaled", parameters=(1.0, 1.0))
         recipe = BasisRecipe(tuple(sorted(elements)), {"ALL": limits}, {"ALL": radial}, linear)
         return standard_configuration(recipe)
@@ -92,9 +107,37 @@ class EnergyWindow(BaseModel):
     )
 
 
+class LennardJonesSettings(BaseModel):
+    """Lennard-Jones of one pair of elements: 4 epsilon ((sigma/r)^12 - (sigma/r)^6)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epsilon: float = Field(gt=0, le=1e4, description="eV")
+    sigma: float = Field(gt=0, le=15, description="A")
+    # A longer cutoff adds attraction, which ACE can learn as well.
+    cutoff: float | None = Field(
+        None,
+        gt=0,
+        le=15,
+        description="A; null: its minimum 2^(1/6) sigma, so that it only repels; at a longer one the force jumps",
+    )
+
+
 class TrainingSettings(BasisSettings):
     """The fit, and when to refit."""
 
+    functions: Literal["given", "ladder"] = Field(
+        "given",
+        description="given: those of nradmax_by_orders and lmax_by_orders; ladder: as many as the labels carry (one "
+        "for 15 force components), more as labels come, up to largest_rung: a fit from the start each time",
+    )
+    largest_rung: int = Field(
+        9,
+        ge=RUNGS[0],
+        le=RUNGS[-1],
+        description="dimensionless degree of triples at which functions: ladder ends; higher ones are more accurate, "
+        "and every MD step takes longer",
+    )
     engine: Literal["ace", "pyace"] = Field(
         "ace",
         description="who computes the fit's rows: ace (our own), or pyace (python-ace: academic licence, an extra)",
@@ -141,10 +184,25 @@ class TrainingSettings(BasisSettings):
         description="atoms of carved cells that teach: radius: those within embedding.cutoff; sane: all but contacts "
         "and forces beyond what those have; none: all, up to force_limit. Their energies weigh masked_energy_weight",
     )
-    baseline: Literal["none", "zbl"] = Field(
+    baseline: Literal["none", "zbl", "lj"] = Field(
         "none",
-        description="zbl: nuclear repulsion takes over from ACE below 0.79 of the shortest trained distance; "
-        "none: nothing does, only gamma warns there",
+        description="what pushes atoms apart below 0.79 of the shortest trained distance, where ACE is switched off: "
+        "zbl: repulsion of bare nuclei; lj: Lennard-Jones; none: nothing, only gamma warns there",
+    )
+    baseline_form: Literal["in-file", "overlay"] | None = Field(
+        None,
+        description="in-file: potential.yaml has it in its own keys, and it is felt only there; overlay: LAMMPS' pair "
+        "style is added to ACE (hybrid/overlay), which learns the rest; null: in-file for zbl, overlay for lj",
+    )
+    zbl_cutoffs: tuple[float, float] | None = Field(
+        None,
+        description="A, of baseline zbl as overlay: where it begins to fade out, and where it is 0, for all pairs; "
+        "null: 0.8 of the shortest trained distance, and that distance, of the pair that stays farthest apart",
+    )
+    lj_pairs: dict[str, LennardJonesSettings] = Field(
+        default_factory=dict,
+        description="of baseline lj: pair, like Al-Cu -> its numbers; of others epsilon is 0.1 eV, sigma the shortest "
+        "trained distance, of untrained pairs 0.85 of the sum of covalent radii",
     )
     ridge: float | None = Field(
         None, ge=0, le=1, description="dimensionless strength of the regularisation; null lets the evidence choose"
@@ -187,6 +245,33 @@ class TrainingSettings(BasisSettings):
                     f"{group}: {factor} is not between 0 and 1e8; `autopipe dataset drop` leaves labels out"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _one_baseline(self) -> Self:
+        if self.baseline == "lj" and self.baseline_form == "in-file":
+            raise ValueError("baseline_form: potential files have no keys for lj: leave it out, or write overlay")
+        if self.lj_pairs and self.baseline != "lj":
+            raise ValueError(f"lj_pairs: has no meaning with baseline: {self.baseline}; write baseline: lj")
+        if self.zbl_cutoffs and (self.baseline, self.form_of_baseline) != ("zbl", "overlay"):
+            raise ValueError("zbl_cutoffs: only of baseline: zbl with baseline_form: overlay")
+        return self
+
+    @property
+    def labels_decide(self) -> bool:
+        """Whether functions or cutoff follow from labels."""
+        return self.functions == "ladder" or self.cutoff is None
+
+    @property
+    def length_power(self) -> float:
+        """How the prior measures columns, see `ace.linear.solve`: smooth radial functions come with their own."""
+        return LENGTH_POWER if self.functions == "ladder" else 1.0
+
+    @property
+    def form_of_baseline(self) -> Literal["none", "in-file", "overlay"]:
+        """Where the baseline stands: in the potential file's keys, or in a pair style that is added."""
+        if self.baseline == "none":
+            return "none"
+        return self.baseline_form or ("overlay" if self.baseline == "lj" else "in-file")
 
     @property
     def teaches_forces(self) -> bool:

@@ -12,9 +12,9 @@ from which a window is measured, would touch every label: it counts in steps, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from mlip_autopipec.core.interfaces import Design, FloatArray
 from mlip_autopipec.stages.train.hull import lower_hull
 from mlip_autopipec.stages.train.settings import TrainingSettings
 from mlip_autopipec.store.dataset import DatasetRow
+
+if TYPE_CHECKING:
+    from mlip_autopipec.stages.train.errors import Prediction
 
 # Of a window's width: steps in which the energy counts that a window is measured from.
 _STEP = 0.25
@@ -86,15 +89,20 @@ class Weighting:
             own.low,
         )
 
-    def parts(self, row: DatasetRow, design: Design) -> Iterator[tuple[Part | None, LabelledDesign]]:
-        """Yield the rows of a label with its own factors, and which part of the set each belongs to."""
-        own = self._own(row)
+    def parts(
+        self, row: DatasetRow, design: Design, baseline: Callable[[DatasetRow], Prediction] | None = None
+    ) -> Iterator[tuple[Part | None, LabelledDesign]]:
+        """Yield the rows of a label with its own factors, and which part of the set each belongs to.
+
+        Its weights follow from what it says, its targets are what `baseline` leaves of that.
+        """
+        own, known = self._own(row), baseline(row) if baseline is not None else None
         if not self.whole_set:
-            yield None, labelled_design(row, design, own, self._isolated)
+            yield None, labelled_design(row, design, own, self._isolated, known)
             return
         nothing = np.zeros_like(own.forces)
         for kind, weights in ((ENERGIES, RowWeights(own.energy, nothing)), (FORCES, RowWeights(0.0, own.forces))):
-            yield Part(kind, own.low), labelled_design(row, design, weights, self._isolated)
+            yield Part(kind, own.low), labelled_design(row, design, weights, self._isolated, known)
 
     def _plain(self, row: DatasetRow) -> RowWeights:
         settings = self._settings
@@ -163,14 +171,18 @@ def _totals(weights: RowWeights, n: int) -> dict[str, float]:
 
 
 def labelled_design(
-    row: DatasetRow, design: Design, weights: RowWeights, isolated: Mapping[str, float]
+    row: DatasetRow,
+    design: Design,
+    weights: RowWeights,
+    isolated: Mapping[str, float],
+    baseline: Prediction | None = None,
 ) -> LabelledDesign:
-    """Return what enters the fit of one label."""
+    """Return what enters the fit of one label: what the baseline leaves of it."""
     return LabelledDesign(
         name=row.task_id,
         design=design,
-        energy=relative_energy(row, isolated),
-        forces=row.forces,
+        energy=relative_energy(row, isolated) - (baseline.energy if baseline else 0.0),
+        forces=row.forces - baseline.forces if baseline else row.forces,
         learned=row.learned,
         energy_weight=weights.energy,
         force_weight=weights.forces,
