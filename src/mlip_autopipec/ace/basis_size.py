@@ -27,6 +27,8 @@ from mlip_autopipec.core.errors import ModelError
 
 RUNGS = tuple(range(11))
 """Largest degree of triples (rank 3)."""
+LOWEST_RUNG = 2
+"""Of a fit that is made once: a file with few labels gets so many functions all the same."""
 DEFAULT_RUNG = 9
 N_PAIR_FUNCTIONS = 15
 NEIGHBOURS = 40
@@ -77,7 +79,12 @@ class Choice:
 
 
 def choose_basis(
-    structures: Sequence[Atoms], n_rows: int, *, rung: int = DEFAULT_RUNG, cutoff: float | None = None
+    structures: Sequence[Atoms],
+    n_rows: int,
+    *,
+    rung: int = DEFAULT_RUNG,
+    lowest: int = LOWEST_RUNG,
+    cutoff: float | None = None,
 ) -> Choice:
     """Choose a basis for all elements of `structures`.
 
@@ -87,6 +94,8 @@ def choose_basis(
         Number of energies and force components that will be fitted.
     rung
         Highest rung that may be taken; a lower one is if the rows are few.
+    lowest
+        Rung that is taken however few they are.
     cutoff
         A; None: the median distance to neighbour number `NEIGHBOURS`.
 
@@ -104,7 +113,7 @@ def choose_basis(
         cutoff = cutoff_within(around, NEIGHBOURS)
         around = surroundings(structures, cutoff)
     affordable = max(n_rows // ROWS_PER_FUNCTION, 1)
-    taken = highest_rung(elements, cutoff, affordable, rung)
+    taken = highest_rung(elements, cutoff, affordable, rung, min(lowest, rung))
     plain = rung_configuration(elements, taken, cutoff)
     configuration = with_smooth_radial(plain, around, SMOOTHING * cutoff, FADING * cutoff)
     return Choice(
@@ -182,11 +191,11 @@ def _count_of_rung(elements: tuple[str, ...], rung: int, cutoff: float) -> int:
     return count_functions(rung_configuration(elements, rung, cutoff))
 
 
-def highest_rung(elements: Sequence[str], cutoff: float, affordable: int, rung: int) -> int:
+def highest_rung(elements: Sequence[str], cutoff: float, affordable: int, rung: int, lowest: int = RUNGS[0]) -> int:
     """Return the highest rung up to `rung` with no more functions than affordable, at least the lowest one."""
-    best = RUNGS[0]
+    best = lowest
     # From below: high rungs of many elements have millions of functions.
-    for candidate in range(RUNGS[0], rung + 1):
+    for candidate in range(lowest, rung + 1):
         if _count_of_rung(tuple(elements), candidate, cutoff) > affordable:
             break
         best = candidate

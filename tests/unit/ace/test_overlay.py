@@ -24,7 +24,9 @@ from mlip_autopipec.daemons.evaluators import load_evaluator, make_evaluator
 from mlip_autopipec.engines.lammps.box import BoxMap
 from mlip_autopipec.engines.lammps.create import create_atoms
 from mlip_autopipec.engines.lammps.library import open_lammps
+from mlip_autopipec.engines.lammps.md import LammpsMD
 from mlip_autopipec.engines.lammps.native import NativePotential, pair_commands
+from mlip_autopipec.engines.lammps.settings import MDSettings
 from mlip_autopipec.engines.lammps.snapshot import Origin
 from small_potentials import LennardJones as Outside
 from small_potentials import fit_emt
@@ -172,6 +174,21 @@ def test_every_way_to_evaluate_a_file_sees_the_total_and_gamma_is_that_of_ace(pl
             assert found.virial == pytest.approx(total.virial, abs=1e-8 * np.abs(total.virial).max())
         evaluator = make_evaluator(folder, engine)
         assert evaluator.evaluate(frame, gamma=True).gamma == pytest.approx(ace.gamma, rel=1e-6)
+
+
+@BOTH
+def test_md_of_the_bridge_moves_by_the_total(overlaid, overlay):
+    """Total energy stays, though the overlay's own moves by far more than that."""
+    evaluator = make_evaluator(overlaid(overlay))
+    with LammpsMD(evaluator, MDSettings(ensemble="nve", temperature_k=900, timestep_fs=0.5)) as md:
+        md.start(squeezed(rattle=0.15))
+        energies, overlays = [], []
+        for _ in range(2):
+            md.run(40)
+            thermo, atoms = md.thermo(), md.frame()
+            energies.append(thermo["potential_energy"] + thermo["kinetic_energy"])
+            overlays.append(overlay.evaluate(neighbourhood(atoms, 6.0, ("Al", "Cu")), ("Al", "Cu")).energy)
+    assert abs(overlays[1] - overlays[0]) > 50 * abs(energies[1] - energies[0])
 
 
 @BOTH

@@ -121,11 +121,31 @@ def test_mistakes_are_named(files, tmp_path, capsys):
 @pytest.mark.usefixtures("python_ace")
 def test_pacemaker_refines_a_file(tmp_path, capsys):
     """Few atoms: without derivatives by coefficients, an iteration takes thousands of evaluations."""
-    small = [labelled(bulk("Al", a=a, cubic=True), "crystal") for a in (3.9, 4.0, 4.1)]
+    small = [bulk("Al", a=3.9 + 0.05 * (seed % 5), cubic=True) for seed in range(12)]
     for seed, atoms in enumerate(small):
-        atoms.rattle(0.1, seed=seed)
+        atoms.rattle(0.3, seed=seed)
     ase.io.write(tmp_path / "few.extxyz", [labelled(Atoms("Al"), "isolated"), *(labelled(a, "hot") for a in small)])
-    words = ("--basis", "small", "--trainer", "pacemaker", "--iterations", "1")
+    words = ("--basis", "small", "--trainer", "pacemaker", "--iterations", "1", "--kappa", "0.5")
     report = json.loads(fit(capsys, tmp_path / "few.extxyz", *words, "--out", tmp_path / "out", "--json").out)
     assert report["trainer"] == "pacemaker"
     assert make_evaluator(tmp_path / "out").has_gamma
+
+
+@pytest.mark.parametrize(("words", "overlay"), [(("lj",), "lj/cut"), (("zbl", "--overlay"), "zbl"), (("zbl",), None)])
+def test_a_file_may_be_fitted_on_top_of_a_baseline(files, tmp_path, capsys, words, overlay):
+    ase.io.write(tmp_path / "al.extxyz", [labelled(bulk("Al", a=4.0) * (3, 3, 3), "crystal"), *frames((0, 3, 6))])
+    e0 = f"Al={Atoms('Al', calculator=EMT()).get_potential_energy()}"
+    out = tmp_path / "fit"
+    words = [tmp_path / "al.extxyz", "--basis", "small", "--e0", e0, "--baseline", *words, "--out", out, "--json"]
+    report = json.loads(fit(capsys, *words).out)
+    evaluator = make_evaluator(out)
+    found = evaluator.overlay
+    assert (None if found is None else found.style) == overlay
+    assert report["train"]["force_rmse"] < 0.3
+    chosen = read_mapping(out / "train_config.yaml")["baseline"]
+    assert (chosen["kind"], chosen["form"]) == (words[6], "in-file" if overlay is None else "overlay")
+    # Two atoms that fall into each other: ACE is off, and the baseline is alone.
+    calculator = ACECalculator(out / "potential.yaml", threads=1)
+    pairs = [Atoms("Al2", [(0, 0, 0), (distance, 0, 0)]) for distance in (1.0, 0.5)]
+    pushes = [float(calculator.get_forces(pair)[1, 0]) for pair in pairs]
+    assert pushes[1] > pushes[0] > 0

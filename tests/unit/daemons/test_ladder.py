@@ -116,8 +116,9 @@ def test_versions_of_a_run_get_more_functions_as_labels_come(tmp_path):
     assert "the labels carry 76 functions" in read_mapping(third / "train_config.yaml")["basis"]["why"]["functions"]
     # gammas of old and new functions do not compare, and it is known that they do not.
     assert basis_of(manifests[0]) == basis_of(manifests[1]) != basis_of(manifests[2])
-    # Of few labels, functions of high l are too alike for a row each.
-    assert told[0]["functions"] < manifests[2]["active_set"]["Al"] <= told[2]["functions"]
+    assert 0 < manifests[0]["active_set"]["Al"] < manifests[2]["active_set"]["Al"] <= told[2]["functions"]
+    checks = {check["name"]: check["passed"] for check in read_json(third / "gate.json")["checks"]}
+    assert checks["squeezed_pairs"] is True
     evaluator = make_evaluator(third)
     trained = Dataset(loop.world.run.dataset).rows()
     assert max(evaluator.evaluate(neighbourhood(r.atoms, 8.0, ("Al",)), gamma=True).gamma.max() for r in trained) < 1.05

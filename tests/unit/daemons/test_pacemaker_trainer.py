@@ -137,6 +137,21 @@ def test_from_labels_to_molecular_dynamics(tmp_path):
     assert after["potential_energy"] != before["potential_energy"]
 
 
+def test_pacemaker_learns_what_an_overlay_leaves(tmp_path):
+    """The gate compares what the trainer says of 10 labels with the files: both have the baseline."""
+    pair = {"epsilon": 0.03, "sigma": 3.5, "cutoff": 6.0}
+    world = World(tmp_path, [], **SMALL, baseline="lj", lj_pairs={"Ar-Ar": pair})
+    answer, rows = fitted(world, iterations=3, trainable="all", kappa=0.5)
+    assert (answer.facts["trainer"], "not_refined" in answer.facts) == ("pacemaker", False)
+    evaluator = make_evaluator(answer.folder)
+    assert evaluator.overlay.pair("Ar", "Ar").epsilon == pair["epsilon"]
+    for row in rows:
+        found = evaluator.evaluate(neighbourhood(row.atoms, evaluator.cutoff, evaluator.elements))
+        assert found.forces == pytest.approx(row.forces, abs=0.03)
+        rest = evaluator.overlay.evaluate(neighbourhood(row.atoms, 6.0, ("Ar",)), ("Ar",))
+        assert np.abs(rest.forces).max() > 0.06
+
+
 @pytest.mark.slow
 def test_masked_forces_change_nothing(tmp_path):
     potentials = []

@@ -17,6 +17,7 @@ from mlip_autopipec.ace.basis_size import (
     LONGEST_CUTOFF,
     NEIGHBOURS,
     ROWS_PER_FUNCTION,
+    RUNGS,
     SHORTEST_CUTOFF,
     choose_basis,
     count_functions,
@@ -134,7 +135,7 @@ def _made(
         number = "training.nradmax_by_orders and lmax_by_orders"
     else:
         most = carried(rows, elements)
-        choice = choose_basis(structures, most * ROWS_PER_FUNCTION, rung=rung, cutoff=cutoff)
+        choice = choose_basis(structures, most * ROWS_PER_FUNCTION, rung=rung, lowest=RUNGS[0], cutoff=cutoff)
         configuration, cutoff = choice.configuration, choice.cutoff
         number = (
             f"rung {rung} of at most {settings.largest_rung}: the labels carry {most} functions, one for "
