@@ -6,6 +6,7 @@ from ase.build import bulk
 
 from mlip_autopipec.ace.basis_size import (
     LONGEST_CUTOFF,
+    LOWEST_RUNG,
     ROWS_PER_FUNCTION,
     RUNGS,
     choose_basis,
@@ -50,7 +51,7 @@ def test_functions_grow_with_the_data(rows):
     choice = choose_basis(crystals(), rows, rung=7)
     assert choice.n_functions == count_functions(choice.configuration) == AceBasis(choice.configuration).n_coefficients
     assert choice.n_functions <= max(
-        rows // ROWS_PER_FUNCTION, count_functions(rung_configuration(("Al",), RUNGS[0], 5.0))
+        rows // ROWS_PER_FUNCTION, count_functions(rung_configuration(("Al",), LOWEST_RUNG, 5.0))
     )
     assert choice.limited_by == ("rung" if rows == 10**6 else "data")
     if choice.limited_by == "data":
