@@ -83,7 +83,7 @@ class Trajectories:
             self._child = Child(TrajectoryBench, (self._settings,), name, serves=True)
         if self._at_once is None:
             # Only the child knows whether there is a GPU: the parent never imports torch.
-            self._child.send(settings_of(self.jobs[0].claim.task)["surrogate"])
+            self._child.send(dict(self.jobs[0].claim.task.labeller.get("surrogate", {})))
         else:
             self._send(now)
         return True

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -82,7 +82,7 @@ class _Job:
 
     task: Task
     folder: Path
-    wanted: dict[str, Any]
+    wanted: dict[str, Any] = field(default_factory=dict)
     resumed: int = 0
     answer: Answer | None = None
 
@@ -103,11 +103,15 @@ class TrajectoryBench:
     def __call__(self, request: Sequence[Request] | Mapping[str, Any]) -> list[Answer] | int:
         if isinstance(request, Mapping):
             return how_many_at_once(request, self._settings.device, self._settings.batch)
-        tasks = [(Task.from_dict(data), folder) for data, folder in request]
-        jobs = [_Job(task, folder, settings_of(task)) for task, folder in tasks]
+        jobs = [_Job(Task.from_dict(data), folder) for data, folder in request]
         groups: dict[str, list[_Job]] = {}
         for job in jobs:
-            groups.setdefault(repr(sorted(job.surrogate.items())), []).append(job)
+            try:
+                job.wanted = settings_of(job.task)
+            except DataError as error:
+                job.answer = error
+            else:
+                groups.setdefault(repr(sorted(job.surrogate.items())), []).append(job)
         for key, group in groups.items():
             self._explore(key, group)
         return [job.answer or Crashed("the trajectory has no answer") for job in jobs]

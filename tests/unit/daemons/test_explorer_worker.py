@@ -189,6 +189,20 @@ def test_what_the_surrogate_cannot_compute_fails_and_the_rest_is_picked(tmp_path
         check_surrogate({"kind": "emt"}, run.root, "cpu", [strange])
 
 
+def test_a_label_among_the_trajectories_fails_alone(tmp_path: Path) -> None:
+    """Moved there by hand."""
+    run, config = make_run(tmp_path)
+    publish_trajectories(run, config, "test", SystemClock())
+    label = Task.new(bulk("Cu", cubic=True), [1] * 4, {"engine": "teacher", "model": "emt"}, priority=0.0, origin={},
+                     config_type="bulk", created="2026-01-01T00:00:00Z")  # fmt: skip
+    explore_queue(run, config.queue, worker="test").publish(label)
+    with worker(run, config) as made:
+        assert work(made) is Outcome.DONE
+        assert made.status()[1] == {"explored": 2, "failed": 1}
+    (reason,) = (run.queue / "explore" / "failed").glob("*.reason")
+    assert "is no trajectory" in reason.read_text()
+
+
 def test_a_surrogate_whose_file_is_gone_fails_the_trajectory(tmp_path: Path) -> None:
     run, config = make_run(tmp_path, trajectories=1, surrogate={"kind": "potential", "model": "gone.yaml"})
     publish_trajectories(run, config, "test", SystemClock())
