@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 
 def write_tiny_mace(path: Path, numbers: tuple[int, ...] = (29,)) -> Path:
@@ -29,3 +30,12 @@ def write_tiny_mace(path: Path, numbers: tuple[int, ...] = (29,)) -> Path:
         )  # fmt: skip
         torch.save(model, path)
     return path
+
+
+def device_of(name: str) -> str:
+    """Return cpu or cuda; skip the test where torch sees no GPU."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip(f"torch {torch.__version__} sees no GPU here")
+    return name

@@ -72,7 +72,7 @@ def stage_times(run: Path) -> list[dict[str, Any]]:
             story[event["event"]] = min(moment, story.get(event["event"], moment))
     whole = [story for story in first.values() if all(name in story for name in TASK_STORY)]
     rows = []
-    for a, b in [*pairwise(TASK_STORY[1:]), ("task_published", "swapped")]:
+    for a, b in [*pairwise(TASK_STORY[1:]), ("label_done", "swapped"), ("task_published", "swapped")]:
         gaps = [story[b] - story[a] for story in whole]
         if gaps:
             rows.append({"from": a, "to": b, "median_s": statistics.median(gaps), "max_s": max(gaps), "n": len(gaps)})

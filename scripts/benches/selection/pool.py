@@ -14,7 +14,8 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from emt import PairwiseEmt
 
-from mlip_autopipec.engines.dynamics.langevin import FRAMES, Conditions, LangevinRun
+from mlip_autopipec.engines.dynamics.langevin import LangevinRun
+from mlip_autopipec.engines.dynamics.track import FRAMES, Conditions, Track
 
 # Trajectories of each stratum: crystals fill what one explores, the rest is what one must not miss.
 POOL: Final = {"crystal": 16, "vacancy": 2, "compressed": 1, "liquid": 1}
@@ -58,7 +59,7 @@ def trajectory(material: str, stratum: str, rng: np.random.Generator, frames: in
         int(rng.integers(1 << 30)),
     )
     with tempfile.TemporaryDirectory() as folder:
-        ended = LangevinRun(atoms, PairwiseEmt(), conditions, Path(folder)).run()
+        ended = LangevinRun(Track(atoms, conditions, Path(folder)), PairwiseEmt()).run()
         found = ase.io.read(Path(folder) / FRAMES, ":")
     if ended.complaint:
         raise RuntimeError(f"{material} {stratum}: {ended.complaint}")

@@ -64,6 +64,10 @@ def status(run: RunDirectory, as_json: bool) -> None:
     columns = ("trajectory", "kind", "atoms", "T (K)", "p (bar)", "steps", "frames", "stopped because")
     keys = ("id", "kind", "atoms", "temperature", "pressure_bar", "steps", "frames", "complaint")
     print_table("explored", columns, ([line[key] for key in keys] for line in facts["explored"]))
+    for speed in facts["speeds"]:
+        click.echo(
+            f"{speed['device']}, {speed['at_once']} at once: {speed['atom_steps_per_s']:.3g} atoms x steps per second"
+        )
     for worker in facts["workers"]:
         click.echo(f"{worker['name']}: {worker['state']} {worker['detail'].get('step', '')}".rstrip())
     selection = facts["selection"]

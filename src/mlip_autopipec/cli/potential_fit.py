@@ -36,12 +36,13 @@ _COLUMNS = ("energy_rmse_mev", "energy_mae_mev", "force_rmse", "force_mae", "for
 )  # fmt: skip
 @click.option("--overlay", is_flag=True, help="zbl as a pair style that LAMMPS adds, not in the file; lj always is.")
 @click.option("--iterations", type=click.IntRange(1), help="Of pacemaker's optimizer.")
+@click.option("--kappa", type=click.FloatRange(0, 1), help="Share of the forces in pacemaker's loss.")
 @click.option("--e0", "energies", multiple=True, metavar="EL=EV", help="Energy of an isolated atom, eV.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="New folder.")
 @json_option
 def fit(
     train: Path, test: Path | None, trainer: Any, basis: str, baseline: Any, overlay: bool, iterations: int | None,
-    energies: tuple[str, ...], out: Path, as_json: bool,
+    kappa: float | None, energies: tuple[str, ...], out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a potential to the labelled structures of TRAIN, without a run; OUT gets the files of a version.
 
@@ -59,7 +60,8 @@ def fit(
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"--out {out}: is not empty", "name a new folder")
     out.mkdir(parents=True, exist_ok=True)
-    settings = PacemakerSettings() if iterations is None else PacemakerSettings(iterations=iterations)
+    asked = {"iterations": iterations, "kappa": kappa}
+    settings = PacemakerSettings.model_validate({key: value for key, value in asked.items() if value is not None})
     with bad_input():
         form: Literal["overlay"] | None = "overlay" if overlay and baseline != "none" else None
         chosen = fit_rows(rows, isolated, Wanted(trainer, basis, settings, baseline, form), out)

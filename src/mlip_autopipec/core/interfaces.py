@@ -188,6 +188,33 @@ class LinearBasis(Protocol):
         ...
 
 
+class BatchForces(Protocol):
+    """Computes several structures in one go; they may differ in size, elements and periodicity."""
+
+    def check_elements(self, symbols: Collection[str]) -> None:
+        """Raise `DataError` if it does not know one of these elements."""
+        ...
+
+    def begin(self, structures: Sequence[Atoms]) -> None:
+        """Say which structures come: their atoms and periodicities, which stay the same until this is called again."""
+        ...
+
+    def compute(
+        self, positions: FloatArray, cells: FloatArray, *, stress: bool
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return energies (M,) eV, forces (N, 3) eV/A and stresses (M, 3, 3) eV/A^3, ASE sign.
+
+        Parameters
+        ----------
+        positions, cells
+            (N, 3) of all atoms, structure after structure, and (M, 3, 3), A. Where they are not finite, or make no
+            sense at all, the results of that structure are NaN.
+        stress
+            False: the stresses are not needed, and are 0.
+        """
+        ...
+
+
 class Descriptor(Protocol):
     """Describes environments by numbers that rotation, translation and renumbering of atoms leave alone.
 

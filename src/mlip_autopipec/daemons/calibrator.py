@@ -6,14 +6,18 @@ new one; other labels with the version that asked for them, again when the basis
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
 
+from ase import Atoms
+
 from mlip_autopipec.core.errors import AutopipeError, DataError
 from mlip_autopipec.core.interfaces import Evaluator, LinearBasis
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import make_evaluator
 from mlip_autopipec.daemons.forceerrors import basis_of, pair_of, regraded
@@ -26,7 +30,7 @@ from mlip_autopipec.store.registry import Registry
 
 logger = logging.getLogger(__name__)
 
-_WORK_S = 0.3
+_WORK_S = 0.1
 _KEPT_EVALUATORS = 2
 
 
@@ -57,6 +61,7 @@ class Calibrator:
         self._editions: dict[str, int] = {}
         self._changes = 0
         self._written: object = None
+        self._warm = False
 
     def load(self) -> None:
         """Read what an earlier process found; a damaged file is computed again."""
@@ -73,6 +78,14 @@ class Calibrator:
         version = self._current()
         if version is None:
             return False
+        if not self._warm:
+            # The first evaluation takes a second, for imports and tables: better now than when walkers wait.
+            self._warm = True
+            with contextlib.suppress(AutopipeError):
+                evaluator = self._evaluator(version)
+                atom = Atoms(evaluator.elements[0])
+                evaluator.evaluate(neighbourhood(atom, evaluator.cutoff, evaluator.elements), gamma=True)
+            return True
         until, worked = time.monotonic() + _WORK_S, False
         for task_id in self._missing(version):
             self._compare(task_id, version)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from mlip_autopipec.core.interfaces import Evaluation, Evaluator
+from mlip_autopipec.core.interfaces import Evaluation, Evaluator, Neighbourhood
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.evaluators import load_evaluator
 from mlip_autopipec.stages.publish import Evaluate, Sample
@@ -25,10 +25,20 @@ def evaluation_by(engine: Engine) -> Evaluate:
 
     def evaluate(potential: Path, active_set: Path | None, atoms: Atoms) -> Evaluation:
         evaluator = _evaluator(potential, active_set, engine)
-        frame = neighbourhood(atoms, evaluator.cutoff, evaluator.elements)
+        parts = (atoms.numbers.tobytes(), atoms.positions.tobytes(), atoms.cell.array.tobytes(), tuple(atoms.pbc))
+        frame = _frame(*parts, evaluator.cutoff, evaluator.elements)
         return evaluator.evaluate(frame, gamma=active_set is not None)
 
     return evaluate
+
+
+# By value: two potentials judge the same structures, and the next version many of them again.
+@lru_cache(maxsize=64)
+def _frame(
+    numbers: bytes, positions: bytes, cell: bytes, pbc: tuple[bool, ...], cutoff: float, elements: tuple[str, ...]
+) -> Neighbourhood:
+    sites, edges = np.frombuffer(positions).reshape(-1, 3), np.frombuffer(cell).reshape(3, 3)
+    return neighbourhood(Atoms(np.frombuffer(numbers, dtype=int), sites, cell=edges, pbc=pbc), cutoff, elements)
 
 
 # Of one version at a time: its .yaml with .asi, and its .yace.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,7 @@ def walker_process(root: str, config: Config, plan: WalkerPlan, holder: ProcessI
         The otf-runner that must hold the office: else another one runs this walker, and this process may write nothing.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.nice(config.otf.nice)
     run = RunDirectory(Path(root))
     control = Control(run.control)
     office = runners_office(run, config.queue.lease_s)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ase import Atoms
 from ase.calculators.calculator import all_changes
 
 from mlip_autopipec.core.errors import AutopipeError, ConfigError, DataError
+from mlip_autopipec.core.interfaces import BatchForces
 
 _WHERE: Final = "explore.surrogate"
+# Beyond some thousand atoms a GPU gets no faster, and seeds have tens to a hundred.
+_BATCH_ON_GPU: Final = 32
 
 
 def make_surrogate(settings: Mapping[str, Any], root: Path, device: str) -> Any:
@@ -63,6 +66,35 @@ def make_surrogate(settings: Mapping[str, Any], root: Path, device: str) -> Any:
         except ConfigError as error:
             raise ConfigError(error.message.replace("labeller.", f"{_WHERE}.", 1), error.hint) from error
     raise DataError(f"{_WHERE}.kind: {kind!r} is not known here", "known are mace, potential, emt, lj and ase")
+
+
+def how_many_at_once(settings: Mapping[str, Any], device: str, batch: Literal["auto"] | int) -> int:
+    """Return how many trajectories this node moves at once; 1: one by one through ASE.
+
+    Raises
+    ------
+    ConfigError
+        The device is not there.
+    """
+    if settings.get("kind") != "mace":
+        return 1
+    if batch != "auto":
+        return batch
+    from mlip_autopipec.engines.mace.calculator import choose_device
+
+    return _BATCH_ON_GPU if choose_device(device) == "cuda" else 1
+
+
+def make_batch_forces(calculator: Any) -> BatchForces:
+    """Return what computes many structures at once by a surrogate of which `how_many_at_once` is above 1."""
+    from mlip_autopipec.engines.mace.batch import MaceBatch
+
+    return MaceBatch(calculator)
+
+
+def device_of(calculator: Any) -> str:
+    """Return where a surrogate computes: cpu or cuda."""
+    return str(getattr(getattr(calculator, "device", None), "type", "cpu"))
 
 
 def check_model(settings: Mapping[str, Any], root: Path) -> None:

@@ -10,6 +10,8 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
@@ -44,7 +46,10 @@ logger = logging.getLogger(__name__)
 
 REVIVE_TRAINER = "revive-trainer-worker"
 
-_LOOK_S = 0.1
+_LOOK_S = 0.02
+# A fit that takes longer leaves time for the calibration, which has its turn so often at least.
+_QUICK_S = 5.0
+_CALIBRATE_S = 30.0
 _UNDER_WAY = ("pending", "delayed", "running")
 _DRAIN_S = 20.0
 
@@ -57,6 +62,7 @@ class _Running:
     parent: str | None
     task_ids: tuple[str, ...]
     new_ids: tuple[str, ...]
+    begin: float
     is_final: bool = False
 
 
@@ -100,7 +106,7 @@ class TrainerWorker:
         self._elements: tuple[str, ...] = ()
         self._child: Child | None = None
         self._fit: _Running | None = None
-        self._next_look = 0.0
+        self._next_look = self._calibrate_by = 0.0
         self._drain_until: float | None = None
         self._draining = False
 
@@ -154,15 +160,22 @@ class TrainerWorker:
             return Outcome.WORKED
         if self._fit is None:
             if self._demand.is_due(now):
-                self._begin()
+                self._begin(now)
                 return Outcome.WORKED
             settled = not self._demand.new() and not self._demand.lost()
             if settled and self._final.is_due(self._demand.version, self.queue.unfinished):
-                self._begin(is_final=True)
+                self._begin(now, is_final=True)
                 return Outcome.WORKED
             self._retention.look(now)
-        calibrated = self._calibrator.step()
+        calibrated = self._calibrate(now)
         return Outcome.WORKED if took_in or calibrated else Outcome.IDLE
+
+    def _calibrate(self, now: float) -> bool:
+        """Bring the calibration on, but not while a walker waits for a quick fit; true if there was some work."""
+        if self._fit is not None and now < min(self._fit.begin + _QUICK_S, self._calibrate_by):
+            return False
+        self._calibrate_by = now + _CALIBRATE_S
+        return self._calibrator.step()
 
     def drain(self) -> None:
         """Begin no fit any more; the one that runs may finish if it does so soon."""
@@ -199,9 +212,17 @@ class TrainerWorker:
         )
         self.intake.take_frames(frames.get("dataset", []))
 
+    def wake_folder(self) -> Path:
+        """Where new labels appear."""
+        return self.run.results
+
+    def waits_for(self) -> Sequence[Connection]:
+        """What becomes readable when the fit is done."""
+        return self._child.sources() if self._child is not None and self._fit is not None else []
+
     # --- fitting ----------------------------------------------------------------------------------------------
 
-    def _begin(self, *, is_final: bool = False) -> None:
+    def _begin(self, now: float, *, is_final: bool = False) -> None:
         start, new, parent = self.config.start, sorted(self._demand.new()), self._demand.version
         given = None
         if parent is None and start.potential is not None and start.active_set is not None:
@@ -214,7 +235,7 @@ class TrainerWorker:
             self._used(),
             "pacemaker" if is_final else None,
         )
-        self._fit = _Running(self.registry.next_version(), parent, request.task_ids, tuple(new), is_final)
+        self._fit = _Running(self.registry.next_version(), parent, request.task_ids, tuple(new), now, is_final)
         self._demand.began(len(request.task_ids))
         self.events.emit("train_started", version=self._fit.version, parent=parent, task_ids=new)
         self._ready_child().send(request)

@@ -23,6 +23,7 @@ from mlip_autopipec.store.task import Task
 
 # Labels that MD waits for come first: gamma is at least 1 there.
 SEED_PRIORITY = 0.0
+_MOST_AT_ONCE = 10_000
 
 
 class SurrogateSettings(BaseModel):
@@ -44,10 +45,22 @@ class SurrogateSettings(BaseModel):
     dtype: Literal["float32", "float64"] = Field(
         "float32", description="mace: precision; MD needs no more than float32"
     )
+    batch: Literal["auto"] | int = Field(
+        "auto",
+        description="mace: trajectories that a worker moves at once; auto: 32 on a GPU, else one by one through ASE",
+    )
     calculator: str | None = Field(None, description="ase: dotted path of a class, e.g. ase.calculators.emt.EMT")
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the calculator (ase, lj), ASE's units"
     )
+
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _some_or_auto(cls, value: Any) -> Any:
+        # Of a union, the library would name each half and why it is not that.
+        if value != "auto" and not (type(value) is int and 1 <= value <= _MOST_AT_ONCE):
+            raise ValueError(f"needs auto, or a number from 1 to {_MOST_AT_ONCE}, found {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -57,6 +70,8 @@ class SurrogateSettings(BaseModel):
                 raise ValueError(f"explore.surrogate.{key}: missing; kind {self.kind} needs it")
             if given and self.kind not in kinds:
                 raise ValueError(f"explore.surrogate.{key}: belongs to kind {' or '.join(kinds)}, this is {self.kind}")
+        if self.batch not in ("auto", 1) and self.kind != "mace":
+            raise ValueError(f"explore.surrogate.batch: belongs to kind mace, this is {self.kind}")
         if self.kwargs and self.kind not in ("ase", "lj"):
             raise ValueError(f"explore.surrogate.kwargs: belongs to kind ase or lj, this is {self.kind}")
         return self

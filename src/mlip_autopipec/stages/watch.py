@@ -120,6 +120,13 @@ class OtfSettings(BaseModel):
         le=1024,
         description="threads of each walker's ace engine; null: OMP_NUM_THREADS, else its share of the CPUs, at most 8",
     )
+    nice: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="Unix niceness of walkers: where CPUs are short they give way to the labels and fits that others "
+        "wait for; 0: not at all",
+    )
     walkers: Walkers = Field(
         1, description="number of equal walkers (different seeds), or a list of what each one does differently"
     )

@@ -81,6 +81,8 @@ def test_good_one_loads(tmp_path: Path) -> None:
         ("labeller", {"engine": "teacher", "modl": "emt"}, ["labeller.modl: unknown key", "'model'"]),
         ("node", {"espresso": {"command": 5}}, ["node.espresso.command: 5: give text"]),
         ("training", {"reference_energies": {"Al": "x"}}, ["training.reference_energies.Al: 'x': give a number"]),
+        ("explore", {"surrogate": {"kind": "emt", "batch": 4}}, ["surrogate.batch: belongs to kind mace"]),
+        ("explore", {"surrogate": {"kind": "mace", "model": "m", "batch": 0}}, ["surrogate.batch: ", "needs auto, or"]),
         ("oft", {}, ["oft", "unknown key", "'otf'"]),
         ("labeller", {"engine": "siesta"}, ["labeller", "siesta", "espresso", "gpaw", "vasp", "ase"]),
         ("labeller", {"engine": "ase"}, ["labeller.calculator: missing", "dotted path"]),

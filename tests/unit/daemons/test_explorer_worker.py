@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.build import bulk
 from click.testing import CliRunner
 
+from mace_parts import device_of, write_tiny_mace
 from mlip_autopipec.ace.descriptor import AceDescriptor
 from mlip_autopipec.cli.main import cli
 from mlip_autopipec.config import Config, parse
@@ -106,8 +107,14 @@ def test_trajectories_become_picks_and_the_picks_tasks_once(tmp_path: Path) -> N
     for pick in record.picks:
         path = queue.find(pick.task_id)
         assert path is not None
-    names = [event["event"] for event in read_events(run.events / "explorer-0.jsonl")]
-    assert names == ["explored"] * 2 + ["task_published"] * 6 + ["picked"]
+    events = read_events(run.events / "explorer-0.jsonl")
+    assert [event["event"] for event in events] == ["explored"] * 2 + ["task_published"] * 6 + ["picked"]
+    assert [(event["device"], event["at_once"], event["atom_steps_per_s"] > 0) for event in events[:2]] == [
+        ("cpu", 1, True)
+    ] * 2
+    shown = CliRunner().invoke(cli, ["explore", "status", "-C", str(tmp_path)])
+    assert "cpu, 1 at once: " in shown.output
+    assert "atoms x steps per second" in shown.output
     # Whoever comes later changes nothing.
     with worker(run, config, "explorer-1") as made:
         assert work(made) is Outcome.DONE
@@ -123,11 +130,10 @@ def test_a_killed_child_costs_an_attempt_and_the_next_goes_on(tmp_path: Path) ->
     publish_trajectories(run, config, "test", SystemClock())
     with worker(run, config) as made:
         work(made, lambda: made.status()[1].get("step", "0") != "0")
-        job, child = made._job, made._child
-        assert job is not None
+        (job,), child = made.trajectories.jobs, made.trajectories._child
         assert child is not None
         os.kill(child.pid, signal.SIGKILL)
-        work(made, lambda: made._job is None)
+        work(made, lambda: not made.trajectories.jobs)
         assert explore_queue(run, config.queue, worker="test").counts()["delayed"] == 1
         assert any(job.folder.iterdir())
 
@@ -139,10 +145,29 @@ def test_a_drained_worker_gives_its_trajectory_back_with_its_checkpoint(tmp_path
         work(made, lambda: made.status()[1].get("step", "0") != "0")
         made.drain()
         made.step(time.monotonic())
-        work(made, lambda: made._job is None, 60)
+        work(made, lambda: not made.trajectories.jobs, 60)
     queue = explore_queue(run, config.queue, worker="test")
     assert queue.state(task_id) == "pending"
     assert list(run.attempt(task_id).glob("*/checkpoint.npz"))
+
+
+@pytest.mark.usefixtures("mace")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_mace_moves_as_many_at_once_as_it_is_told(tmp_path: Path, device: str) -> None:
+    """Three of four; one of them is cancelled: its mates keep their checkpoints, and wait for their turn."""
+    surrogate = {"kind": "mace", "model": "tiny.model", "device": device_of(device), "batch": 3}
+    run, config = make_run(tmp_path, surrogate=surrogate, temperatures=[60, 80], steps=100_000, trajectories=4)
+    write_tiny_mace(tmp_path / "tiny.model")
+    publish_trajectories(run, config, "test", SystemClock())
+    with worker(run, config) as made:
+        work(made, lambda: made.status()[1].get("step", "0") != "0")
+        told, mates = made.status()[1], [job.id for job in made.trajectories.jobs]
+        assert told["at_once"] == len(mates) == 3
+        made.queue.cancel(told["task"])
+        work(made, lambda: made.queue.state(told["task"]) == "cancelled", 60)
+    queue = explore_queue(run, config.queue, worker="test")
+    assert sorted(str(queue.state(task_id)) for task_id in mates) == ["cancelled", "pending", "pending"]
+    assert all(list(run.attempt(task_id).glob("*/checkpoint.npz")) for task_id in mates)
 
 
 def test_what_the_surrogate_cannot_compute_fails_and_the_rest_is_picked(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from ase.calculators.emt import EMT
 
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.engines.dynamics.checkpoint import NAME, Checkpoint
-from mlip_autopipec.engines.dynamics.langevin import FRAMES, Conditions, LangevinRun
+from mlip_autopipec.engines.dynamics.langevin import LangevinRun
+from mlip_autopipec.engines.dynamics.track import FRAMES, Conditions, Track
 
 K = 2.0
 
@@ -64,9 +65,9 @@ def copper() -> Atoms:
 def test_the_thermostat_keeps_the_temperature(tmp_path: Path) -> None:
     atoms = Atoms("Ar27", positions=10.0 * np.indices((3, 3, 3)).reshape(3, -1).T, cell=[30.0] * 3, pbc=True)
     found: list[float] = []
-    springs, given = Springs(atoms.positions, atoms.cell.array), conditions(steps=1500, timestep_fs=8.0)
-    md = LangevinRun(atoms, springs, given, tmp_path, told=lambda step: found.append(md._atoms.get_temperature()))
-    assert md.run().complaint == ""
+    given = conditions(steps=1500, timestep_fs=8.0)
+    track = Track(atoms, given, tmp_path, told=lambda step: found.append(track.atoms.get_temperature()))
+    assert LangevinRun(track, Springs(atoms.positions, atoms.cell.array)).run().complaint == ""
     # 81 degrees of freedom, some hundred independent looks: 500 K within 1.6 % (one sigma).
     assert np.mean(found[50:]) == pytest.approx(500.0, rel=0.06)
 
@@ -77,7 +78,7 @@ def test_pressure_makes_a_crystal_smaller_and_bears_its_sign(tmp_path: Path) -> 
         folder = tmp_path / str(pressure)
         folder.mkdir()
         given = conditions(pressure_bar=pressure, temperature=100.0, steps=250, stride=50, timestep_fs=3.0)
-        assert LangevinRun(copper(), EMT(), given, folder).run().complaint == ""
+        assert LangevinRun(Track(copper(), given, folder), EMT()).run().complaint == ""
         volumes[pressure] = ase.io.read(folder / FRAMES, -1).get_volume() / copper().get_volume()
     assert 0.85 < volumes[60_000.0] < 0.98 < 1.0 < volumes[-20_000.0] < 1.1
 
@@ -88,15 +89,15 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(tmp_path: Path, pr
     for folder in (whole, cut):
         folder.mkdir()
     given = conditions(pressure_bar=pressure)
-    ended = LangevinRun(copper(), EMT(), given, whole, checkpoint_s=0.0).run()
+    ended = LangevinRun(Track(copper(), given, whole, checkpoint_s=0.0), EMT()).run()
     with pytest.raises(KeyboardInterrupt):
-        LangevinRun(copper(), Limited(33), given, cut, checkpoint_s=0.0).run()
+        LangevinRun(Track(copper(), given, cut, checkpoint_s=0.0), Limited(33)).run()
     saved = Checkpoint.read(cut)
     assert saved is not None
     assert 0 < saved.step < 40
     with (cut / FRAMES).open("a") as frames:
         frames.write("4\nhalf a fra")
-    assert LangevinRun(copper(), EMT(), given, cut, checkpoint_s=0.0).run() == ended
+    assert LangevinRun(Track(copper(), given, cut, checkpoint_s=0.0), EMT()).run() == ended
     for one, other in zip(*(ase.io.read(folder / FRAMES, ":") for folder in (whole, cut)), strict=True):
         assert one.info["step"] == other.info["step"]
         # EMT's neighbour list is made anew: the last digits differ.
@@ -111,7 +112,8 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(tmp_path: Path, pr
 
 
 def test_what_blows_up_is_stopped_and_its_frames_before_are_kept(tmp_path: Path) -> None:
-    ended = LangevinRun(copper(), EMT(), conditions(timestep_fs=40.0, temperature=3000.0, steps=4000), tmp_path).run()
+    hot = conditions(timestep_fs=40.0, temperature=3000.0, steps=4000)
+    ended = LangevinRun(Track(copper(), hot, tmp_path), EMT()).run()
     assert ended.step < 4000
     assert ended.complaint
     kept = ase.io.read(tmp_path / FRAMES, ":") if ended.frames else []
@@ -123,11 +125,11 @@ def test_a_start_that_is_no_physics_is_refused(tmp_path: Path) -> None:
     atoms = copper()
     atoms.positions[1] = atoms.positions[0] + [0.2, 0.0, 0.0]
     with pytest.raises(DataError, match="at the start"):
-        LangevinRun(atoms, EMT(), conditions(), tmp_path).run()
+        LangevinRun(Track(atoms, conditions(), tmp_path), EMT()).run()
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    LangevinRun(copper(), EMT(), conditions(), tmp_path, checkpoint_s=0.0).run()
+    LangevinRun(Track(copper(), conditions(), tmp_path, checkpoint_s=0.0), EMT()).run()
     shutil.copy(tmp_path / FRAMES, tmp_path / NAME)
     with pytest.raises(DataError, match=NAME):
-        LangevinRun(copper(), EMT(), conditions(), tmp_path)
+        Track(copper(), conditions(), tmp_path)

@@ -71,6 +71,8 @@ def refine(
         There is no such command.
     Crashed, TimedOut, OutputUnreadable
         There is no potential, and why.
+    EngineError
+        It made no step.
     """
     write_dataframe(rows, folder / DATA)
     write_text(folder / _INPUT, dump_mapping(input_of(rows, cutoff, settings)))
@@ -90,7 +92,13 @@ def refine(
     if not (folder / _OUTPUT).is_file():
         raise OutputUnreadable("pacemaker wrote no potential", f"see {folder}")
     steps = progress(folder)
-    return Refined(folder / _OUTPUT, read_predictions(folder / _PREDICTIONS), steps["iteration"] if steps else 0)
+    if steps is None or steps["iteration"] == 0:
+        # Its predictions are then those of a point that it tried, not those of the potential that it wrote.
+        raise EngineError(
+            "pacemaker found nothing better than the linear fit that it began with",
+            "are there enough labels? training.pacemaker.kappa, .l2 and .embedding_exponents change what is better",
+        )
+    return Refined(folder / _OUTPUT, read_predictions(folder / _PREDICTIONS), steps["iteration"])
 
 
 def input_of(rows: Sequence[Labelled], cutoff: float, settings: PacemakerSettings) -> dict[str, Any]:
