@@ -20,15 +20,18 @@ from mlip_autopipec.ace.records import Configuration
 
 Pair = tuple[str, str]
 
-# Of the shortest trained distance: outside, ACE extrapolates, and gamma says so.
-BEGIN = 0.79
+# Of the shortest trained distance: between, ACE extrapolates, and gamma says so. Where it pulls there, or shoots up so
+# that switching it off would, a later one leaves it less room.
+BEGINS = (0.79, 0.86, 0.92, 0.98)
 # Width of the switch, of the smallest r_in.
 _WIDTH = 0.25
 # Of the sum of covalent radii: what stands for the shortest distance of a pair that nobody trained.
 _UNTRAINED = 0.85
 
 
-def inner_cutoffs(elements: tuple[str, ...], shortest: Mapping[Pair, float]) -> dict[Pair, tuple[float, float]]:
+def inner_cutoffs(
+    elements: tuple[str, ...], shortest: Mapping[Pair, float], begin: float = BEGINS[0]
+) -> dict[Pair, tuple[float, float]]:
     """Return pair (in alphabetical order) -> r_in and delta_in, A.
 
     All pairs have one delta_in: the neighbour with the smallest r - (r_in - delta_in) alone decides w, and only then
@@ -38,12 +41,14 @@ def inner_cutoffs(elements: tuple[str, ...], shortest: Mapping[Pair, float]) -> 
     ----------
     shortest
         Pair -> shortest distance in the training set, A.
+    begin
+        r_in, of that.
     """
     found = {}
     for first in sorted(elements):
         for second in sorted(elements):
             if first <= second:
-                found[first, second] = BEGIN * shortest.get((first, second), untrained_distance(first, second))
+                found[first, second] = begin * shortest.get((first, second), untrained_distance(first, second))
     width = _WIDTH * min(found.values())
     return {pair: (r_in, width) for pair, r_in in found.items()}
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlip_autopipec.ace.baseline import BEGINS
 from mlip_autopipec.ace.growing import GrownSet
 from mlip_autopipec.core.clock import iso_time
 from mlip_autopipec.core.errors import AutopipeError, DataError, EngineError
@@ -24,6 +25,7 @@ from mlip_autopipec.daemons.adoption import adopt, known_elements
 from mlip_autopipec.daemons.bases import basis_of, make_basis, warm_up
 from mlip_autopipec.daemons.contradictions import contradicting, not_finite
 from mlip_autopipec.daemons.designs import DesignCache, usable
+from mlip_autopipec.daemons.evaluators import load_evaluator
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.gatejudge import GateJudge, NewVersion
 from mlip_autopipec.daemons.intake import LEFT_OUT
@@ -201,8 +203,7 @@ class Fitter:
                     core = {"functions": functions.told}
                     _tell(folder, functions)
                 if job.training.baseline != "none":
-                    distances = self._judge.shortest.of(rows, masked=True)
-                    core["baseline"] = put_core(folder, distances, isolated, baseline.overlay)
+                    core["baseline"] = self._held_apart(rows, isolated, baseline, folder)
                 predictions, say = trained.predictions, None
                 trainer, fault = request.trainer or job.training.trainer, ""
                 if trainer == "pacemaker":
@@ -269,6 +270,17 @@ class Fitter:
         if (self._baseline.overlay, self._baseline.elements) != (overlay, basis.elements):
             self._baseline = Baseline(overlay, basis.elements)
         return self._baseline
+
+    def _held_apart(
+        self, rows: Sequence[DatasetRow], isolated: dict[str, float], baseline: Baseline, folder: Path
+    ) -> dict[str, Any]:
+        """Put the baseline under the fit: ACE off as far inwards as pairs repel all the way, else at its nearest."""
+        all_pairs, told = self._judge.shortest.of(rows, masked=True), dict[str, Any]()
+        for begin in BEGINS:
+            told = put_core(folder, all_pairs, isolated, baseline.overlay, begin)
+            if self._judge.repels(load_evaluator(folder / "potential.yaml"), rows):
+                break
+        return told
 
     def _refined(
         self,

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from ase import Atoms
 
 from mlip_autopipec.ace.growing import GrownSet
 from mlip_autopipec.ace.maxvol import grade
 from mlip_autopipec.core.errors import AutopipeError
 from mlip_autopipec.core.files import write_json
-from mlip_autopipec.core.interfaces import Design, FloatArray
+from mlip_autopipec.core.interfaces import Design, Evaluation, Evaluator, FloatArray
+from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.squeezing import (
     ShortestPairs,
     reachable_energies,
@@ -236,12 +238,22 @@ class GateJudge:
             yield row, found.gamma, found.forces
 
     def _squeezed(self, folder: Path, rows: Sequence[DatasetRow]) -> Check:
-        squeezed = squeezed_gammas(_extremes(rows), self.shortest.of(rows), self._with_gamma(folder))
+        squeezed = squeezed_gammas(extremes(rows), self.shortest.of(rows), self._with_gamma(folder))
         return squeezed_pairs(list(squeezed), self._level)
 
     def _pushed(self, folder: Path, rows: Sequence[DatasetRow]) -> Check:
-        pushed = squeezed_pushes(_extremes(rows), self.shortest.of(rows), self._with_gamma(folder))
+        pushed = squeezed_pushes(extremes(rows), self.shortest.of(rows), self._with_gamma(folder))
         return repulsive_core(list(pushed))
+
+    def repels(self, evaluator: Evaluator, rows: Sequence[DatasetRow]) -> bool:
+        """Ask a fit that has no version yet what `repulsive_core` will ask; True also where there is nothing to ask."""
+
+        def evaluate(atoms: Atoms) -> Evaluation:
+            return evaluator.evaluate(neighbourhood(atoms, evaluator.cutoff, evaluator.elements))
+
+        return (
+            repulsive_core(list(squeezed_pushes(extremes(rows), self.shortest.of(rows), evaluate))).passed is not False
+        )
 
     def _reference_crystal(self, folder: Path, rows: Sequence[DatasetRow], isolated: Mapping[str, float]) -> Check:
         whole = [row for row in rows if row.whole and row.atoms.cell.rank == 3]
@@ -294,7 +306,7 @@ def _gamma_rank(said: Iterable[Graded]) -> Check:
     return rank_correlation(gammas, errors)
 
 
-def _extremes(rows: Sequence[DatasetRow]) -> list[DatasetRow]:
+def extremes(rows: Sequence[DatasetRow]) -> list[DatasetRow]:
     """Return the calmest and the wildest structure, by the forces of learned atoms."""
     by_size = sorted(rows, key=lambda row: (float(np.mean(row.forces[row.learned] ** 2)), row.task_id))
     return [by_size[0], by_size[-1]] if len(by_size) > 1 else by_size

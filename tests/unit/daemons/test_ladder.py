@@ -139,6 +139,8 @@ def test_gamma_of_an_earlier_version_is_graded_in_the_functions_of_a_later_one_w
     give(loop, range(6))
     loop.fit()
     first, second = (loop.registry.path(version) for version in loop.registry.versions())
+    checks = {check["name"]: check["passed"] for check in read_json(second / "gate.json")["checks"]}
+    assert checks["repulsive_core"] is True
     training = loop.world.config.training
     rows = {row.task_id: row for row in Dataset(loop.world.run.dataset).rows()}
     basis = make_basis(training, ("Al",), second / "potential.yaml", baseline=True)

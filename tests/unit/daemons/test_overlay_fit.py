@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from test_baseline import ISOLATED, TRAINING, alloys
 from test_poison import Loop, aluminium, hot
 
+from mlip_autopipec.ace.baseline import BEGINS
 from mlip_autopipec.ace.growing import GrowingRows
 from mlip_autopipec.ace.overlay import LennardJones, read_overlay
 from mlip_autopipec.core.errors import ConfigError
@@ -19,13 +20,15 @@ from mlip_autopipec.core.files import read_json
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.core.yamlfile import read_mapping
 from mlip_autopipec.daemons.bases import make_basis
-from mlip_autopipec.daemons.evaluators import make_evaluator
+from mlip_autopipec.daemons.evaluators import load_evaluator, make_evaluator
 from mlip_autopipec.daemons.gate import evaluation_by
+from mlip_autopipec.daemons.gatejudge import GateJudge
 from mlip_autopipec.daemons.squeezing import ShortestPairs, squeezed_pushes
 from mlip_autopipec.stages.baseline import put_core
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.gate import repulsive_core
 from mlip_autopipec.stages.train import Baseline, TrainingSettings, train, wanted_overlay
+from mlip_autopipec.store.registry import Registry
 
 ZBL = {"baseline": "zbl", "baseline_form": "overlay"}
 LJ = {"baseline": "lj"}
@@ -76,6 +79,20 @@ def test_pairs_repel_from_0_85_of_the_shortest_trained_distance_to_0_3_angstrom(
         check = repulsive_core(pushed)
         assert check.passed, check.told
         assert len(pushed) > len(frames) * 2 * 16
+
+
+def test_where_ace_would_pull_it_is_off_from_farther_out(fits):
+    """ZBL that reaches into the trained distances is harder than the truth: ACE pulls below them, unless it is off."""
+    folder = fits.fit(1e-14, {**ZBL, "zbl_cutoffs": [2.5, 3.333]})
+    overlay = load_evaluator(folder / "potential.yaml").overlay
+    judge = GateJudge(Registry(folder), evaluation_by("ace"), level=5.0, tolerance=0.25)
+    passed = []
+    for begin in BEGINS:
+        put_core(folder, fits.shortest, ISOLATED, overlay, begin)
+        evaluator = load_evaluator(folder / "potential.yaml")
+        passed.append(all(judge.repels(evaluator, [row]) for row in fits.rows[:20]))
+    assert not passed[0]
+    assert passed[-1]
 
 
 @pytest.mark.parametrize("kind", [{**ZBL, "zbl_cutoffs": [2.5, 4.0]}, LJ], ids=["zbl", "lj"])
