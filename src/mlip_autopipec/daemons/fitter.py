@@ -208,7 +208,7 @@ class Fitter:
                 trainer, fault = request.trainer or job.training.trainer, ""
                 if trainer == "pacemaker":
                     try:
-                        predictions, designs = self._refined(rows, isolated, designs, folder, baseline)
+                        predictions, designs = self._refined(rows, isolated, designs, folder, baseline, predictions)
                         say = _said_by(folder / "potential.yaml", evaluation_by(job.engine))
                     except EngineError as error:
                         if request.trainer:  # the last fit is for this alone
@@ -289,6 +289,7 @@ class Fitter:
         designs: DesignCache,
         folder: Path,
         baseline: Baseline,
+        said: dict[str, Prediction],
     ) -> tuple[dict[str, Prediction], DesignCache]:
         """Let pacemaker refine the linear fit in `folder`; return what it says of the rows, and their design rows."""
         from mlip_autopipec.daemons.refining import refined
@@ -296,7 +297,7 @@ class Fitter:
         work = self.run.attempts / WORK
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        found = refined(rows, self.job.training, isolated, folder, work, baseline)
+        found = refined(rows, self.job.training, isolated, folder, work, said, baseline)
         return found.predictions, designs if found.basis is None else DesignCache(found.basis)
 
     def _known_to(self, version: str | None) -> dict[str, int]:

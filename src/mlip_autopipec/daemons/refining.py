@@ -6,6 +6,7 @@ further densities begin at zero.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ from mlip_autopipec.stages.train import (
 )
 from mlip_autopipec.store.dataset import DatasetRow
 
+logger = logging.getLogger(__name__)
+
 _LINEAR = Embedding(kind="FinnisSinclairShiftedScaled", parameters=(1.0, 1.0))
 
 
@@ -60,6 +63,7 @@ def refined(
     isolated: Mapping[str, float],
     folder: Path,
     work: Path,
+    said: Mapping[str, Prediction],
     baseline: Baseline = NO_BASELINE,
 ) -> Refinement:
     """Refine the linear potential of a work folder; replace its files by those of the result.
@@ -70,6 +74,8 @@ def refined(
         With `potential.yaml`, `metrics.json` and `train_config.yaml` of the linear fit.
     work
         Empty folder for pacemaker; it stays.
+    said
+        What the linear fit says of the rows, by task id.
     baseline
         What MD adds to ACE; pacemaker sees what it leaves of the labels.
 
@@ -83,8 +89,15 @@ def refined(
     write_yaml(with_densities(linear, wanted.embedding_exponents), work / START)
     cutoff = make_basis(linear).cutoff
     made = refine(labelled(rows, settings, isolated, baseline), cutoff, wanted, work, tethered([]))
-    if missing := [row.task_id for row in rows if row.task_id not in made.predictions]:
+    if made.iterations == 0:
+        logger.warning(
+            "pacemaker found nothing better than the linear fit: training.pacemaker.kappa, .l2 and "
+            ".embedding_exponents change what is better"
+        )
+    elif missing := [row.task_id for row in rows if row.task_id not in made.predictions]:
         raise OutputUnreadable(f"pacemaker says nothing of label {missing[0]}", f"see {work}")
+    else:
+        said = {row.task_id: Prediction(*made.predictions[row.task_id]).on(baseline(row)) for row in rows}
     found = read_yaml(made.potential)
     # The same fit is the same file, whenever it was made.
     metadata = {key: said for key, said in found.metadata.items() if "time" not in key}
@@ -92,10 +105,9 @@ def refined(
     products = to_products(make_basis(found), isolated)
     write_yaml(found, folder / "potential.yaml")
     write_yace(products, folder / "potential.yace")
-    said = {row.task_id: Prediction(*made.predictions[row.task_id]).on(baseline(row)) for row in rows}
     _describe(rows, said, isolated, made, wanted, folder)
     functions = with_densities(without_baseline(blank(found, found.elements)), (1.0,))
-    return Refinement(said, AceBasis(functions) if wanted.trainable == "all" else None)
+    return Refinement(dict(said), AceBasis(functions) if wanted.trainable == "all" else None)
 
 
 def labelled(

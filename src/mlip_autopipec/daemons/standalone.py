@@ -107,7 +107,7 @@ def fit_rows(rows: Sequence[DatasetRow], isolated: Mapping[str, float], wanted: 
 
         work = folder / "pacemaker"
         work.mkdir()
-        found = refined(rows, settings, isolated, folder, work, baseline)
+        found = refined(rows, settings, isolated, folder, work, said, baseline)
         said = found.predictions
         designs = designs if found.basis is None else DesignCache(found.basis)
     write_grades(folder, _active_sets(rows, settings, designs))

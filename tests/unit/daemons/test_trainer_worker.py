@@ -447,7 +447,7 @@ def test_a_rollback_is_followed_and_stays(begun):
 def test_a_last_fit_that_lost_labels_is_given_up_and_refuses_none(tmp_path):
     world = World(tmp_path, [], final="pacemaker")
     worker = TrainerWorker(world.run, world.config)
-    fit = _Running("v0002", "v0001", ("a", "b"), (), is_final=True)
+    fit = _Running("v0002", "v0001", ("a", "b"), (), 0.0, is_final=True)
     worker._finish(fit, Result(value=FitAnswer(tmp_path / "work", {"task_ids": ["a"]})), 0.0)
     assert worker.status()[1]["error"].startswith("training.final: 1 label(s) left the dataset")
     assert read_refusals(world.run) == {}

@@ -43,7 +43,7 @@ class Refined:
     ----------
     potential : `.yaml` in the work folder
     predictions : name of label -> energy (eV, relative to isolated atoms) and forces (N, 3) eV/A, as pacemaker says
-    iterations : of its optimizer
+    iterations : of its optimizer; 0 where it found nothing better than its start: there are no predictions then
     """
 
     potential: Path
@@ -71,8 +71,6 @@ def refine(
         There is no such command.
     Crashed, TimedOut, OutputUnreadable
         There is no potential, and why.
-    EngineError
-        It made no step.
     """
     write_dataframe(rows, folder / DATA)
     write_text(folder / _INPUT, dump_mapping(input_of(rows, cutoff, settings)))
@@ -92,13 +90,9 @@ def refine(
     if not (folder / _OUTPUT).is_file():
         raise OutputUnreadable("pacemaker wrote no potential", f"see {folder}")
     steps = progress(folder)
-    if steps is None or steps["iteration"] == 0:
-        # Its predictions are then those of a point that it tried, not those of the potential that it wrote.
-        raise EngineError(
-            "pacemaker found nothing better than the linear fit that it began with",
-            "are there enough labels? training.pacemaker.kappa, .l2 and .embedding_exponents change what is better",
-        )
-    return Refined(folder / _OUTPUT, read_predictions(folder / _PREDICTIONS), steps["iteration"])
+    made = steps["iteration"] if steps else 0
+    # Without an iteration they are those of a point that it tried, not of the potential that it wrote.
+    return Refined(folder / _OUTPUT, read_predictions(folder / _PREDICTIONS) if made else {}, made)
 
 
 def input_of(rows: Sequence[Labelled], cutoff: float, settings: PacemakerSettings) -> dict[str, Any]:
