@@ -26,7 +26,8 @@ from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.interfaces import Evaluator, FloatArray
 from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.haltlevel import HaltLevel
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.labellers import make_labeller

@@ -28,7 +28,8 @@ from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.core.yamlfile import dump_mapping
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import load_evaluator
-from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitAnswer, FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.stages.train import TrainingSettings
 from mlip_autopipec.store.registry import Registry

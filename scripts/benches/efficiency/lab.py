@@ -18,7 +18,8 @@ from mlip_autopipec.core.clock import SystemClock
 from mlip_autopipec.core.interfaces import Evaluator, Neighbourhood
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.evaluators import load_evaluator, make_evaluator
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.labellers import make_labeller
 from mlip_autopipec.daemons.otf_runner import build_walker

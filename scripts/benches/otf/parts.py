@@ -19,7 +19,8 @@ from ase.md.langevin import Langevin
 from mlip_autopipec.cli.examples import strained_and_rattled
 from mlip_autopipec.config import Config, parse
 from mlip_autopipec.core.events import EventLog
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.store.registry import FILES, Registry
 from mlip_autopipec.store.rundir import RunDirectory

@@ -10,9 +10,8 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mlip_autopipec.ace.baseline import BEGINS
 from mlip_autopipec.ace.growing import GrownSet
@@ -26,15 +25,14 @@ from mlip_autopipec.daemons.bases import basis_of, make_basis, warm_up
 from mlip_autopipec.daemons.contradictions import contradicting, not_finite
 from mlip_autopipec.daemons.designs import DesignCache, usable
 from mlip_autopipec.daemons.evaluators import load_evaluator
+from mlip_autopipec.daemons.fitjob import FitAnswer, FitJob, FitRequest
 from mlip_autopipec.daemons.gate import evaluation_by, samples
 from mlip_autopipec.daemons.gatejudge import GateJudge, NewVersion
 from mlip_autopipec.daemons.intake import LEFT_OUT
 from mlip_autopipec.daemons.isolated import isolated_energies
-from mlip_autopipec.daemons.settings import NodeSettings
 from mlip_autopipec.stages.baseline import put_core
 from mlip_autopipec.stages.calibrate import AUDIT
 from mlip_autopipec.stages.curate import left_out
-from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.masking import Limits, Masking
 from mlip_autopipec.stages.publish import Evaluate, check, read_grades, write_grades
 from mlip_autopipec.stages.train import (
@@ -43,7 +41,6 @@ from mlip_autopipec.stages.train import (
     Functions,
     Prediction,
     Trained,
-    TrainingSettings,
     active_rows,
     chosen_functions,
     hashes,
@@ -51,7 +48,6 @@ from mlip_autopipec.stages.train import (
     train,
     wanted_overlay,
 )
-from mlip_autopipec.stages.watch import Engine
 from mlip_autopipec.store.dataset import Dataset, DatasetRow
 from mlip_autopipec.store.keptrows import KeptRows
 from mlip_autopipec.store.registry import Registry
@@ -61,70 +57,6 @@ from mlip_autopipec.store.rundir import RunDirectory
 WORK = "pacemaker"
 # Of all labels; where more contradict the others, it is not clear who is wrong.
 _MOST_ODD = 0.2
-
-
-@dataclass(frozen=True)
-class FitJob:
-    """What stays the same for all fits of a run; pickled to the child.
-
-    Attributes
-    ----------
-    root : the run directory
-    elements : of the start structure and dataset; those of labels are added
-    potential : .yaml that the user gave, if any: all fits keep its functions, whatever `training` says of the basis
-    labeller : settings as they stand in task files
-    engine : that walkers use, so that the gate sees what they will see
-    labelling : which labels are accepted
-    halt_level : gamma above which MD halts
-    """
-
-    root: Path
-    training: TrainingSettings
-    labeller: dict[str, Any]
-    node: NodeSettings
-    elements: tuple[str, ...]
-    potential: Path | None = None
-    engine: Engine = "ace"
-    labelling: LabellingSettings = field(default_factory=LabellingSettings)
-    halt_level: float = 5.0
-
-
-@dataclass(frozen=True)
-class FitRequest:
-    """One fit.
-
-    Attributes
-    ----------
-    task_ids : rows of the dataset that take part
-    given : (.yaml, .asi) of a potential to publish as it is instead of fitting
-    parent : version whose active set is extended if its labels are still the same
-    held : rows that no fit sees, by which versions are judged
-    current : version that walkers use, with which the new one is compared
-    trainer : in place of `training.trainer`
-    """
-
-    task_ids: tuple[str, ...]
-    given: tuple[Path, Path] | None = None
-    parent: str | None = None
-    held: tuple[str, ...] = ()
-    current: str | None = None
-    trainer: Literal["linear", "pacemaker"] | None = None
-
-
-@dataclass(frozen=True)
-class FitAnswer:
-    """A work folder that has passed the gate.
-
-    Attributes
-    ----------
-    folder : to be published, or removed
-    facts : what only the fit knows of the manifest
-    unusable : task id -> why the row could not take part
-    """
-
-    folder: Path
-    facts: dict[str, Any]
-    unusable: dict[str, str] = field(default_factory=dict)
 
 
 class Fitter:

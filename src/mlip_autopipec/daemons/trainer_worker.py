@@ -23,7 +23,8 @@ from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.demand import Demand
 from mlip_autopipec.daemons.exploring import Exploration
 from mlip_autopipec.daemons.finalfit import FinalFit
-from mlip_autopipec.daemons.fitter import WORK, FitAnswer, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitAnswer, FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import WORK, Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.pinning import fulfil
 from mlip_autopipec.daemons.queues import dft_queue

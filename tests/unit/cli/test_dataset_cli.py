@@ -17,7 +17,8 @@ from trainer_parts import World, labelled
 
 from mlip_autopipec.cli.main import main
 from mlip_autopipec.core.conventions import RYDBERG_EV
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.inoffice import trainers_office
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.pinning import fulfil

@@ -13,7 +13,8 @@ from trainer_parts import NOW, World, frame, label, labelled
 from mlip_autopipec.core.errors import DataError
 from mlip_autopipec.daemons.auditor import Auditor
 from mlip_autopipec.daemons.demand import Demand
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.trainer_worker import TrainerWorker
 from mlip_autopipec.stages.calibrate import AUDIT

@@ -17,7 +17,8 @@ from mlip_autopipec.core.files import read_json, write_json
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.calibrator import Calibrator
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.haltlevel import HaltLevel
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.stages.calibrate import AUDIT, LOWEST_LEVEL

@@ -20,7 +20,8 @@ from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.designs import DesignCache
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.intake import LEFT_OUT, Intake
 from mlip_autopipec.stages.label import LabellingSettings
 from mlip_autopipec.stages.publish import read_grades

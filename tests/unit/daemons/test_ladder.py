@@ -16,7 +16,7 @@ from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.core.yamlfile import read_mapping
 from mlip_autopipec.daemons.bases import make_basis
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.fitter import FitRequest
+from mlip_autopipec.daemons.fitjob import FitRequest
 from mlip_autopipec.daemons.forceerrors import basis_of, regraded
 from mlip_autopipec.stages.explore import read_structures
 from mlip_autopipec.stages.train import TrainingSettings

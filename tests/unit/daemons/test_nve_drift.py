@@ -13,7 +13,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlip_autopipec.cli.examples import write_example
 from mlip_autopipec.config import load
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.labellers import make_labeller
 from mlip_autopipec.engines.lammps.md import LammpsMD

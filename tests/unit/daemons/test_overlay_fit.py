@@ -178,7 +178,7 @@ def test_versions_of_a_run_stand_on_it_refit_by_refit(tmp_path, kind):
 
 
 def assert_same(fitter, loop: Loop, folder: Path) -> None:
-    from mlip_autopipec.daemons.fitter import FitRequest
+    from mlip_autopipec.daemons.fitjob import FitRequest
 
     parent = loop.registry.versions()[0]
     answer = fitter(FitRequest(tuple(sorted(loop.intake.trainable)), None, parent, (), parent))

@@ -18,7 +18,8 @@ from mlip_autopipec.core.interfaces import Design
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.core.yamlfile import read_mapping
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.fitter import FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.daemons.refining import labelled as weighted
 from mlip_autopipec.daemons.trainer_worker import TrainerWorker

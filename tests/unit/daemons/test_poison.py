@@ -20,7 +20,8 @@ from mlip_autopipec.core.files import read_json
 from mlip_autopipec.core.neighbours import neighbourhood
 from mlip_autopipec.core.yamlfile import dump_mapping, read_mapping
 from mlip_autopipec.daemons.evaluators import make_evaluator
-from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitAnswer, FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.intake import Intake
 from mlip_autopipec.engines.teachers.labeller import TeacherLabeller
 from mlip_autopipec.engines.teachers.settings import TeacherSettings

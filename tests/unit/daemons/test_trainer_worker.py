@@ -24,7 +24,8 @@ from mlip_autopipec.core.errors import QueueError
 from mlip_autopipec.core.events import read_events
 from mlip_autopipec.core.files import read_json
 from mlip_autopipec.daemons import retries
-from mlip_autopipec.daemons.fitter import FitAnswer, FitJob, FitRequest, Fitter
+from mlip_autopipec.daemons.fitjob import FitAnswer, FitJob, FitRequest
+from mlip_autopipec.daemons.fitter import Fitter
 from mlip_autopipec.daemons.trainer_worker import REVIVE_TRAINER, TrainerWorker, _Running
 from mlip_autopipec.runtime.child import Result
 from mlip_autopipec.runtime.serve import Outcome
