@@ -88,11 +88,21 @@ def squeezed_gammas(
 
 
 def squeezed_pushes(
-    rows: Sequence[DatasetRow], shortest: Mapping[Pair, float], evaluate: Callable[[Atoms], Evaluation]
+    rows: Sequence[DatasetRow],
+    shortest: Mapping[Pair, float],
+    evaluate: Callable[[Atoms], Evaluation],
+    *,
+    first: float = _FIRST,
 ) -> Iterator[dict[str, Any]]:
     """Yield pair, distance (A) and push of frames in which one pair was pushed together.
 
     The push is half of what drives the two atoms apart, eV/A.
+
+    Parameters
+    ----------
+    first
+        Where to begin, of the shortest trained distance. A pair that was never trained nearer than its bond may well
+        attract there, so nearer is asked for by default.
     """
     for row in rows:
         for pair, distance in shortest.items():
@@ -101,7 +111,7 @@ def squeezed_pushes(
                 continue
             i, j, vector = place
             along = vector / np.linalg.norm(vector)
-            for d in np.geomspace(_FIRST * distance, _CORE, _PUSHES):
+            for d in np.geomspace(first * distance, _CORE, _PUSHES):
                 forces = evaluate(squeezed(row.atoms, *place, float(d))).forces
                 push = float((forces[j] - forces[i]) @ along) / 2
                 yield {"pair": "-".join(pair), "distance": float(d), "push": push}

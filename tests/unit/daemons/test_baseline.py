@@ -76,14 +76,16 @@ OTHERS = [pytest.param(ridge, marks=pytest.mark.slow) for ridge in (1e-11, 1e-8,
 
 
 @pytest.mark.parametrize("ridge", [1e-14, *OTHERS, 1e-3])
-def test_pairs_repel_from_0_85_of_the_shortest_trained_distance_to_0_3_angstrom(fitted, ridge):
+def test_pairs_repel_from_the_shortest_trained_distance_to_0_3_angstrom(fitted, ridge):
     rows, fit = fitted
     shortest = ShortestPairs().of(rows)
     folder = fit(ridge)
     put_core(folder, shortest, ISOLATED)
     evaluate = evaluation_by("ace")
     for name, frames in (("potential.yaml", rows[:20]), ("potential.yace", rows[:1])):
-        pushed = list(squeezed_pushes(frames, shortest, lambda a, name=name: evaluate(folder / name, None, a)))
+        pushed = list(
+            squeezed_pushes(frames, shortest, lambda a, name=name: evaluate(folder / name, None, a), first=1.0)
+        )
         assert {p["pair"] for p in pushed} == {"Al-Al", "Al-Cu", "Cu-Cu"}
         check = repulsive_core(pushed)
         assert check.passed, check.told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +70,12 @@ OTHERS = [pytest.param(ridge, marks=pytest.mark.slow) for ridge in (1e-11, 1e-8,
 
 @KINDS
 @pytest.mark.parametrize("ridge", [1e-14, *OTHERS, 1e-3])
-def test_pairs_repel_from_0_85_of_the_shortest_trained_distance_to_0_3_angstrom(fits, kind, ridge):
+def test_pairs_repel_from_the_shortest_trained_distance_to_0_3_angstrom(fits, kind, ridge):
     folder = fits.fit(ridge, kind)
     evaluate = evaluation_by("ace")
     for name, frames in (("potential.yaml", fits.rows[:20]), ("potential.yace", fits.rows[:1])):
-        pushed = list(squeezed_pushes(frames, fits.shortest, lambda a, name=name: evaluate(folder / name, None, a)))
+        said = partial(evaluate, folder / name, None)
+        pushed = list(squeezed_pushes(frames, fits.shortest, said, first=1.0))
         assert {p["pair"] for p in pushed} == {"Al-Al", "Al-Cu", "Cu-Cu"}
         check = repulsive_core(pushed)
         assert check.passed, check.told
