@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _IN_CI = os.environ.get("CI") == "true"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what stays together where `pytest -n 2 --dist loadgroup` spreads the tests over processes.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Say what `pytest -n 2` keeps together: a file, whose tests share fixtures, and all whole loops.
 
-    A file, whose tests share fixtures; and all whole loops, which are several processes each: one at a time.
+    These are several processes each: one at a time, beside the other tests.
     """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("loops" if item.get_closest_marker("flow") else str(item.path)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "loops" if file.startswith("tests/flow/") else file
+
+    return ByFile(config, log)
 
 
 def missing(what: str) -> None:
