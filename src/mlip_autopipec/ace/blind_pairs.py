@@ -13,6 +13,7 @@ import numpy as np
 
 from mlip_autopipec.ace.records import FloatArray
 from mlip_autopipec.ace.terms import Potential
+from mlip_autopipec.ace.wrapped import WrappedEvaluator
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator, Neighbourhood, PairStyle
 
 # Just outside of the inner cutoff the functions are almost zero.
@@ -40,25 +41,12 @@ def blind_atoms(frame: Neighbourhood, limits: FloatArray) -> np.ndarray:
     return hidden
 
 
-class SightedEvaluator:
+class SightedEvaluator(WrappedEvaluator):
     """An `Evaluator` whose grade of atoms with a hidden pair is infinite; else it is the one that it is given."""
 
     def __init__(self, evaluator: Evaluator, limits: FloatArray) -> None:
-        self._evaluator = evaluator
+        super().__init__(evaluator)
         self._limits = limits
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        return self._evaluator.elements
-
-    @property
-    def cutoff(self) -> float:
-        """Largest cutoff, A."""
-        return self._evaluator.cutoff
-
-    @property
-    def has_gamma(self) -> bool:
-        return self._evaluator.has_gamma
 
     @property
     def overlay(self) -> PairStyle | None:

@@ -17,6 +17,7 @@ from ase.data import atomic_numbers
 
 from mlip_autopipec.ace.core_repulsion import DECAYS, STRENGTHS, screened, screening_length
 from mlip_autopipec.ace.pair_kernel import LJ, N_NUMBERS, ZBL, add_pairs
+from mlip_autopipec.ace.wrapped import WrappedEvaluator
 from mlip_autopipec.core.interfaces import Evaluation, Evaluator, FloatArray, Neighbourhood
 
 OVERLAY = "hybrid_overlay"
@@ -116,25 +117,12 @@ class Overlay:
         return next((pair for pair in self.pairs if pair.elements == wanted), None)
 
 
-class OverlaidEvaluator:
+class OverlaidEvaluator(WrappedEvaluator):
     """An `Evaluator` of ACE alone, with an overlay on top; gamma is that of ACE."""
 
     def __init__(self, evaluator: Evaluator, overlay: Overlay) -> None:
-        self._evaluator = evaluator
+        super().__init__(evaluator)
         self.overlay = overlay
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        return self._evaluator.elements
-
-    @property
-    def cutoff(self) -> float:
-        """Largest cutoff, A."""
-        return self._evaluator.cutoff
-
-    @property
-    def has_gamma(self) -> bool:
-        return self._evaluator.has_gamma
 
     def evaluate(self, frame: Neighbourhood, *, gamma: bool = False) -> Evaluation:
         """Evaluate one frame; raises as the evaluator that it is given does."""
